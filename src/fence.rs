@@ -1,0 +1,117 @@
+//! The fence: whether this run may still act, as far as it can tell by itself.
+//!
+//! Another run takes over once GitLab says that our job has ended, or once the `ends` of our record has passed. So that it never
+//! meets us at work we act only shortly after a reply that said our job is running, only before our `ends`, and only
+//! while our record is there. This module keeps the state; the asking is `transport`'s.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::config::Config;
+use crate::record::JobRef;
+
+/// How long a reply that says "running" lets us act. Others leave us two minutes.
+const TRUSTED_FOR: Duration = Duration::from_secs(60);
+/// What a run without a job timeout needs besides its waiting.
+const MARGIN: SignedDuration = SignedDuration::from_mins(30);
+
+/// A moment on a clock that goes on while the machine is suspended.
+#[derive(Clone, Copy, Debug)]
+pub struct Boottime(Duration);
+
+impl Boottime {
+    pub fn now() -> Self {
+        let time = clock_gettime(ClockId::Boottime);
+        Self(Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default()))
+    }
+
+    pub fn elapsed(self) -> Duration {
+        Self::now().0.saturating_sub(self.0)
+    }
+}
+
+/// Why this run may not act any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fenced {
+    /// GitLab says that the job has ended.
+    JobEnded,
+    /// GitLab could not be asked.
+    Unseen,
+    /// The time that its record promised is over.
+    TimeOver,
+    /// Another run has taken its record away.
+    RecordGone,
+}
+
+#[derive(Debug)]
+pub struct Fence {
+    job: Option<JobRef>,
+    ends: Mutex<Option<Timestamp>>,
+    seen_running: Mutex<Option<Boottime>>,
+    invisible: AtomicBool,
+    record_gone: AtomicBool,
+    /// From the configuration: when the runner will end the job, else how long we may take at most.
+    job_ends: Option<Timestamp>,
+    longest: SignedDuration,
+}
+
+impl Fence {
+    pub fn new(config: &Config) -> Self {
+        let job = config.job.project.zip(config.job.id).map(|(project, job)| JobRef { project, job });
+        let job_ends = config.job.started_at.zip(config.job.timeout).map(|(start, timeout)| start + timeout);
+        let verify = SignedDuration::try_from(config.verify_timeout).unwrap_or_default();
+        Self {
+            job,
+            ends: Mutex::new(None),
+            seen_running: Mutex::new(None),
+            invisible: AtomicBool::new(false),
+            record_gone: AtomicBool::new(false),
+            job_ends,
+            longest: config.deploy.timeout + verify + MARGIN,
+        }
+    }
+
+    pub fn job(&self) -> Option<JobRef> {
+        self.job
+    }
+
+    /// The latest moment at which this run can be alive; fixed when it is asked first.
+    pub fn ends(&self, now: Timestamp) -> Timestamp {
+        let mut ends = self.ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *ends.get_or_insert_with(|| self.job_ends.unwrap_or(now + self.longest))
+    }
+
+    /// The runner's own limit, where it is known.
+    pub fn job_ends(&self) -> Option<Timestamp> {
+        self.job_ends
+    }
+
+    /// The job to ask GitLab about before the next effect; `None` where the last reply still holds.
+    pub(crate) fn wants_to_see(&self, now: Option<Timestamp>) -> Result<Option<JobRef>, Fenced> {
+        if self.record_gone.load(Ordering::Relaxed) {
+            return Err(Fenced::RecordGone);
+        }
+        if now.is_some_and(|now| now >= self.ends(now)) {
+            return Err(Fenced::TimeOver);
+        }
+        let seen = *self.seen_running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let holds = seen.is_some_and(|seen| seen.elapsed() < TRUSTED_FOR) || self.invisible.load(Ordering::Relaxed);
+        Ok(self.job.filter(|_| !holds))
+    }
+
+    pub(crate) fn saw_running(&self, asked: Boottime) {
+        *self.seen_running.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(asked);
+    }
+
+    pub(crate) fn cannot_see(&self) {
+        self.invisible.store(true, Ordering::Relaxed);
+    }
+
+    pub fn record_is_gone(&self) {
+        self.record_gone.store(true, Ordering::Relaxed);
+    }
+}

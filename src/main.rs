@@ -1,0 +1,96 @@
+//! `credential-rotator`: logs, configuration, one run, its exit code.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use credential_rotator::config::Config;
+use credential_rotator::report;
+use credential_rotator::rotate::{End, rotate};
+use credential_rotator::stop::Stop;
+use credential_rotator::trouble::{Trouble, exit};
+use secrecy::SecretString;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let code = match (arguments.next(), arguments.next()) {
+        (None, _) => run(),
+        (Some(help), None) if help == "--help" => say(&Config::help()),
+        (Some(version), None) if version == "--version" => say(concat!("credential-rotator ", env!("CARGO_PKG_VERSION"), "\n")),
+        _ => {
+            eprint!(
+                "error: the only arguments are --help and --version\nstate: nothing was changed\nhint: everything is configured by environment variables: --help\n"
+            );
+            exit::CONFIGURATION
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn run() -> u8 {
+    if let Some(code) = without_empty_aws_variables() {
+        return code;
+    }
+    // A core dump would hold secrets.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, rustix::process::Rlimit { current: Some(0), maximum: Some(0) });
+    let config = match Config::from_env(std::env::vars_os()) {
+        Ok(config) => config,
+        Err(complaints) => return refuse(&Trouble::Configuration(complaints)),
+    };
+    log(config.log);
+    if let Err(trouble) = report::open_files(&config) {
+        return refuse(&trouble);
+    }
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return exit::FAILED };
+    runtime.block_on(async {
+        let Ok(stop) = Stop::listen() else { return exit::FAILED };
+        let secret = std::env::var("AWS_SECRET_ACCESS_KEY").ok().filter(|secret| !secret.is_empty()).map(SecretString::from);
+        let (end, report) = rotate(&config, secret, &stop).await;
+        report.write(&config);
+        let _ = report.print(&end);
+        match end {
+            End::Done(_) | End::DryRun(_) => exit::OK,
+            End::Trouble(trouble) => trouble.exit(),
+        }
+    })
+}
+
+/// The SDK takes empty `AWS_*` variables literally (awslabs/aws-sdk-rust#316): the program starts anew without them.
+fn without_empty_aws_variables() -> Option<u8> {
+    use std::os::unix::process::CommandExt;
+    let is_empty = |name: &OsString, value: &OsString| value.is_empty() && name.to_str().is_some_and(|name| name.starts_with("AWS_"));
+    let empty: Vec<OsString> = std::env::vars_os().filter(|(name, value)| is_empty(name, value)).map(|(name, _)| name).collect();
+    if empty.is_empty() {
+        return None;
+    }
+    let mut again = std::process::Command::new(std::env::current_exe().ok()?);
+    for name in empty {
+        again.env_remove(name);
+    }
+    let error = again.exec();
+    eprintln!(
+        "error: the program could not be started anew without empty AWS_* variables ({})\nstate: nothing was changed\nhint: unset them",
+        error.kind()
+    );
+    Some(exit::FAILED)
+}
+
+fn log(level: LevelFilter) {
+    let filter = Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("credential_rotator", level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_target(false).with_ansi(false);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+}
+
+fn refuse(trouble: &Trouble) -> u8 {
+    let lines = trouble.lines();
+    eprintln!("error: {}\nstate: {}\nhint: {}", lines.error, trouble.state(None), lines.hint);
+    lines.exit
+}
+
+fn say(text: &str) -> u8 {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    exit::OK
+}

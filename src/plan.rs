@@ -1,0 +1,1104 @@
+//! The plan: what is seen, and the one step that follows from it.
+//!
+//! Pure: no I/O, no clock, no randomness, no secret. `Observed` says what is there, a `Picture` reduces it to what matters, and one
+//! total `match` decides. A row of this table is an arm of [`decide`]; B is the fresh key of the unfinished rotation.
+//!
+//! | stage | seen | step | dying right after it leaves | who repairs |
+//! | --- | --- | --- | --- | --- |
+//! | any | another run is alive and there is something to do | refuse: busy | – | – |
+//! | any | something to do, no claim held | claim | a bare record | the next run |
+//! | any | claim held, other records left | take their facts over, delete them | two records | the next run |
+//! | making | nothing was made, or B is gone and every target untouched | take the facts out | nothing | – |
+//! | making | a target holds neither B nor a previous id; B, written somewhere, gone or disabled | refuse (forced: begin anew) | – | a person |
+//! | making | a torn target: the secret is B's, the id is a previous one | write the id | published pair | rows below |
+//! | making | B at hand, not verified | verify | an orphan | orphan row |
+//! | making | a target not on B, B's secret at hand | write the secret, then the id | torn or partly published | this row |
+//! | making | B not at hand, written nowhere, used by `sts` alone | disable, delete | disabled orphan | this row |
+//! | making | B not at hand, written nowhere, used by something else | refuse: somebody took it | – | a person |
+//! | making | a target not on B, B's secret not to be had | refuse (forced: begin anew) | – | a person |
+//! | making | every target on B | record `published` | two good keys | deploying rows |
+//! | deploying | a target not on B, or B not active | refuse (forced: begin anew) | – | a person |
+//! | deploying | a job older than the publication still runs / none does | wait, or done / record `quiet` | two good keys | this row |
+//! | deploying | deploys not all proven / all proven | start or wait / record `deployed` | two good keys | this row |
+//! | retiring | overlap not over, or the old key still in use | done: waiting | two good keys | this row |
+//! | retiring | the old key was disabled by us and is active again | refuse | – | a person |
+//! | retiring | old key active / disabled / grace over / grace not over | disable / record / delete / done: waiting | old key disabled | this row |
+//! | retiring | nothing left to do | record `finished` | – | this row |
+//! | resting | targets differ, mismatch, name an unknown key, a reference, a path | refuse (forced, where that mends it: begin) | – | a person |
+//! | resting | no variables | `setup`: begin; else refuse | an orphan | orphan row |
+//! | resting | the key is due | begin: preflight, facts, create | an orphan | orphan row |
+//! | resting | due, but no slot | refuse, naming each key | – | a person |
+//! | resting | otherwise | done: not due | – | – |
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::Action;
+use crate::record::{AccessKeyId, Facts, NotedDeploy, Published};
+
+/// How long after the list that recorded `creating` a key may have been made by us.
+const CREATION_WINDOW: SignedDuration = SignedDuration::from_mins(2);
+
+/// What the configuration asks for, as far as the plan needs it.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub action: Action,
+    pub rotate_after: SignedDuration,
+    pub max_age: SignedDuration,
+    pub overlap: SignedDuration,
+    pub grace_period: SignedDuration,
+    /// The key in use at the end must be younger than this.
+    pub forced: Option<Timestamp>,
+    /// The deploy is the pipeline's own.
+    pub own_deploy: bool,
+    /// Deploys are started and left to the next run.
+    pub leave_deploys: bool,
+}
+
+/// Everything that one look at IAM and GitLab shows: ids, dates and flags, no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// GitLab's clock.
+    pub now: Timestamp,
+    /// IAM's clock when it listed the keys.
+    pub listed: Timestamp,
+    pub user: String,
+    pub keys: Vec<Key>,
+    pub targets: Vec<TargetSeen>,
+    /// Where else a key's id stands among the variables that we can read.
+    pub mentions: BTreeMap<AccessKeyId, Vec<String>>,
+    /// The records of other runs for the same user, and our own released one.
+    pub records: Vec<RecordSeen>,
+    pub claim: Option<Claim>,
+    /// The key that this process has made.
+    pub hand: Option<Hand>,
+    pub begun: Begun,
+    pub preflight: Option<Vec<String>>,
+    /// Whether jobs run that started before the publication.
+    pub elders: Option<Vec<String>>,
+    pub deploys: Option<Vec<DeploySeen>>,
+    /// The time that this run may wait is over.
+    pub waited_out: bool,
+    /// This run is a job of the deploy that a rotation has started.
+    pub in_own_deploy: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub id: AccessKeyId,
+    pub active: bool,
+    pub created: Timestamp,
+    /// `None`: not asked.
+    pub used: Option<Use>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Use {
+    Never,
+    At { when: Timestamp, service: String },
+}
+
+/// The pair of one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetSeen {
+    pub name: String,
+    pub id: IdSeen,
+    pub secret: SecretSeen,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdSeen {
+    Absent,
+    Key(AccessKeyId),
+    /// A reference, a path, a hidden value, a session's id: nothing that a rotation may overwrite unasked.
+    Unusable(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSeen {
+    Absent,
+    Unusable(String),
+    Hidden { tag: Option<AccessKeyId> },
+    Readable { tag: Option<AccessKeyId>, owner: Owner },
+}
+
+/// Whose secret a readable value is, as STS says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    NotAsked,
+    Key(AccessKeyId),
+    /// It works with none of the active keys.
+    Nobody,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordSeen {
+    pub name: String,
+    pub at: Timestamp,
+    pub released: bool,
+    pub alive: bool,
+    pub facts: Option<Facts>,
+}
+
+/// Our own record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub name: String,
+    pub facts: Option<Facts>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hand {
+    pub key: AccessKeyId,
+    pub verified: bool,
+    /// An error that nothing mends came before its secret was sent anywhere: it has to go.
+    pub doomed: bool,
+}
+
+/// How far this run has come with a rotation of its own. A run begins at most one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    No,
+    Recorded,
+    Tried,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeploySeen {
+    /// Nothing is noted; or what was noted came to nothing and this run may start one more.
+    Startable,
+    Running(String),
+    Proven(NotedDeploy),
+    Failed(String),
+    Unproven(String),
+}
+
+/// What a step has brought into being.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made {
+    Key(Key),
+    Deploy(NotedDeploy),
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Ask(Question),
+    Claim,
+    TakeOver,
+    Record(Note),
+    Create,
+    Verify(AccessKeyId),
+    WriteSecret { target: usize, key: AccessKeyId },
+    WriteId { target: usize, key: AccessKeyId },
+    StartDeploy(usize),
+    Wait(Waiting),
+    Disable(AccessKeyId, Role),
+    Delete(AccessKeyId, Role),
+    Done(Done),
+    Refuse(Refusal),
+}
+
+/// What the plan needs to know and nobody has asked yet. None has an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    WhoseSecrets,
+    LastUse(AccessKeyId),
+    Preflight,
+    ElderJobs,
+    Deploys,
+}
+
+/// What our record is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    Begin,
+    Nothing,
+    Published,
+    Quiet,
+    Proven,
+    Disabled,
+    Finished,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Old,
+    /// Made by a run that died before its secret was written anywhere, or never verified.
+    Orphan,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    ElderJobs(Vec<String>),
+    Deploys(Vec<String>),
+    /// `retire` proves the pipeline's own deploy.
+    OwnDeploy,
+    Overlap {
+        old: AccessKeyId,
+        until: Timestamp,
+    },
+    StillUsed {
+        old: AccessKeyId,
+        last: Timestamp,
+        service: String,
+    },
+    Grace {
+        old: AccessKeyId,
+        until: Timestamp,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    NotDue {
+        key: AccessKeyId,
+        created: Timestamp,
+        due: Timestamp,
+        unexplained: Option<AccessKeyId>,
+    },
+    Waiting(Waiting),
+    /// This run has tried its one rotation.
+    Tried,
+    InOwnDeploy,
+    NothingToRetire {
+        key: AccessKeyId,
+    },
+    AlreadySetUp {
+        key: AccessKeyId,
+    },
+    /// `check`: what `rotate` would do next.
+    Checked {
+        key: Option<AccessKeyId>,
+        next: String,
+    },
+}
+
+/// Why a run goes no further; the text and the hint are `Trouble`'s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Busy,
+    NoVariables,
+    Half {
+        target: String,
+        missing_secret: bool,
+    },
+    Differ(Vec<(String, Option<AccessKeyId>)>),
+    Mismatch {
+        target: String,
+        id: AccessKeyId,
+        tag: AccessKeyId,
+    },
+    Unknown {
+        target: String,
+        key: AccessKeyId,
+    },
+    Unusable {
+        target: String,
+        why: String,
+    },
+    NoSlot {
+        keys: Vec<Key>,
+        named: Option<AccessKeyId>,
+    },
+    Preflight(Vec<String>),
+    /// Several keys could be the one that a dead run made.
+    Several(Vec<AccessKeyId>),
+    Stranger {
+        target: String,
+        fresh: AccessKeyId,
+    },
+    FreshLost {
+        key: AccessKeyId,
+        disabled: bool,
+    },
+    SecretLost {
+        key: AccessKeyId,
+        target: String,
+    },
+    Taken {
+        key: AccessKeyId,
+        service: String,
+    },
+    NotPublishedAnyMore {
+        key: AccessKeyId,
+        target: String,
+    },
+    EnabledAgain {
+        key: AccessKeyId,
+    },
+    StillNamed {
+        key: AccessKeyId,
+        places: Vec<String>,
+    },
+    TooOld {
+        key: AccessKeyId,
+        created: Timestamp,
+    },
+    DeployFailed(Vec<String>),
+    DeployUnproven(Vec<String>),
+    DeployTimedOut(Vec<String>),
+}
+
+/// The one step that follows from what is seen.
+pub fn plan(seen: &Observed, policy: &Policy) -> Step {
+    if policy.action == Action::Check {
+        return check(seen, policy);
+    }
+    if seen.in_own_deploy {
+        return Step::Done(Done::InOwnDeploy);
+    }
+    let step = decide(picture(seen, policy), seen, policy);
+    let others_alive = seen.records.iter().any(|record| record.alive && !record.released);
+    match (&seen.claim, step) {
+        // While another run is at work, what looks like a person's act may be half of its step.
+        (None, step) if others_alive && (step.has_effect() || matches!(&step, Step::Refuse(refusal) if refusal.blames_a_person())) => {
+            Step::Refuse(Refusal::Busy)
+        }
+        (None, step) if step.has_effect() => Step::Claim,
+        // A run that has announced itself since sees our record and withdraws.
+        (Some(_), step) if step.has_effect() && seen.records.iter().any(RecordSeen::is_over) => Step::TakeOver,
+        (_, step) => step,
+    }
+}
+
+/// The stage of a rotation, and what matters in it.
+enum Picture {
+    Resting(Named, Due),
+    Making(Fresh, Held),
+    Deploying(Intact, Quiet, Deploys),
+    Retiring(Intact, Old),
+}
+
+/// What the targets name while no rotation is under way.
+enum Named {
+    Nothing,
+    One(Key),
+    /// Force mends it.
+    Wrong(Refusal),
+    /// Nothing but a person mends it.
+    Hopeless(Refusal),
+    Unasked,
+}
+
+enum Due {
+    Yes,
+    No { created: Timestamp, due: Timestamp },
+    Irrelevant,
+}
+
+/// What became of the key of the unfinished rotation.
+enum Fresh {
+    ToMake,
+    Never,
+    Several(Vec<AccessKeyId>),
+    Gone(AccessKeyId),
+    Disabled(Key),
+    /// Active; its secret is neither in this process nor to be read anywhere.
+    NotAtHand(Key),
+    Unverified(AccessKeyId),
+    Doomed(AccessKeyId),
+    Ready(AccessKeyId),
+}
+
+/// How far the targets have come.
+enum Held {
+    Unasked,
+    Stranger(String),
+    Torn(usize),
+    Untouched,
+    /// At least one is on the fresh key, this one is not.
+    Partly(usize, String),
+    All,
+}
+
+/// Whether every target is on the published key and that key works.
+enum Intact {
+    Yes,
+    Unasked,
+    No(Refusal),
+}
+
+enum Quiet {
+    Unasked,
+    Elders(Vec<String>),
+    Silent,
+    Recorded,
+}
+
+enum Deploys {
+    Own,
+    Unasked,
+    Startable(usize),
+    NewlyProven,
+    Running(Vec<String>),
+    Failed(Vec<String>),
+    Unproven(Vec<String>),
+}
+
+/// What became of the old keys; of several, the next one to act on.
+enum Old {
+    Gone,
+    Waiting(Waiting),
+    UnaskedUse(AccessKeyId),
+    EnabledAgain(AccessKeyId),
+    Named(AccessKeyId, Vec<String>),
+    Active(AccessKeyId),
+    JustDisabled,
+    GraceOver(AccessKeyId),
+}
+
+fn decide(picture: Picture, seen: &Observed, policy: &Policy) -> Step {
+    use Picture::{Deploying, Making, Resting, Retiring};
+    match picture {
+        Making(Fresh::ToMake, Held::Untouched) => Step::Create,
+        Making(Fresh::ToMake, Held::Unasked | Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => Step::Record(Note::Nothing),
+        Making(Fresh::Never, Held::Unasked | Held::Untouched | Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => {
+            Step::Record(Note::Nothing)
+        }
+        Making(Fresh::Several(keys), _) => Step::Refuse(Refusal::Several(keys)),
+        Making(
+            Fresh::Gone(_) | Fresh::Disabled(_) | Fresh::NotAtHand(_) | Fresh::Unverified(_) | Fresh::Doomed(_) | Fresh::Ready(_),
+            Held::Unasked,
+        ) => Step::Ask(Question::WhoseSecrets),
+
+        Making(Fresh::Gone(_), Held::Untouched) => Step::Record(Note::Nothing),
+        Making(Fresh::Gone(key), Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => {
+            anew_or(Refusal::FreshLost { key, disabled: false }, seen, policy)
+        }
+        Making(Fresh::Disabled(key), Held::Untouched) => orphan(key),
+        Making(Fresh::Disabled(key), Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => {
+            anew_or(Refusal::FreshLost { key: key.id, disabled: true }, seen, policy)
+        }
+        Making(Fresh::Doomed(key), Held::Untouched | Held::Stranger(_)) => Step::Delete(key, Role::Orphan),
+        Making(Fresh::NotAtHand(Key { id, .. }) | Fresh::Unverified(id) | Fresh::Ready(id), Held::Stranger(target)) => {
+            anew_or(Refusal::Stranger { target, fresh: id }, seen, policy)
+        }
+        Making(Fresh::NotAtHand(Key { id, .. }) | Fresh::Unverified(id) | Fresh::Doomed(id) | Fresh::Ready(id), Held::Torn(target)) => {
+            Step::WriteId { target, key: id }
+        }
+        Making(Fresh::NotAtHand(key), Held::Untouched) => orphan(key),
+        Making(Fresh::NotAtHand(key), Held::Partly(_, target)) => anew_or(Refusal::SecretLost { key: key.id, target }, seen, policy),
+        Making(Fresh::Unverified(key), Held::Untouched | Held::Partly(..) | Held::All) => Step::Verify(key),
+        Making(Fresh::Ready(key), Held::Untouched) => Step::WriteSecret { target: 0, key },
+        Making(Fresh::Ready(key) | Fresh::Doomed(key), Held::Partly(target, _)) => Step::WriteSecret { target, key },
+        Making(Fresh::NotAtHand(_) | Fresh::Doomed(_) | Fresh::Ready(_), Held::All) => Step::Record(Note::Published),
+
+        Deploying(Intact::Unasked, ..) | Retiring(Intact::Unasked, _) => Step::Ask(Question::WhoseSecrets),
+        Deploying(Intact::No(refusal), ..) | Retiring(Intact::No(refusal), _) => anew_or(refusal, seen, policy),
+        Deploying(Intact::Yes, Quiet::Unasked, _) => Step::Ask(Question::ElderJobs),
+        Deploying(Intact::Yes, Quiet::Elders(jobs), _) => wait(Waiting::ElderJobs(jobs), seen),
+        Deploying(Intact::Yes, Quiet::Silent, _) => Step::Record(Note::Quiet),
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Own) => Step::Done(Done::Waiting(Waiting::OwnDeploy)),
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Unasked) => Step::Ask(Question::Deploys),
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Startable(place)) => Step::StartDeploy(place),
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::NewlyProven) => Step::Record(Note::Proven),
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Running(what)) if seen.waited_out && !policy.leave_deploys => {
+            Step::Refuse(Refusal::DeployTimedOut(what))
+        }
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Running(what)) => wait(Waiting::Deploys(what), seen),
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Failed(what)) => Step::Refuse(Refusal::DeployFailed(what)),
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Unproven(what)) => Step::Refuse(Refusal::DeployUnproven(what)),
+
+        Retiring(Intact::Yes, Old::Gone) => Step::Record(Note::Finished),
+        Retiring(Intact::Yes, Old::Waiting(what)) => Step::Done(Done::Waiting(what)),
+        Retiring(Intact::Yes, Old::UnaskedUse(key)) => Step::Ask(Question::LastUse(key)),
+        Retiring(Intact::Yes, Old::EnabledAgain(key)) => Step::Refuse(Refusal::EnabledAgain { key }),
+        Retiring(Intact::Yes, Old::Named(key, places)) => Step::Refuse(Refusal::StillNamed { key, places }),
+        Retiring(Intact::Yes, Old::Active(key)) => Step::Disable(key, Role::Old),
+        Retiring(Intact::Yes, Old::JustDisabled) => Step::Record(Note::Disabled),
+        Retiring(Intact::Yes, Old::GraceOver(key)) => Step::Delete(key, Role::Old),
+
+        Resting(Named::Unasked, _) => Step::Ask(Question::WhoseSecrets),
+        Resting(Named::Hopeless(refusal), _) => Step::Refuse(refusal),
+        Resting(Named::Wrong(refusal), _) => anew_or(refusal, seen, policy),
+        Resting(Named::Nothing, _) if policy.action == Action::Setup => begin(seen, policy),
+        Resting(Named::Nothing, _) => Step::Refuse(Refusal::NoVariables),
+        Resting(Named::One(key), Due::No { created, due }) => {
+            let unexplained = seen.keys.iter().find(|other| other.id != key.id).map(|other| other.id.clone());
+            Step::Done(Done::NotDue { key: key.id, created, due, unexplained })
+        }
+        Resting(Named::One(key), Due::Yes | Due::Irrelevant) => match policy.action {
+            Action::Rotate | Action::Check => begin(seen, policy),
+            Action::Retire => Step::Done(Done::NothingToRetire { key: key.id }),
+            Action::Setup => Step::Done(Done::AlreadySetUp { key: key.id }),
+        },
+    }
+}
+
+/// A new rotation, where there is room for it and nothing speaks against it.
+fn begin(seen: &Observed, policy: &Policy) -> Step {
+    let named = seen.targets.iter().find_map(|target| target.id.key()).cloned();
+    if seen.begun != Begun::No {
+        return Step::Done(Done::Tried);
+    }
+    if seen.keys.len() >= 2 {
+        // The refusal tells when each key that nobody explains was last used.
+        let unasked = seen.keys.iter().find(|key| key.used.is_none() && named.as_ref() != Some(&key.id));
+        if let Some(key) = unasked {
+            return Step::Ask(Question::LastUse(key.id.clone()));
+        }
+        return Step::Refuse(Refusal::NoSlot { keys: seen.keys.clone(), named });
+    }
+    match &seen.preflight {
+        // `check` would only say that a rotation is due: what else it finds, the rotation finds too, before anything is written.
+        None if policy.action == Action::Check => Step::Record(Note::Begin),
+        None => Step::Ask(Question::Preflight),
+        Some(findings) if !findings.is_empty() => Step::Refuse(Refusal::Preflight(findings.clone())),
+        Some(_) => Step::Record(Note::Begin),
+    }
+}
+
+/// A refusal that blames a person; a forced run begins anew instead.
+fn anew_or(refusal: Refusal, seen: &Observed, policy: &Policy) -> Step {
+    match (policy.forced, policy.action) {
+        (Some(_), Action::Rotate) if seen.begun == Begun::No => begin(seen, policy),
+        (Some(_) | None, Action::Rotate | Action::Retire | Action::Setup | Action::Check) => Step::Refuse(refusal),
+    }
+}
+
+/// A key that a dead run made and whose secret is lost: only our own verification (`sts`) may have used it.
+fn orphan(key: Key) -> Step {
+    match key.used {
+        None => Step::Ask(Question::LastUse(key.id)),
+        Some(Use::At { service, .. }) if service != "sts" => Step::Refuse(Refusal::Taken { key: key.id, service }),
+        Some(Use::Never | Use::At { .. }) if key.active => Step::Disable(key.id, Role::Orphan),
+        Some(Use::Never | Use::At { .. }) => Step::Delete(key.id, Role::Orphan),
+    }
+}
+
+fn wait(what: Waiting, seen: &Observed) -> Step {
+    if seen.waited_out { Step::Done(Done::Waiting(what)) } else { Step::Wait(what) }
+}
+
+/// `check` reads only: refused where `rotate` would refuse or the key is too old, else done with what `rotate` would do next.
+fn check(seen: &Observed, policy: &Policy) -> Step {
+    let step = decide(picture(seen, policy), seen, policy);
+    let named = seen.targets.iter().find_map(|target| target.id.key());
+    let key = named.and_then(|id| seen.key(id));
+    match step {
+        Step::Refuse(_) | Step::Ask(Question::WhoseSecrets | Question::LastUse(_) | Question::ElderJobs | Question::Deploys) => step,
+        step => match key {
+            Some(key) if key.created + policy.max_age <= seen.now => Step::Refuse(Refusal::TooOld { key: key.id.clone(), created: key.created }),
+            Some(_) | None => Step::Done(Done::Checked { key: named.cloned(), next: step.to_string() }),
+        },
+    }
+}
+
+fn picture(seen: &Observed, policy: &Policy) -> Picture {
+    let Some(facts) = seen.facts().filter(|facts| facts.unfinished()) else {
+        let named = named(seen);
+        let due = due(&named, seen, policy);
+        return Picture::Resting(named, due);
+    };
+    let fresh = fresh(facts, seen);
+    let held = held(facts, fresh.key(), seen);
+    let Some(published) = &facts.published else { return Picture::Making(fresh, held) };
+    let intact = match (&fresh, held) {
+        (Fresh::Gone(key), _) => Intact::No(Refusal::FreshLost { key: key.clone(), disabled: false }),
+        (Fresh::Disabled(key), _) => Intact::No(Refusal::FreshLost { key: key.id.clone(), disabled: true }),
+        (_, Held::Unasked) => Intact::Unasked,
+        (_, Held::All) => Intact::Yes,
+        (_, Held::Stranger(_) | Held::Torn(_) | Held::Untouched | Held::Partly(..)) => {
+            let target = seen.targets.iter().find(|target| !target.is_on(&published.key));
+            let target = target.map(|target| target.name.clone()).unwrap_or_default();
+            Intact::No(Refusal::NotPublishedAnyMore { key: published.key.clone(), target })
+        }
+    };
+    match facts.deployed {
+        Some(deployed) => Picture::Retiring(intact, old(facts, deployed, seen, policy)),
+        None => Picture::Deploying(intact, quiet(facts, seen), deploys(seen, policy)),
+    }
+}
+
+fn named(seen: &Observed) -> Named {
+    let unusable = seen.targets.iter().find_map(|target| match (&target.id, &target.secret) {
+        (IdSeen::Unusable(why), _) | (_, SecretSeen::Unusable(why)) => Some((target, why)),
+        (IdSeen::Absent | IdSeen::Key(_), SecretSeen::Absent | SecretSeen::Hidden { .. } | SecretSeen::Readable { .. }) => None,
+    });
+    if let Some((target, why)) = unusable {
+        return Named::Hopeless(Refusal::Unusable { target: target.name.clone(), why: why.clone() });
+    }
+    if seen.targets.iter().all(|target| target.id == IdSeen::Absent && target.secret == SecretSeen::Absent) {
+        return Named::Nothing;
+    }
+    let Some(id) = seen.targets.iter().find_map(|target| target.id.key()) else {
+        let target = seen.targets.iter().find(|target| target.secret != SecretSeen::Absent);
+        let target = target.map(|target| target.name.clone()).unwrap_or_default();
+        return Named::Wrong(Refusal::Half { target, missing_secret: false });
+    };
+    if seen.targets.iter().any(|target| target.id.key() != Some(id)) {
+        let names = seen.targets.iter().map(|target| (target.name.clone(), target.id.key().cloned())).collect();
+        return Named::Wrong(Refusal::Differ(names));
+    }
+    for target in &seen.targets {
+        let mismatch = |tag: &AccessKeyId| Named::Wrong(Refusal::Mismatch { target: target.name.clone(), id: id.clone(), tag: tag.clone() });
+        match &target.secret {
+            SecretSeen::Absent => return Named::Wrong(Refusal::Half { target: target.name.clone(), missing_secret: true }),
+            SecretSeen::Hidden { tag: Some(tag) } if tag != id => return mismatch(tag),
+            SecretSeen::Readable { tag: Some(tag), owner: Owner::NotAsked } if tag != id && seen.key(id).is_some() => return Named::Unasked,
+            SecretSeen::Readable { tag: Some(tag), owner } if tag != id && *owner != Owner::Key(id.clone()) => return mismatch(tag),
+            SecretSeen::Hidden { .. } | SecretSeen::Readable { .. } | SecretSeen::Unusable(_) => {}
+        }
+    }
+    match seen.key(id) {
+        Some(key) => Named::One(key.clone()),
+        None => Named::Wrong(Refusal::Unknown { target: seen.targets[0].name.clone(), key: id.clone() }),
+    }
+}
+
+fn due(named: &Named, seen: &Observed, policy: &Policy) -> Due {
+    match (named, policy.action) {
+        (Named::One(key), Action::Rotate | Action::Check) => {
+            let due = key.created + policy.rotate_after;
+            let forced = policy.forced.is_some_and(|since| key.created < since);
+            let yes = due <= seen.now || !key.active || forced;
+            if yes { Due::Yes } else { Due::No { created: key.created, due } }
+        }
+        (Named::One(_), Action::Retire | Action::Setup) => Due::Irrelevant,
+        (Named::Nothing | Named::Wrong(_) | Named::Hopeless(_) | Named::Unasked, _) => Due::Irrelevant,
+    }
+}
+
+fn fresh(facts: &Facts, seen: &Observed) -> Fresh {
+    let new = |id: &&AccessKeyId| !facts.from.contains(id);
+    let mut tags: Vec<&AccessKeyId> = seen.targets.iter().filter_map(|target| target.secret.tag()).filter(new).collect();
+    tags.sort();
+    tags.dedup();
+    let window = facts.creating.as_second()..=(facts.creating + CREATION_WINDOW).as_second();
+    let born = |key: &&Key| window.contains(&key.created.as_second()) && new(&&key.id);
+    let id = if let Some(published) = &facts.published {
+        published.key.clone()
+    } else if let Some(hand) = &seen.hand {
+        hand.key.clone()
+    } else if let [tag] = tags[..] {
+        tag.clone()
+    } else if tags.len() > 1 {
+        return Fresh::Several(tags.into_iter().cloned().collect());
+    } else {
+        match &seen.keys.iter().filter(born).collect::<Vec<_>>()[..] {
+            [] if seen.begun == Begun::Recorded => return Fresh::ToMake,
+            [] => return Fresh::Never,
+            [key] => key.id.clone(),
+            several => return Fresh::Several(several.iter().map(|key| key.id.clone()).collect()),
+        }
+    };
+    let Some(key) = seen.key(&id) else { return Fresh::Gone(id) };
+    let readable = seen.targets.iter().any(|target| matches!(&target.secret, SecretSeen::Readable { owner: Owner::Key(owner), .. } if *owner == id));
+    match seen.hand.as_ref().filter(|hand| hand.key == id) {
+        Some(hand) if hand.doomed => Fresh::Doomed(id),
+        _ if !key.active => Fresh::Disabled(key.clone()),
+        Some(hand) if !hand.verified => Fresh::Unverified(id),
+        Some(_) => Fresh::Ready(id),
+        None if readable => Fresh::Ready(id),
+        None => Fresh::NotAtHand(key.clone()),
+    }
+}
+
+impl Fresh {
+    fn key(&self) -> Option<&AccessKeyId> {
+        match self {
+            Self::ToMake | Self::Never | Self::Several(_) => None,
+            Self::Gone(id) | Self::Unverified(id) | Self::Doomed(id) | Self::Ready(id) => Some(id),
+            Self::Disabled(key) | Self::NotAtHand(key) => Some(&key.id),
+        }
+    }
+}
+
+fn held(facts: &Facts, fresh: Option<&AccessKeyId>, seen: &Observed) -> Held {
+    let unasked = |target: &TargetSeen| matches!(target.secret, SecretSeen::Readable { owner: Owner::NotAsked, .. });
+    if fresh.is_some() && seen.targets.iter().any(unasked) {
+        return Held::Unasked;
+    }
+    let previous = |target: &TargetSeen| match &target.id {
+        IdSeen::Absent => facts.previous.contains(&None),
+        IdSeen::Key(id) => facts.previous.iter().flatten().any(|previous| previous == id),
+        IdSeen::Unusable(_) => false,
+    };
+    let named = |target: &TargetSeen| fresh.is_some() && target.id.key() == fresh;
+    let secret = |target: &TargetSeen| fresh.is_some_and(|fresh| target.secret.is_of(fresh));
+    if let Some(target) = seen.targets.iter().find(|target| !previous(target) && !named(target)) {
+        return Held::Stranger(target.name.clone());
+    }
+    if let Some(torn) = seen.targets.iter().position(|target| secret(target) && !named(target)) {
+        return Held::Torn(torn);
+    }
+    let Some((behind, target)) = seen.targets.iter().enumerate().find(|(_, target)| !(secret(target) && named(target))) else {
+        return Held::All;
+    };
+    if seen.targets.iter().any(|target| secret(target) || named(target)) {
+        return Held::Partly(behind, target.name.clone());
+    }
+    Held::Untouched
+}
+
+fn quiet(facts: &Facts, seen: &Observed) -> Quiet {
+    match (&facts.quiet, &seen.elders) {
+        (Some(_), _) => Quiet::Recorded,
+        (None, None) => Quiet::Unasked,
+        (None, Some(jobs)) if jobs.is_empty() => Quiet::Silent,
+        (None, Some(jobs)) => Quiet::Elders(jobs.clone()),
+    }
+}
+
+fn deploys(seen: &Observed, policy: &Policy) -> Deploys {
+    if policy.own_deploy && policy.action != Action::Retire {
+        return Deploys::Own;
+    }
+    let Some(deploys) = &seen.deploys else { return Deploys::Unasked };
+    let (mut running, mut failed, mut unproven, mut fresh_proof) = (Vec::new(), Vec::new(), Vec::new(), false);
+    for (place, deploy) in deploys.iter().enumerate() {
+        match deploy {
+            DeploySeen::Startable => return Deploys::Startable(place),
+            DeploySeen::Running(what) => running.push(what.clone()),
+            DeploySeen::Failed(what) => failed.push(what.clone()),
+            DeploySeen::Unproven(what) => unproven.push(what.clone()),
+            DeploySeen::Proven(noted) => fresh_proof |= noted.proven.is_none(),
+        }
+    }
+    match (fresh_proof, &running[..], &failed[..], &unproven[..]) {
+        (true, ..) | (false, [], [], []) => Deploys::NewlyProven,
+        (false, [_, ..], ..) => Deploys::Running(running),
+        (false, [], [_, ..], _) => Deploys::Failed(failed),
+        (false, [], [], [_, ..]) => Deploys::Unproven(unproven),
+    }
+}
+
+fn old(facts: &Facts, deployed: Timestamp, seen: &Observed, policy: &Policy) -> Old {
+    let olds: Vec<&Key> = seen.keys.iter().filter(|key| facts.is_old(&key.id)).collect();
+    let Some(next) = olds.iter().find(|key| key.active).or_else(|| olds.first()) else { return Old::Gone };
+    let id = next.id.clone();
+    let patient = policy.forced.is_none();
+    let named = seen.mentions.get(&id).cloned();
+    match (next.active, facts.disabled) {
+        (true, Some(_)) => Old::EnabledAgain(id),
+        (true, None) if patient && !policy.overlap.is_zero() => {
+            let until = deployed + policy.overlap;
+            match &next.used {
+                _ if until > seen.now => Old::Waiting(Waiting::Overlap { old: id, until }),
+                None => Old::UnaskedUse(id),
+                Some(Use::At { when, service }) if *when > deployed => {
+                    Old::Waiting(Waiting::StillUsed { old: id, last: *when, service: service.clone() })
+                }
+                Some(Use::Never | Use::At { .. }) => named.map_or_else(|| Old::Active(id.clone()), |places| Old::Named(id.clone(), places)),
+            }
+        }
+        (true, None) => named.map_or_else(|| Old::Active(id.clone()), |places| Old::Named(id.clone(), places)),
+        (false, None) => Old::JustDisabled,
+        (false, Some(disabled)) if patient && disabled + policy.grace_period > seen.now => {
+            Old::Waiting(Waiting::Grace { old: id, until: disabled + policy.grace_period })
+        }
+        (false, Some(_)) => named.map_or_else(|| Old::GraceOver(id.clone()), |places| Old::Named(id.clone(), places)),
+    }
+}
+
+impl Facts {
+    /// Whether this key is one that the rotation retires.
+    pub fn is_old(&self, id: &AccessKeyId) -> bool {
+        let published = self.published.as_ref().is_some_and(|published| published.key == *id);
+        !published && self.previous.iter().flatten().any(|previous| previous == id)
+    }
+
+    /// The facts after a note.
+    pub fn noted(seen: &Observed, note: Note) -> Option<Self> {
+        let facts = seen.facts().cloned();
+        let now = seen.now;
+        match note {
+            Note::Nothing => None,
+            Note::Begin => {
+                let mut from: Vec<AccessKeyId> = seen.keys.iter().map(|key| key.id.clone()).collect();
+                from.extend(seen.targets.iter().filter_map(|target| target.secret.tag().cloned()));
+                let mut previous: Vec<Option<AccessKeyId>> = facts.filter(Self::unfinished).map(|facts| facts.previous).unwrap_or_default();
+                previous.extend(seen.targets.iter().map(|target| target.id.key().cloned()));
+                previous.sort();
+                previous.dedup();
+                from.sort();
+                from.dedup();
+                Some(Self { from, creating: seen.listed, previous, ..Self::default() })
+            }
+            Note::Published => facts.map(|facts| {
+                let key = seen.targets.first().and_then(|target| target.id.key()).cloned();
+                Self { published: key.map(|key| Published { key, at: now }), ..facts }
+            }),
+            Note::Quiet => facts.map(|facts| Self { quiet: Some(now), ..facts }),
+            Note::Proven => facts.map(|facts| {
+                let seen_deploys = seen.deploys.as_deref().unwrap_or_default();
+                let deploys = facts.deploys.into_iter().map(|noted| {
+                    let proven = seen_deploys.iter().any(|seen| matches!(seen, DeploySeen::Proven(proven) if proven.place == noted.place));
+                    NotedDeploy { proven: noted.proven.or_else(|| proven.then_some(now)), ..noted }
+                });
+                let all = seen_deploys.iter().all(|deploy| matches!(deploy, DeploySeen::Proven(_)));
+                Self { deploys: deploys.collect(), deployed: all.then_some(now), ..facts }
+            }),
+            Note::Disabled => facts.map(|facts| Self { disabled: Some(now), ..facts }),
+            Note::Finished => facts.map(|facts| Self { finished: Some(now), ..facts }),
+        }
+    }
+}
+
+impl Observed {
+    pub fn key(&self, id: &AccessKeyId) -> Option<&Key> {
+        self.keys.iter().find(|key| key.id == *id)
+    }
+
+    /// The facts of the rotation: our own once they are there, else those of the latest record that has them.
+    pub fn facts(&self) -> Option<&Facts> {
+        let own = self.claim.as_ref().and_then(|claim| claim.facts.as_ref());
+        let latest = || self.records.iter().filter(|record| record.facts.is_some()).max_by_key(|record| record.at);
+        own.or_else(|| latest().and_then(|record| record.facts.as_ref()))
+    }
+
+    /// Which keys work now and whether production is affected, in a sentence for whoever is woken by it.
+    pub fn state(&self) -> String {
+        let name = |id: &AccessKeyId| match self.key(id) {
+            Some(key) if key.active => format!("key {id} (active)"),
+            Some(_) => format!("key {id} (disabled)"),
+            None => format!("key {id} (gone)"),
+        };
+        let named = self.targets.iter().find_map(|target| target.id.key());
+        let works = |id: &AccessKeyId| self.key(id).is_some_and(|key| key.active);
+        let Some(facts) = self.facts().filter(|facts| facts.unfinished()) else {
+            return match named {
+                None => "no variable names a key of this user".to_owned(),
+                Some(id) if works(id) => format!("the variables name {}; production is not affected", name(id)),
+                Some(id) => format!("the variables name {}, WHICH DOES NOT WORK: production is affected", name(id)),
+            };
+        };
+        let fresh = fresh(facts, self).key().cloned();
+        let olds = self.keys.iter().filter(|key| facts.previous.iter().flatten().any(|id| *id == key.id)).map(|key| name(&key.id));
+        let olds = olds.collect::<Vec<_>>().join(", ");
+        let fresh_text = fresh.as_ref().map_or_else(|| "no new key was made".to_owned(), |id| format!("new {}", name(id)));
+        let torn: Vec<&str> = self
+            .targets
+            .iter()
+            .filter(|target| fresh.as_ref().is_some_and(|fresh| target.secret.is_of(fresh) && !target.is_on(fresh)))
+            .map(|target| target.name.as_str())
+            .collect();
+        if !torn.is_empty() {
+            return format!("{} HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; old {olds}, {fresh_text}", torn.join(", "));
+        }
+        let dead = self.targets.iter().filter_map(|target| target.id.key()).find(|id| !works(id));
+        match dead {
+            Some(dead) => format!("the variables name {}, WHICH DOES NOT WORK: production is affected; old {olds}, {fresh_text}", name(dead)),
+            None if olds.is_empty() => format!("the variables name a key that works; {fresh_text}; production is not affected"),
+            None => format!("the variables name a key that works; old {olds}, {fresh_text}; production is not affected"),
+        }
+    }
+
+    /// How a step that succeeded changes the picture. `made` is what a `Create` or a `StartDeploy` has brought; questions and waits are answered by looking, not here.
+    pub fn apply(&mut self, step: &Step, made: Option<Made>) {
+        match step {
+            Step::Ask(_) | Step::Wait(_) | Step::Done(_) | Step::Refuse(_) => {}
+            // The name of the record is chosen by the loop, which observes everything afresh after a claim.
+            Step::Claim => self.claim = Some(Claim { name: String::new(), facts: None }),
+            Step::TakeOver => {
+                let facts = self.facts().filter(|facts| facts.unfinished()).cloned();
+                if let Some(claim) = &mut self.claim {
+                    claim.facts = facts;
+                }
+                self.records.retain(|record| !record.is_over());
+            }
+            Step::Record(note) => self.apply_note(*note),
+            Step::Create => {
+                self.begun = Begun::Tried;
+                // What was readable before the key was made cannot be its secret.
+                for target in &mut self.targets {
+                    if let SecretSeen::Readable { owner: owner @ Owner::NotAsked, .. } = &mut target.secret {
+                        *owner = Owner::Nobody;
+                    }
+                }
+                if let Some(Made::Key(key)) = made {
+                    self.hand = Some(Hand { key: key.id.clone(), verified: false, doomed: false });
+                    self.keys.push(key);
+                }
+            }
+            Step::Verify(_) => {
+                if let Some(hand) = &mut self.hand {
+                    hand.verified = true;
+                }
+            }
+            Step::WriteSecret { target, key } => {
+                let secret = &mut self.targets[*target].secret;
+                let hidden = matches!(secret, SecretSeen::Hidden { .. });
+                let (tag, owner) = (Some(key.clone()), Owner::Key(key.clone()));
+                *secret = if hidden { SecretSeen::Hidden { tag } } else { SecretSeen::Readable { tag, owner } };
+            }
+            Step::WriteId { target, key } => self.targets[*target].id = IdSeen::Key(key.clone()),
+            Step::StartDeploy(_) => {
+                self.deploys = None;
+                if let (Some(Made::Deploy(noted)), Some(facts)) = (made, self.claim.as_mut().and_then(|claim| claim.facts.as_mut())) {
+                    facts.deploys.retain(|other| other.place != noted.place);
+                    facts.deploys.push(noted);
+                }
+            }
+            Step::Disable(id, _) => {
+                if let Some(key) = self.keys.iter_mut().find(|key| key.id == *id) {
+                    key.active = false;
+                }
+            }
+            Step::Delete(id, _) => {
+                self.keys.retain(|key| key.id != *id);
+                if self.hand.as_ref().is_some_and(|hand| hand.key == *id) {
+                    self.hand = None;
+                }
+            }
+        }
+    }
+
+    fn apply_note(&mut self, note: Note) {
+        let facts = Facts::noted(self, note);
+        match note {
+            Note::Begin => self.begun = Begun::Recorded,
+            Note::Published => self.elders = None,
+            Note::Quiet | Note::Proven => self.deploys = None,
+            Note::Nothing | Note::Disabled | Note::Finished => {}
+        }
+        let Some(claim) = &mut self.claim else { return };
+        claim.facts = facts;
+        if note == Note::Finished {
+            // The last write of a rotation releases its record.
+            let (name, facts) = (std::mem::take(&mut claim.name), claim.facts.take());
+            self.claim = None;
+            self.hand = None;
+            self.records.push(RecordSeen { name, at: self.now, released: true, alive: true, facts });
+        }
+    }
+}
+
+impl RecordSeen {
+    /// Whether its run has ended, in order or not.
+    pub fn is_over(&self) -> bool {
+        self.released || !self.alive
+    }
+}
+
+impl TargetSeen {
+    pub fn is_on(&self, key: &AccessKeyId) -> bool {
+        self.id.key() == Some(key) && self.secret.is_of(key)
+    }
+}
+
+impl IdSeen {
+    pub fn key(&self) -> Option<&AccessKeyId> {
+        match self {
+            Self::Key(id) => Some(id),
+            Self::Absent | Self::Unusable(_) => None,
+        }
+    }
+}
+
+impl SecretSeen {
+    pub fn tag(&self) -> Option<&AccessKeyId> {
+        match self {
+            Self::Hidden { tag } | Self::Readable { tag, .. } => tag.as_ref(),
+            Self::Absent | Self::Unusable(_) => None,
+        }
+    }
+
+    /// Whatever works with a key is that key's; a hidden value, and one that works with no active key, is the key's if its tag says so.
+    fn is_of(&self, key: &AccessKeyId) -> bool {
+        match self {
+            Self::Absent | Self::Unusable(_) => false,
+            Self::Hidden { tag } | Self::Readable { tag, owner: Owner::Nobody | Owner::NotAsked } => tag.as_ref() == Some(key),
+            Self::Readable { owner: Owner::Key(owner), .. } => owner == key,
+        }
+    }
+}
+
+impl Step {
+    /// Whether it changes anything outside; those steps need the claim.
+    pub fn has_effect(&self) -> bool {
+        match self {
+            Self::Record(_)
+            | Self::Create
+            | Self::Verify(_)
+            | Self::WriteSecret { .. }
+            | Self::WriteId { .. }
+            | Self::StartDeploy(_)
+            | Self::Disable(..)
+            | Self::Delete(..)
+            | Self::Claim
+            | Self::TakeOver => true,
+            Self::Ask(_) | Self::Wait(_) | Self::Done(_) | Self::Refuse(_) => false,
+        }
+    }
+}
+
+impl Refusal {
+    /// Whether a second, complete look must say the same before it is pronounced: lists lag, and other runs move.
+    pub fn blames_a_person(&self) -> bool {
+        match self {
+            Self::NoVariables
+            | Self::Half { .. }
+            | Self::Differ(_)
+            | Self::Mismatch { .. }
+            | Self::Unknown { .. }
+            | Self::Unusable { .. }
+            | Self::NoSlot { .. }
+            | Self::Several(_)
+            | Self::Stranger { .. }
+            | Self::FreshLost { .. }
+            | Self::SecretLost { .. }
+            | Self::Taken { .. }
+            | Self::NotPublishedAnyMore { .. }
+            | Self::EnabledAgain { .. }
+            | Self::StillNamed { .. } => true,
+            Self::Busy | Self::Preflight(_) | Self::TooOld { .. } | Self::DeployFailed(_) | Self::DeployUnproven(_) | Self::DeployTimedOut(_) => {
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ask(Question::WhoseSecrets) => f.write_str("ask STS which key each secret belongs to"),
+            Self::Ask(Question::LastUse(key)) => write!(f, "ask IAM when key {key} was last used"),
+            Self::Ask(Question::Preflight) => f.write_str("check everything that a rotation needs"),
+            Self::Ask(Question::ElderJobs) => f.write_str("look for jobs that still run with the old pair"),
+            Self::Ask(Question::Deploys) => f.write_str("look at the deploys"),
+            Self::Claim => f.write_str("claim the rotation"),
+            Self::TakeOver => f.write_str("take over the record of an earlier run"),
+            Self::Record(note) => f.write_str(match note {
+                Note::Begin => "record that a rotation begins",
+                Note::Nothing => "record that nothing came of the rotation",
+                Note::Published => "record that the new key is published",
+                Note::Quiet => "record that no older job runs any more",
+                Note::Proven => "record that the deploy runs with the new key",
+                Note::Disabled => "record that the old key is disabled",
+                Note::Finished => "record that the rotation is finished",
+            }),
+            Self::Create => f.write_str("create a new key"),
+            Self::Verify(key) => write!(f, "verify new key {key} with its own credentials"),
+            Self::WriteSecret { target, key } => write!(f, "write the secret of new key {key} to target {}", target + 1),
+            Self::WriteId { target, key } => write!(f, "write the id of new key {key} to target {}", target + 1),
+            Self::StartDeploy(place) => write!(f, "start deploy {}", place + 1),
+            Self::Wait(waiting) | Self::Done(Done::Waiting(waiting)) => write!(f, "wait: {waiting}"),
+            Self::Disable(key, Role::Old) => write!(f, "disable old key {key}"),
+            Self::Disable(key, Role::Orphan) => write!(f, "disable orphaned key {key}"),
+            Self::Delete(key, Role::Old) => write!(f, "delete old key {key}"),
+            Self::Delete(key, Role::Orphan) => write!(f, "delete orphaned key {key}"),
+            Self::Done(Done::NotDue { key, .. }) => write!(f, "nothing: key {key} is not due"),
+            Self::Done(Done::Tried | Done::InOwnDeploy | Done::NothingToRetire { .. } | Done::AlreadySetUp { .. } | Done::Checked { .. }) => {
+                f.write_str("nothing")
+            }
+            Self::Refuse(_) => f.write_str("refuse"),
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ElderJobs(jobs) => write!(f, "jobs that started with the old pair still run: {}", jobs.join(", ")),
+            Self::Deploys(what) => write!(f, "{}", what.join(", ")),
+            Self::OwnDeploy => f.write_str("the pipeline's own deploy comes next, then its `retire` job proves it"),
+            Self::Overlap { old, until } => write!(f, "old key {old} stays active until {until}"),
+            Self::StillUsed { old, last, service } => write!(f, "old key {old} was still used at {last} ({service})"),
+            Self::Grace { old, until } => write!(f, "old key {old} stays disabled until {until}, then it is deleted"),
+        }
+    }
+}

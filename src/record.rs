@@ -1,0 +1,345 @@
+//! What a rotation writes down: the record of a run and the tag of a secret variable.
+//!
+//! A record is one CI/CD variable in an environment scope that no job ever sees. It holds ids and dates, never a secret.
+//! A tag stands in the description of each secret variable and says which access key its value belongs to.
+//! This module parses and prints; what a record means for the next step is decided in `plan`.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The environment scope of every record.
+pub const SCOPE: &str = "credential-rotator";
+/// How the key of every record's variable begins.
+pub const PREFIX: &str = "CREDENTIAL_ROTATOR_";
+/// The longest description that GitLab keeps, in characters.
+pub const DESCRIPTION_LIMIT: usize = 255;
+
+const TAG_OPEN: &str = "[credential-rotator ";
+const TAG_CLOSE: char = ']';
+
+/// The id of an access key. `Display` is its short form (`…WXYZ`); the full id is given on purpose only.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AccessKeyId(String);
+
+impl AccessKeyId {
+    /// Takes 16 to 128 capital letters and digits, the form that the IAM API reference gives for an `AccessKeyId`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = (16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    pub fn full(&self) -> &str {
+        &self.0
+    }
+
+    /// Temporary credentials of STS: they cannot be rotated.
+    pub fn is_of_a_session(&self) -> bool {
+        self.0.starts_with("ASIA")
+    }
+}
+
+impl fmt::Display for AccessKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "…{}", &self.0[self.0.len() - 4..])
+    }
+}
+
+impl fmt::Debug for AccessKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl TryFrom<String> for AccessKeyId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("not the id of an access key")
+    }
+}
+
+impl From<AccessKeyId> for String {
+    fn from(id: AccessKeyId) -> Self {
+        id.0
+    }
+}
+
+/// One run's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub user: String,
+    /// Project and job id (`42/98765`); none where the run is no job.
+    pub job: Option<JobRef>,
+    pub at: Timestamp,
+    /// The latest moment at which the run can be alive; none once it has ended in order (released).
+    pub ends: Option<Timestamp>,
+    pub facts: Option<Facts>,
+}
+
+/// What is known of a rotation that has begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The keys that were there, and those that tags named.
+    pub from: Vec<AccessKeyId>,
+    /// IAM's clock when it listed them.
+    pub creating: Timestamp,
+    /// Every id that the targets held; `None` for a target that held none.
+    pub previous: Vec<Option<AccessKeyId>>,
+    pub published: Option<Published>,
+    /// The first look after the publication that showed no older job running.
+    pub quiet: Option<Timestamp>,
+    pub deploys: Vec<NotedDeploy>,
+    pub deployed: Option<Timestamp>,
+    pub disabled: Option<Timestamp>,
+    pub finished: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    pub key: AccessKeyId,
+    pub at: Timestamp,
+}
+
+/// A deploy that was started or adopted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotedDeploy {
+    /// The project as the configuration names it, and its ref or environment.
+    pub place: String,
+    pub pipeline: u64,
+    /// The retried job, where an environment is redeployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven: Option<Timestamp>,
+}
+
+/// A job by the numeric id of its project and its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobRef {
+    pub project: u64,
+    pub job: u64,
+}
+
+impl fmt::Display for JobRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.project, self.job)
+    }
+}
+
+impl TryFrom<String> for JobRef {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let parsed = text.split_once('/').and_then(|(project, job)| Some((project.parse().ok()?, job.parse().ok()?)));
+        parsed.map(|(project, job)| Self { project, job }).ok_or("not PROJECT/JOB")
+    }
+}
+
+impl From<JobRef> for String {
+    fn from(job: JobRef) -> Self {
+        job.to_string()
+    }
+}
+
+/// A record as it is written: one flat object.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    user: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    job: Option<JobRef>,
+    at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ends: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<Vec<AccessKeyId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    creating: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    previous: Vec<Option<AccessKeyId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    published: Option<Published>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quiet: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    deploys: Vec<NotedDeploy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deployed: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disabled: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finished: Option<Timestamp>,
+}
+
+impl Record {
+    /// Reads the value of a record's variable. A line that is not wholly understood is none: guessing at another run's state could cost a key.
+    pub fn parse(value: &str) -> Option<Self> {
+        let line: Line = serde_json::from_str(value).ok()?;
+        let facts = match (line.from, line.creating) {
+            (Some(from), Some(creating)) => Some(Facts {
+                from,
+                creating,
+                previous: line.previous,
+                published: line.published,
+                quiet: line.quiet,
+                deploys: line.deploys,
+                deployed: line.deployed,
+                disabled: line.disabled,
+                finished: line.finished,
+            }),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => return None,
+        };
+        Some(Self { user: line.user, job: line.job, at: line.at, ends: line.ends, facts })
+    }
+
+    /// One line of JSON.
+    pub fn print(&self) -> String {
+        let facts = self.facts.clone();
+        let began = facts.is_some();
+        let facts = facts.unwrap_or_default();
+        let line = Line {
+            user: self.user.clone(),
+            job: self.job,
+            at: self.at,
+            ends: self.ends,
+            from: began.then_some(facts.from),
+            creating: began.then_some(facts.creating),
+            previous: facts.previous,
+            published: facts.published,
+            quiet: facts.quiet,
+            deploys: facts.deploys,
+            deployed: facts.deployed,
+            disabled: facts.disabled,
+            finished: facts.finished,
+        };
+        serde_json::to_string(&line).unwrap_or_default()
+    }
+
+    pub fn released(&self) -> bool {
+        self.ends.is_none()
+    }
+}
+
+impl Facts {
+    pub fn unfinished(&self) -> bool {
+        self.finished.is_none()
+    }
+}
+
+/// A description, taken apart: what a person wrote, and the key that the tag names.
+pub fn read_tag(description: &str) -> (String, Option<AccessKeyId>) {
+    let Some((before, rest)) = description.rsplit_once(TAG_OPEN) else { return (description.to_owned(), None) };
+    let Some((id, after)) = rest.split_once(TAG_CLOSE) else { return (description.to_owned(), None) };
+    let Some(id) = AccessKeyId::parse(id) else { return (description.to_owned(), None) };
+    let text = match (before.trim_end(), after.trim()) {
+        (before, "") => before.to_owned(),
+        ("", after) => after.to_owned(),
+        (before, after) => format!("{before} {after}"),
+    };
+    (text, Some(id))
+}
+
+/// A description with the tag after whatever a person has written there; `None` where that leaves no room, for a person's text is never cut.
+pub fn write_tag(text: &str, id: &AccessKeyId) -> Option<String> {
+    let space = if text.is_empty() { "" } else { " " };
+    let whole = format!("{text}{space}{TAG_OPEN}{}{TAG_CLOSE}", id.full());
+    (whole.chars().count() <= DESCRIPTION_LIMIT).then_some(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id() -> impl Strategy<Value = AccessKeyId> {
+        "AKIA[A-Z2-7]{16}".prop_map(|text| AccessKeyId::parse(&text).unwrap())
+    }
+
+    fn moment() -> impl Strategy<Value = Timestamp> {
+        (0_i64..4_000_000_000).prop_map(|second| Timestamp::from_second(second).unwrap())
+    }
+
+    fn deploy() -> impl Strategy<Value = NotedDeploy> {
+        (any::<String>(), any::<u64>(), any::<Option<u64>>(), proptest::option::of(moment())).prop_map(|(place, pipeline, job, proven)| NotedDeploy {
+            place,
+            pipeline,
+            job,
+            proven,
+        })
+    }
+
+    fn facts() -> impl Strategy<Value = Facts> {
+        let ids = (
+            proptest::collection::vec(id(), 0..4),
+            moment(),
+            proptest::collection::vec(proptest::option::of(id()), 0..4),
+            proptest::option::of((id(), moment())),
+        );
+        let times = [(); 4].map(|()| proptest::option::of(moment()));
+        (ids, proptest::collection::vec(deploy(), 0..3), times).prop_map(|((from, creating, previous, published), deploys, times)| {
+            let [quiet, deployed, disabled, finished] = times;
+            let published = published.map(|(key, at)| Published { key, at });
+            Facts { from, creating, previous, published, quiet, deploys, deployed, disabled, finished }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_is_read_as_it_was_written(
+            user in "[a-z+=,.@-]{1,20}", job in any::<Option<(u64, u64)>>(), at in moment(), ends in proptest::option::of(moment()),
+            facts in proptest::option::of(facts()),
+        ) {
+            let job = job.map(|(project, job)| JobRef { project, job });
+            let record = Record { user, job, at, ends, facts };
+            let line = record.print();
+            prop_assert!(!line.contains('\n'));
+            prop_assert_eq!(Record::parse(&line), Some(record));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused_without_a_panic(text in any::<String>()) {
+            let _ = Record::parse(&text);
+            let (kept, _) = read_tag(&text);
+            prop_assert!(kept.len() <= text.len());
+        }
+
+        #[test]
+        fn a_persons_text_survives_any_number_of_rotations(text in "[^\\[\\]]{0,100}", first in id(), second in id()) {
+            let text = text.trim_end().to_owned();
+            let tagged = write_tag(&text, &first).unwrap();
+            prop_assert_eq!(read_tag(&tagged), (text.clone(), Some(first)));
+            let (kept, _) = read_tag(&tagged);
+            let again = write_tag(&kept, &second).unwrap();
+            prop_assert_eq!(read_tag(&again), (text, Some(second)));
+        }
+    }
+
+    #[test]
+    fn a_text_that_leaves_no_room_is_not_cut() {
+        let id = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
+        assert_eq!(write_tag(&"x".repeat(220), &id), None);
+        let tag = write_tag("", &id).unwrap();
+        assert!(write_tag(&"ü".repeat(DESCRIPTION_LIMIT - 1 - tag.len()), &id).is_some());
+    }
+
+    #[test]
+    fn a_line_with_a_word_that_we_do_not_know_is_not_understood() {
+        assert_eq!(Record::parse(r#"{"user":"deployer","at":"2026-01-01T00:00:00Z","epoch":2}"#), None);
+        assert_eq!(Record::parse(r#"{"user":"deployer","at":"2026-01-01T00:00:00Z","creating":"2026-01-01T00:00:00Z"}"#), None);
+        assert!(Record::parse(r#"{"user":"deployer","at":"2026-01-01T00:00:00Z"}"#).is_some());
+    }
+
+    #[test]
+    fn text_behind_the_tag_is_a_persons_too() {
+        let (text, id) = read_tag("owned by ops [credential-rotator AKIAIOSFODNN7EXAMPLE] ask Kim");
+        assert_eq!(text, "owned by ops ask Kim");
+        assert_eq!(id.unwrap().full(), "AKIAIOSFODNN7EXAMPLE");
+    }
+}

@@ -1,0 +1,377 @@
+//! The way to GitLab: our own client under the `gitlab` crate's endpoints.
+//!
+//! House rules. No redirect is followed, for the token would follow it to another host. A reply's body is read for the reason of a
+//! refusal and dropped: no text of it enters an error. Only what is safe to repeat is repeated, and before each try of
+//! anything but a GET the [`Fence`] is asked whether this run may still act.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
+use gitlab::api::{self, ApiError, AsyncQuery, Endpoint, Pageable, Pagination, RestClient};
+use http::header::{DATE, LOCATION, RETRY_AFTER};
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{Certificate, Method, StatusCode, Url};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::{CaFile, Config};
+use crate::fence::{Boottime, Fence, Fenced};
+use crate::record::JobRef;
+use crate::trouble::{Reach, Trouble};
+
+/// A reply larger than this is not one of GitLab's: a page of 100 variables of 10,000 characters is a tenth of it.
+const REPLY_LIMIT: usize = 32 << 20;
+/// Longer than this no reply may make us wait before the next try.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const TRIES: usize = 5;
+/// A runner's clock that is further off makes signatures fail and ages wrong.
+pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+
+pub struct Gitlab {
+    http: reqwest::Client,
+    api: Url,
+    token: SecretString,
+    clock: Mutex<Option<(Timestamp, Boottime)>>,
+    calls: AtomicU32,
+    pub fence: Fence,
+}
+
+/// What became of a request.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error("GitLab cannot be reached")]
+    Unreachable(Reach),
+    /// Sent, but no reply that could be read: whether it had its effect is unknown.
+    #[error("GitLab's reply was lost")]
+    Lost,
+    #[error("GitLab refused ({status})")]
+    /// `doubt`: an earlier try of the same request had no clear end.
+    Denied { status: u16, reason: Reason, pause: Option<Duration>, doubt: bool },
+    #[error("the reply is not one of GitLab's API")]
+    Garbled,
+    #[error("this run may not act any more")]
+    Fenced(Fenced),
+}
+
+/// Why GitLab said no, read off the status and the texts that its source gives; an unknown text is `Other`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    TokenInvalid,
+    TokenExpired,
+    TokenScope,
+    TokenGranular,
+    Blocked,
+    Archived,
+    ReadOnly,
+    Forbidden,
+    NotFound,
+    Moved,
+    Redirected,
+    Taken,
+    Unmaskable,
+    RateLimited,
+    PipelineEmpty,
+    PipelineWorkflow,
+    PipelineRef,
+    PipelinePermission,
+    PipelineVariables,
+    PipelineInputs,
+    NotRetryable,
+    Server,
+    Other,
+}
+
+impl Gitlab {
+    /// # Errors
+    /// A CA file that was named and cannot be used; no root certificates at all.
+    pub fn new(config: &Config) -> Result<Self, Trouble> {
+        let roots = config.gitlab_ca.as_ref().map(roots).transpose()?.unwrap_or_default();
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("credential-rotator/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(config.http_timeout)
+            .connect_timeout(config.http_timeout.min(Duration::from_secs(10)))
+            .tls_certs_merge(roots)
+            .build()
+            .map_err(|_| Trouble::NoRoots)?;
+        Ok(Self {
+            http,
+            api: config.gitlab_url.clone(),
+            token: config.gitlab_token.clone(),
+            clock: Mutex::new(None),
+            calls: AtomicU32::new(0),
+            fence: Fence::new(config),
+        })
+    }
+
+    /// GitLab's clock: the `Date` of its latest reply and the time since. `None` before the first reply.
+    pub fn now(&self) -> Option<Timestamp> {
+        let clock = self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        clock.map(|(date, at)| date + at.elapsed())
+    }
+
+    /// How far the runner's clock is from GitLab's.
+    pub fn skew(&self) -> SignedDuration {
+        self.now().map(|now| Timestamp::now().duration_since(now)).unwrap_or_default()
+    }
+
+    pub fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub fn host(&self) -> String {
+        self.api.host_str().unwrap_or_default().to_owned()
+    }
+
+    pub async fn ask<T: DeserializeOwned + 'static>(&self, endpoint: impl Endpoint + Sync + Send) -> Result<T, Problem> {
+        Ok(endpoint.query_async(self).await?)
+    }
+
+    /// Every page of a list.
+    pub async fn list<T: DeserializeOwned + Send + 'static>(&self, endpoint: impl Endpoint + Pageable + Sync + Send) -> Result<Vec<T>, Problem> {
+        Ok(api::paged(endpoint, Pagination::All).query_async(self).await?)
+    }
+
+    /// For endpoints whose reply has no body.
+    pub async fn tell(&self, endpoint: impl Endpoint + Sync + Send) -> Result<(), Problem> {
+        Ok(api::ignore(endpoint).query_async(self).await?)
+    }
+
+    /// Whether this run may still act: asked before each try of an effect, here and at IAM.
+    pub async fn may_act(&self) -> Result<(), Fenced> {
+        let Some(job) = self.fence.wants_to_see(self.now())? else { return Ok(()) };
+        let asked = Boottime::now();
+        match self.job(job).await {
+            Ok(Some(state)) if state.status == "running" => self.fence.saw_running(asked),
+            Ok(Some(_)) => return Err(Fenced::JobEnded),
+            Ok(None) => self.fence.cannot_see(),
+            // Without a word from GitLab the run may act no longer than on its last one.
+            Err(_) => return Err(Fenced::Unseen),
+        }
+        Ok(())
+    }
+
+    /// A job's state; `None` where GitLab does not show it to this token.
+    pub async fn job(&self, job: JobRef) -> Result<Option<JobState>, Problem> {
+        let endpoint = api::projects::jobs::Job::builder().project(job.project).job(job.job).build();
+        match self.ask(endpoint.map_err(|_| Problem::Garbled)?).await {
+            Ok(state) => Ok(Some(state)),
+            Err(Problem::Denied { status: 403 | 404, .. }) => Ok(None),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    async fn send(&self, method: &Method, url: &Url, headers: &http::HeaderMap, body: &[u8]) -> Result<http::Response<Bytes>, Problem> {
+        if *method != Method::GET {
+            Box::pin(self.may_act()).await.map_err(Problem::Fenced)?;
+        }
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let request = self.http.request(method.clone(), url.clone()).headers(headers.clone()).body(body.to_vec());
+        let mut response = request.header("PRIVATE-TOKEN", self.token.expose_secret()).send().await.map_err(|error| problem(&error))?;
+        self.note_date(response.headers());
+        let mut whole = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|_| Problem::Lost)? {
+            if whole.len() + chunk.len() > REPLY_LIMIT {
+                return Err(Problem::Garbled);
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        let status = response.status();
+        if !status.is_success() {
+            let pause = pause(response.headers());
+            let reason = reason(status, response.headers(), &whole);
+            return Err(Problem::Denied { status: status.as_u16(), reason, pause, doubt: false });
+        }
+        let mut reply = http::Response::builder().status(status);
+        if let Some(headers) = reply.headers_mut() {
+            *headers = response.headers().clone();
+        }
+        reply.body(Bytes::from(whole)).map_err(|_| Problem::Garbled)
+    }
+
+    fn note_date(&self, headers: &http::HeaderMap) {
+        let date = headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
+        if let Some(date) = date {
+            *self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((date, Boottime::now()));
+        }
+    }
+}
+
+/// The date of an HTTP header. Whole seconds.
+pub fn parse_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct JobState {
+    pub status: String,
+    #[serde(default)]
+    pub finished_at: Option<Timestamp>,
+}
+
+impl JobState {
+    /// Words that we do not know are alive.
+    pub fn ended(&self) -> bool {
+        matches!(self.status.as_str(), "success" | "failed" | "canceled" | "skipped")
+    }
+}
+
+impl RestClient for Gitlab {
+    type Error = Problem;
+
+    fn rest_endpoint(&self, endpoint: &str) -> Result<Url, ApiError<Self::Error>> {
+        Ok(Url::parse(&format!("{}/{endpoint}", self.api.as_str().trim_end_matches('/')))?)
+    }
+}
+
+#[async_trait::async_trait]
+impl api::AsyncClient for Gitlab {
+    async fn rest_async(&self, request: http::request::Builder, body: Vec<u8>) -> Result<http::Response<Bytes>, ApiError<Problem>> {
+        let request = request.body(()).map_err(|_| ApiError::client(Problem::Garbled))?;
+        let url = Url::parse(&request.uri().to_string())?;
+        let idempotent = *request.method() != Method::POST;
+        let schedule = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500)).with_max_times(TRIES - 1).with_jitter();
+        let doubt = AtomicBool::new(false);
+        let sent = (|| self.send(request.method(), &url, request.headers(), &body))
+            .retry(schedule)
+            .notify(|problem: &Problem, _| {
+                doubt.fetch_or(problem.is_ambiguous(), Ordering::Relaxed);
+            })
+            .when(|problem| problem.is_worth_another_try(idempotent))
+            .adjust(|problem, pause| match (problem, pause) {
+                (Problem::Denied { pause: Some(asked), .. }, Some(pause)) => Some(pause.max(*asked)),
+                (_, pause) => pause,
+            })
+            .await;
+        sent.map_err(|problem| ApiError::client(if doubt.into_inner() { problem.doubted() } else { problem }))
+    }
+}
+
+impl Problem {
+    /// The same, after a try that may have had its effect.
+    fn doubted(self) -> Self {
+        match self {
+            Self::Denied { status, reason, pause, .. } => Self::Denied { status, reason, pause, doubt: true },
+            Self::Unreachable(_) | Self::Lost => Self::Lost,
+            Self::Garbled | Self::Fenced(_) => self,
+        }
+    }
+
+    /// Whether the request may have had its effect.
+    pub fn is_ambiguous(&self) -> bool {
+        match self {
+            Self::Lost | Self::Garbled => true,
+            Self::Denied { status, doubt, .. } => *doubt || *status >= 500 || *status == 408,
+            Self::Unreachable(_) | Self::Fenced(_) => false,
+        }
+    }
+
+    fn is_worth_another_try(&self, idempotent: bool) -> bool {
+        match self {
+            Self::Unreachable(reach) => reach.may_pass(),
+            Self::Denied { reason: Reason::RateLimited, pause, .. } => pause.is_none_or(|pause| pause <= LONGEST_PAUSE),
+            Self::Denied { reason: Reason::ReadOnly, .. } => false,
+            Self::Denied { .. } | Self::Lost => idempotent && self.is_ambiguous(),
+            Self::Garbled | Self::Fenced(_) => false,
+        }
+    }
+
+    pub fn reason(&self) -> Option<&Reason> {
+        match self {
+            Self::Denied { reason, .. } => Some(reason),
+            Self::Unreachable(_) | Self::Lost | Self::Garbled | Self::Fenced(_) => None,
+        }
+    }
+}
+
+impl From<ApiError<Self>> for Problem {
+    fn from(error: ApiError<Self>) -> Self {
+        match error {
+            ApiError::Client { source } => source,
+            // A success that is not JSON, or not of the type: the crate's error carries the body and ends here.
+            _ => Self::Garbled,
+        }
+    }
+}
+
+fn problem(error: &reqwest::Error) -> Problem {
+    if error.is_connect() {
+        return Problem::Unreachable(Reach::of(error));
+    }
+    Problem::Lost
+}
+
+/// What `Retry-After` (seconds or a date) or `RateLimit-Reset` (Unix time) ask for.
+fn pause(headers: &http::HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let until = |moment: Timestamp| Duration::try_from(moment.duration_since(Timestamp::now())).unwrap_or_default();
+    let after = text(RETRY_AFTER.as_str()).and_then(|text| match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => parse_date(text).map(until),
+    });
+    after.or_else(|| {
+        let reset = text("ratelimit-reset")?.parse::<i64>().ok()?;
+        Timestamp::from_second(reset).ok().map(until)
+    })
+}
+
+/// Texts from GitLab's own source and its API documentation; only the hint depends on them.
+fn reason(status: StatusCode, headers: &http::HeaderMap, body: &[u8]) -> Reason {
+    let text = String::from_utf8_lossy(&body[..body.len().min(4096)]).to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let json = body.first() == Some(&b'{');
+    match status.as_u16() {
+        301..=308 if headers.get(LOCATION).and_then(|to| to.to_str().ok()).is_some_and(|to| to.contains("/api/v4/projects/")) => Reason::Moved,
+        300..=399 => Reason::Redirected,
+        400 | 422 if says(&["has already been taken"]) => Reason::Taken,
+        400 if says(&["would have been empty", "will not run for the selected trigger", "no stages / jobs"]) => Reason::PipelineEmpty,
+        400 if says(&["workflow:rules", "workflow rules"]) => Reason::PipelineWorkflow,
+        400 if says(&["reference not found", "missing ci config"]) => Reason::PipelineRef,
+        400 if says(&["insufficient permissions to set pipeline variables", "pipeline variables"]) => Reason::PipelineVariables,
+        400 if says(&["permission to run a pipeline", "permission to create a new pipeline"]) => Reason::PipelinePermission,
+        400 if says(&["input"]) => Reason::PipelineInputs,
+        400 if says(&["\"value\"", "masked"]) => Reason::Unmaskable,
+        401 if says(&["expired"]) => Reason::TokenExpired,
+        401 => Reason::TokenInvalid,
+        403 if says(&["insufficient_granular_scope"]) => Reason::TokenGranular,
+        403 if says(&["insufficient_scope"]) => Reason::TokenScope,
+        403 if says(&["blocked", "deactivated"]) => Reason::Blocked,
+        403 if says(&["archived"]) => Reason::Archived,
+        403 if says(&["not retryable"]) => Reason::NotRetryable,
+        403 | 503 if says(&["read-only", "maintenance"]) => Reason::ReadOnly,
+        403 if json => Reason::Forbidden,
+        404 if json => Reason::NotFound,
+        405 if json => Reason::Moved,
+        403..=405 => Reason::Redirected,
+        429 => Reason::RateLimited,
+        500..=599 => Reason::Server,
+        _ => Reason::Other,
+    }
+}
+
+/// The certificates of a PEM file, one by one: an unusable one is left out.
+fn roots(file: &CaFile) -> Result<Vec<Certificate>, Trouble> {
+    let unusable = || Trouble::CaFile { path: file.path.display().to_string() };
+    let mut store = rustls::RootCertStore::empty();
+    let mut certificates = Vec::new();
+    let bytes = match std::fs::read(&file.path) {
+        Ok(bytes) => bytes,
+        Err(_) if file.named => return Err(unusable()),
+        Err(_) => return Ok(Vec::new()),
+    };
+    for der in CertificateDer::pem_slice_iter(&bytes).flatten() {
+        if store.add(der.clone()).is_ok() {
+            certificates.extend(Certificate::from_der(&der));
+        }
+    }
+    if certificates.is_empty() && file.named {
+        return Err(unusable());
+    }
+    Ok(certificates)
+}
