@@ -207,7 +207,10 @@ impl Aws {
                 }
                 Err(trouble @ Trouble::ClockWrong { .. }) => return Err(trouble),
                 // A young key is not known everywhere yet; a connection that fails says nothing about it.
-                Err(_) => successes = 0,
+                Err(trouble) => {
+                    tracing::debug!("not yet: {trouble}");
+                    successes = 0;
+                }
             }
             if started.elapsed() + VERIFY_PAUSE >= timeout {
                 return Err(Trouble::NotVerifiable { key: id.clone(), seconds: timeout.as_secs() });

@@ -1,0 +1,155 @@
+//! The world: a hostile stand-in for AWS IAM, AWS STS and GitLab over real HTTP on loopback.
+//!
+//! One world is one server on its own thread (a test may block as it likes), one clock, one lock, one log and one judge.
+//! It behaves as `FACTS.md` says, and no kinder. Hostile by default (`.calm()` turns that off); the chaos is seeded.
+//!
+//! ```ignore
+//! #[path = "world/mod.rs"] mod world;
+//! use world::*;
+//!
+//! let world = World::builder().seed(7).calm().start();     // or `.build().await`; hostile without `.calm()`
+//! world.add_user("/service/ci/", "deployer");              // in account 123456789012, allowed to rotate itself
+//! let key = world.add_key("deployer", 75);                 // 75 days old: `key.id`, `key.secret`
+//! world.add_project(42, "group/app");
+//! world.set_variable(42, Variable::new("AWS_ACCESS_KEY_ID", &key.id).masked());
+//! world.set_variable(42, Variable::new("AWS_SECRET_ACCESS_KEY", &key.secret).masked());
+//! world.set_pipeline_config(42, vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").stage("deploy")]);
+//! world.start_pipeline(42, "push");                        // what production runs with today …
+//! world.finish_pipelines();                                // … without waiting for it
+//! world.watch_target(42, "*", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+//! world.watch_deploy(42);
+//! world.add_job(42, 98765, "running");                     // the rotator's own job
+//!
+//! let env = world.env(42, 98765);                          // hand this, and nothing else, to the program
+//! world.fault(3, Fault::LoseReply);                        // the third call that is counted
+//! // … run the program …
+//! world.job_set_status(98765, "success");
+//! assert!(world.faults_hit().iter().all(|fault| fault.hit.is_some()));
+//! assert_eq!(world.violations(), Vec::<String>::new());
+//! world.production_signs(42).await.expect("production works");
+//! let keys = world.keys("deployer");                       // what is left, as plain structs
+//! let deletes = world.log().iter().filter(|entry| entry.action == "iam:DeleteAccessKey").count();
+//! ```
+//!
+//! Names of actions, for `fault_on` and the log: `iam:CreateAccessKey`, `sts:GetCallerIdentity`, and for GitLab the verb and the
+//! path with its placeholders, `PUT /projects/:id/variables/:key`; `what` follows (`deployer AKIA…`, `AWS_ACCESS_KEY_ID@*`), so that
+//! `fault_on("PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID", 1, …)` is the first PUT of that variable.
+
+#![allow(dead_code, unused_imports, unreachable_pub)]
+
+mod aws;
+mod client;
+mod clock;
+mod gitlab;
+mod iam;
+mod judge;
+mod outside;
+mod persons;
+mod pipelines;
+mod pipelines_api;
+mod policy;
+mod serve;
+mod setting;
+mod state;
+mod sts;
+mod variables;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use aws::{Pair, Trust};
+pub use client::{Answer, http, signed};
+pub use clock::{http_date, iso};
+pub use gitlab::{Home, Mood, TokenSpec, group, project};
+pub use iam::KeyView;
+pub use pipelines::{JobSpec, JobView, PipelineCreation, PipelineView, Refusal};
+pub use state::{CreateDate, Entry, Fault, FaultView, Knobs};
+pub use variables::Variable;
+
+use serve::Server;
+use state::State;
+
+/// A handle on the world; clones share it, and the server ends with the last one.
+#[derive(Clone)]
+pub struct World {
+    state: Arc<Mutex<State>>,
+    server: Arc<Server>,
+    /// `http://127.0.0.1:PORT`, for AWS and (with `/api/v4`) for GitLab.
+    pub url: String,
+    /// A GitLab token with `api`, Maintainer of every project and Owner of every group.
+    pub token: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Builder {
+    seed: u64,
+    calm: bool,
+    partition: String,
+    prefix: String,
+    tls: Option<(String, String)>,
+}
+
+impl World {
+    pub fn builder() -> Builder {
+        Builder { seed: fastrand::u64(..), calm: false, partition: "aws".into(), prefix: String::new(), tls: None }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.advance();
+        state
+    }
+}
+
+impl Builder {
+    /// Everything random in the world follows from it.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// No slow-visible keys, no 502, no 429, no throttling, no delays.
+    pub fn calm(mut self) -> Self {
+        self.calm = true;
+        self
+    }
+
+    /// `aws` (the default), `aws-cn`, `aws-us-gov`.
+    pub fn partition(mut self, partition: &str) -> Self {
+        self.partition = partition.into();
+        self
+    }
+
+    /// GitLab under a relative path: `/gitlab` makes its API `/gitlab/api/v4`.
+    pub fn gitlab_prefix(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Serve TLS with this certificate chain and key (PEM). `url` is then `https://localhost:PORT`.
+    pub fn tls(mut self, chain_pem: &str, key_pem: &str) -> Self {
+        self.tls = Some((chain_pem.into(), key_pem.into()));
+        self
+    }
+
+    pub async fn build(self) -> World {
+        self.start()
+    }
+
+    /// The same without async.
+    pub fn start(self) -> World {
+        let mut state = State::new(self.seed, &self.partition, &self.prefix);
+        state.knobs = if self.calm { Knobs::calm() } else { Knobs::hostile() };
+        if !self.calm && self.seed % 2 == 1 {
+            state.knobs.create_date = CreateDate::Fractions;
+        }
+        let state = Arc::new(Mutex::new(state));
+        let server = Arc::new(Server::start(Arc::clone(&state), self.tls.as_ref()));
+        let scheme = if self.tls.is_some() { "https://localhost" } else { "http://127.0.0.1" };
+        let url = format!("{scheme}:{}", server.port);
+        let mut world = World { state, server, url, token: String::new() };
+        world.lock().url.clone_from(&world.url);
+        let token = world.lock().random_token("glpat-", 20);
+        world.token = world.add_token(TokenSpec::new(&token));
+        world
+    }
+}

@@ -1,0 +1,427 @@
+//! The server: connections that can be cut, faults and chaos, and the way from a request to its answer.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderMap, HeaderValue, Response};
+use axum::serve::{IncomingStream, Listener};
+use percent_encoding::percent_decode_str;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::http_date;
+use super::state::{Entry, Fault, OnKill, State};
+use super::{aws, gitlab};
+
+/// One request, read whole.
+pub(crate) struct Call {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    /// The body, where it is a form.
+    pub(crate) form: Vec<(String, String)>,
+    pub(crate) connection: u64,
+    /// The test's own call: not counted, no fault, no chaos, judged as nobody's.
+    pub(crate) harness: bool,
+}
+
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Vec<u8>,
+    pub(crate) effect: bool,
+}
+
+/// What becomes of a call.
+enum Outcome {
+    Answer(Reply, Duration),
+    Truncate(Reply),
+    Close,
+    Hang,
+    Kill(Option<OnKill>),
+}
+
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+}
+
+impl Server {
+    /// On a thread and a runtime of its own: a test may block as it likes.
+    pub(crate) fn start(state: Arc<Mutex<State>>, tls: Option<&(String, String)>) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+        listener.set_nonblocking(true).expect("a listener can be made non-blocking");
+        let port = listener.local_addr().expect("a bound listener has an address").port();
+        let acceptor = tls.map(|(chain, key)| super::outside::acceptor(chain, key));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        std::thread::spawn(move || {
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener on this runtime");
+                let router = Router::new().fallback(move |line: ConnectInfo<Line>, request: Request| {
+                    let state = Arc::clone(&state);
+                    async move { handle(&state, line.0, request).await }
+                });
+                let service = router.into_make_service_with_connect_info::<Line>();
+                let lines = Lines::open(listener, acceptor);
+                tokio::select! {
+                    _ = axum::serve(lines, service) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { port, stop: Some(stop) }
+    }
+}
+
+async fn handle(state: &Arc<Mutex<State>>, line: Line, request: Request) -> Response<Body> {
+    let Some(call) = read(request, line.number).await else {
+        line.cut();
+        return Response::new(Body::empty());
+    };
+    let outcome = state.lock().unwrap_or_else(PoisonError::into_inner).take(&call);
+    let date = |state: &Arc<Mutex<State>>| http_date(state.lock().unwrap_or_else(PoisonError::into_inner).now());
+    match outcome {
+        Outcome::Answer(reply, delay) => {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            reply.into_response(&date(state))
+        }
+        Outcome::Truncate(reply) => {
+            line.cut_body_after(reply.body.len() / 2);
+            reply.into_response(&date(state))
+        }
+        Outcome::Close => {
+            line.cut();
+            Response::new(Body::empty())
+        }
+        Outcome::Hang => std::future::pending().await,
+        Outcome::Kill(on_kill) => {
+            if let Some(on_kill) = on_kill {
+                on_kill();
+            }
+            line.cut();
+            Response::new(Body::empty())
+        }
+    }
+}
+
+async fn read(request: Request, connection: u64) -> Option<Call> {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, 64 << 20).await.ok()?.to_vec();
+    let is_form = aws::text(&parts.headers, "content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+    let form = if is_form { pairs(&String::from_utf8_lossy(&body)) } else { Vec::new() };
+    Some(Call {
+        method: parts.method.to_string(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        harness: parts.headers.contains_key("x-world-harness"),
+        headers: parts.headers,
+        body,
+        form,
+        connection,
+    })
+}
+
+/// Decodes `a=b&c=d`.
+pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
+    let decode = |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
+    text.split('&')
+        .filter(|part| !part.is_empty())
+        .map(|part| part.split_once('=').unwrap_or((part, "")))
+        .map(|(key, value)| (decode(key), decode(value)))
+        .collect()
+}
+
+impl State {
+    /// Everything that a call does, and what the caller gets to know of it.
+    fn take(&mut self, call: &Call) -> Outcome {
+        self.advance();
+        let is_gitlab = self.lab.serves(call);
+        let (service, action, what) = if is_gitlab { gitlab::action_of(&self.lab, call) } else { aws::action_of(call) };
+        self.who.clear();
+        let seq = self.log.len() + 1;
+        let mut n = None;
+        let mut fault = None;
+        let mut chaos = None;
+        let mut delay = Duration::ZERO;
+        if !call.harness {
+            self.counted += 1;
+            n = Some(self.counted);
+            fault = self.fault_for(self.counted, &action, &what, seq);
+            if fault.is_none() {
+                chaos = self.chaos(service, &call.method);
+            }
+            if self.knobs.delay_ms > 0 {
+                delay = Duration::from_millis(self.rng.u64(0..=self.knobs.delay_ms));
+            }
+        }
+        // The place is taken first, so that what follows from the call comes after it in the log.
+        let named = fault.as_ref().or(chaos.as_ref()).map(|fault| format!("{fault:?}"));
+        let (at, connection) = (self.now(), call.connection);
+        self.log.push(Entry {
+            seq,
+            n,
+            at,
+            service: service.into(),
+            action,
+            who: String::new(),
+            what,
+            status: 0,
+            effect: false,
+            connection,
+            fault: named,
+        });
+
+        let fault = fault.or(chaos);
+        let reply = match &fault {
+            Some(fault) if fault.spares_effect() => None,
+            _ => Some(if is_gitlab { self.gitlab(call) } else { self.aws(call) }),
+        };
+        let effect = reply.as_ref().is_some_and(|reply| reply.effect);
+        let outcome = match (fault, reply) {
+            (None, Some(reply)) if reply.status == 0 => Outcome::Close,
+            (None, Some(reply)) => Outcome::Answer(reply, delay),
+            (Some(Fault::Refuse { status, body, headers } | Fault::Instead { status, body, headers }), _) => {
+                Outcome::Answer(Reply::refusal(service, status, body, headers), delay)
+            }
+            (Some(Fault::Html(status)), _) => Outcome::Answer(Reply::html(status, "<html><body><h1>Bad Gateway</h1></body></html>"), delay),
+            (Some(Fault::Truncate), Some(reply)) if reply.body.len() > 1 => Outcome::Truncate(reply),
+            (Some(Fault::Hang { .. }), _) => Outcome::Hang,
+            (Some(Fault::KillBefore | Fault::KillAfter), _) => Outcome::Kill(self.on_kill.clone()),
+            (Some(_), _) | (None, None) => Outcome::Close,
+        };
+        let status = match &outcome {
+            Outcome::Answer(reply, _) | Outcome::Truncate(reply) => reply.status,
+            _ => 0,
+        };
+        let who = std::mem::take(&mut self.who);
+        let entry = &mut self.log[seq - 1];
+        (entry.status, entry.effect, entry.who) = (status, effect, who);
+        outcome
+    }
+
+    /// The ordinary weather.
+    fn chaos(&mut self, service: &str, method: &str) -> Option<Fault> {
+        let knobs = self.knobs.clone();
+        match (service, method) {
+            ("iam", _) if self.chance(knobs.iam_throttling) => Some(Fault::Refuse { status: 400, body: String::new(), headers: Vec::new() }),
+            ("gitlab", "GET" | "PUT") if self.chance(knobs.gitlab_429) => {
+                Some(Fault::Refuse { status: 429, body: "Retry later\n".into(), headers: vec![("Retry-After".into(), "1".into())] })
+            }
+            ("gitlab", "GET") if self.chance(knobs.gitlab_502) => Some(Fault::Html(502)),
+            ("gitlab", "PUT") if self.chance(knobs.gitlab_502) => {
+                let body = "<html><body><h1>502</h1>Whoops, GitLab is taking too much time to respond.</body></html>".to_owned();
+                if self.rng.bool() { Some(Fault::Html(502)) } else { Some(Fault::Instead { status: 502, body, headers: Vec::new() }) }
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Reply {
+    pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
+        let body = if status == 204 { Vec::new() } else { body.to_string().into_bytes() };
+        Self { status, headers: Vec::new(), content_type: "application/json", body, effect: false }
+    }
+
+    pub(crate) fn html(status: u16, body: &str) -> Self {
+        Self { status, headers: Vec::new(), content_type: "text/html; charset=utf-8", body: body.into(), effect: false }
+    }
+
+    pub(crate) fn with_effect(mut self) -> Self {
+        self.effect = true;
+        self
+    }
+
+    /// The manner of the service, unless the test gives a body.
+    fn refusal(service: &str, status: u16, body: String, headers: Vec<(String, String)>) -> Self {
+        let (content_type, own) = match service {
+            "gitlab" if status == 429 => ("text/plain", "Retry later\n".to_owned()),
+            "gitlab" => ("application/json", serde_json::json!({ "message": format!("{status} {}", reason(status)) }).to_string()),
+            _ => ("text/xml", {
+                let code = match status {
+                    400 | 429 => "Throttling",
+                    401 | 403 => "AccessDenied",
+                    404 => "NoSuchEntity",
+                    409 => "LimitExceeded",
+                    503 => "ServiceUnavailable",
+                    _ => "InternalFailure",
+                };
+                let message = if code == "Throttling" { "Rate exceeded" } else { "The world refuses this call" };
+                format!(
+                    "<ErrorResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error><RequestId>0</RequestId></ErrorResponse>"
+                )
+            }),
+        };
+        let content_type = if body.trim_start().starts_with('<') && service == "gitlab" { "text/html" } else { content_type };
+        let body = if body.is_empty() { own } else { body };
+        Self { status, headers, content_type, body: body.into(), effect: false }
+    }
+
+    fn into_response(self, date: &str) -> Response<Body> {
+        let mut response = Response::builder().status(self.status).header("date", date);
+        let has_type = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        if self.status != 204 && !has_type {
+            response = response.header("content-type", self.content_type);
+        }
+        for (name, value) in &self.headers {
+            response = response.header(name, value);
+        }
+        response.body(Body::from(self.body)).expect("a valid response")
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error")
+}
+
+/// A connection as the handlers know it: its number, and scissors.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    number: u64,
+    scissors: Arc<Scissors>,
+}
+
+#[derive(Debug)]
+struct Scissors {
+    cut: AtomicBool,
+    /// Bytes of the next body that still pass; negative for all.
+    body_left: AtomicI64,
+}
+
+impl Line {
+    /// Nothing more is written, and the connection ends.
+    fn cut(&self) {
+        self.scissors.cut.store(true, Ordering::SeqCst);
+    }
+
+    fn cut_body_after(&self, bytes: usize) {
+        self.scissors.body_left.store(i64::try_from(bytes).unwrap_or(0), Ordering::SeqCst);
+    }
+}
+
+impl axum::extract::connect_info::Connected<IncomingStream<'_, Lines>> for Line {
+    fn connect_info(stream: IncomingStream<'_, Lines>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// The listener: numbers the connections.
+struct Lines {
+    port: u16,
+    arriving: mpsc::UnboundedReceiver<Box<dyn Stream>>,
+    count: u64,
+}
+
+impl Lines {
+    fn open(listener: tokio::net::TcpListener, acceptor: Option<super::outside::Acceptor>) -> Self {
+        let port = listener.local_addr().map_or(0, |address| address.port());
+        let (sender, arriving) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                let _ = stream.set_nodelay(true);
+                super::outside::admit(stream, acceptor.clone(), sender.clone());
+            }
+        });
+        Self { port, arriving, count: 0 }
+    }
+}
+
+impl Listener for Lines {
+    type Io = Cuttable;
+    type Addr = Line;
+
+    async fn accept(&mut self) -> (Cuttable, Line) {
+        let Some(stream) = self.arriving.recv().await else { std::future::pending().await };
+        self.count += 1;
+        let scissors = Arc::new(Scissors { cut: AtomicBool::new(false), body_left: AtomicI64::new(-1) });
+        let line = Line { number: self.count, scissors: Arc::clone(&scissors) };
+        (Cuttable { stream, scissors, in_body: false }, line)
+    }
+
+    fn local_addr(&self) -> io::Result<Line> {
+        let scissors = Arc::new(Scissors { cut: AtomicBool::new(false), body_left: AtomicI64::new(-1) });
+        Ok(Line { number: 0, scissors })
+    }
+}
+
+struct Cuttable {
+    stream: Box<dyn Stream>,
+    scissors: Arc<Scissors>,
+    in_body: bool,
+}
+
+impl Cuttable {
+    /// How many bytes of `bytes` may pass; none at all where it is cut.
+    fn allowed(&mut self, bytes: &[u8]) -> Option<usize> {
+        if self.scissors.cut.load(Ordering::SeqCst) {
+            return None;
+        }
+        let left = usize::try_from(self.scissors.body_left.load(Ordering::SeqCst)).ok();
+        let Some(left) = left else { return Some(bytes.len()) };
+        if self.in_body {
+            return (left > 0).then(|| left.min(bytes.len()));
+        }
+        match bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            Some(end) => Some((end + 4).min(bytes.len())),
+            None => Some(bytes.len()),
+        }
+    }
+
+    fn passed(&mut self, bytes: &[u8], count: usize) {
+        if self.in_body {
+            self.scissors.body_left.fetch_sub(i64::try_from(count).unwrap_or(0), Ordering::SeqCst);
+        } else if self.scissors.body_left.load(Ordering::SeqCst) >= 0 && bytes[..count].ends_with(b"\r\n\r\n") {
+            self.in_body = true;
+        }
+    }
+}
+
+impl AsyncRead for Cuttable {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Cuttable {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(allowed) = self.allowed(bytes) else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let written = Pin::new(&mut self.stream).poll_write(context, &bytes[..allowed]);
+        if let Poll::Ready(Ok(count)) = written {
+            self.passed(bytes, count);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
