@@ -7,7 +7,8 @@
 # is proven is the Dockerfile and the program in it, not the base images that it names. The stage `build` runs nothing
 # here either: the binary comes from .ci/image/build.sh, which is all that this stage does. On linux/arm64 the image is
 # assembled, with a stand-in for the binary, and not run.
-# With SANDBOX, a program that serves the world (see the end), a key is rotated from inside the image.
+# With SANDBOX, the example `serve`, which is the world of the tests as a process, a key is rotated from inside the image.
+# shellcheck disable=SC2016 # what is in single quotes is for the shell in the image to expand
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -16,7 +17,7 @@ sandbox=${2:+$(realpath "$2")}
 limit=$((6 * 1024 * 1024))
 
 need=()
-for package in buildah busybox-static ca-certificates jq; do
+for package in buildah busybox-static ca-certificates curl jq openssl; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || need+=("$package")
 done
 if [ ${#need[@]} -gt 0 ]; then
@@ -177,7 +178,8 @@ for user in 0:0 65534:65534 100042:0; do
     prove "$executor, user $user: an artifact can be written" "$executor" "$user" "id -u > \"report-$executor-${user%%:*}\""
     prove "$executor, user $user: ...by this user" is "$(cat "$work/builds/acme/shop/report-$executor-${user%%:*}")" "${user%%:*}"
     prove "$executor, user $user: home can be written" "$executor" "$user" 'touch "$HOME/.written" && rm "$HOME/.written"'
-    prove "$executor, user $user: a failed script fails the job" fails "$executor" "$user" 'credential-rotator --no-such-argument'
+    prove "$executor, user $user: the program's failure is the job's" \
+      is "$("$executor" "$user" 'credential-rotator --no-such-argument' >/dev/null 2>&1 || echo $?)" 2
   done
 done
 for tool in sh grep tee sed awk cat ls sleep mkdir rm chmod printf touch id; do
@@ -186,6 +188,63 @@ done
 prove 'public roots are there' in_image 65534:65534 sh -c 'grep -q "BEGIN CERTIFICATE" "$SSL_CERT_FILE"'
 prove 'without settings the program says what is missing, and ends with 2' \
   is "$(in_image 65534:65534 sh -c 'credential-rotator >/tmp/out 2>&1; echo $?; grep -c ROTATOR_GITLAB_TOKEN /tmp/out' | tr '\n' ' ')" '2 1 '
+
+# --- a rotation from inside the image ---------------------------------------------------------------------------------
+# Names come from /etc/hosts, and TLS is checked: GitLab's certificate against the file that runners give, AWS' against
+# SSL_CERT_FILE.
+
+if [ -n "$sandbox" ]; then
+  tls=$work/builds/tls
+  mkdir -p "$tls" "$work/world"
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj '/CN=Sandbox CA' \
+    -addext 'basicConstraints=critical,CA:TRUE' -keyout "$work/ca.key" -out "$tls/ca.pem" 2>/dev/null
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj '/CN=gitlab.example.com' \
+    -keyout "$work/leaf.key" -out "$work/leaf.csr" 2>/dev/null
+  openssl x509 -req -in "$work/leaf.csr" -CA "$tls/ca.pem" -CAkey "$work/ca.key" -CAcreateserial -days 2 \
+    -extfile <(printf 'subjectAltName=DNS:gitlab.example.com,DNS:aws.example.com\nbasicConstraints=CA:FALSE\n') \
+    -out "$work/leaf.pem" 2>/dev/null
+  chmod -R a+rX "$tls"
+  "$sandbox" in-project "$work/world" "$work/leaf.pem" "$work/leaf.key" &
+  world=$!
+  for _ in $(seq 100); do
+    [ ! -s "$work/world/control" ] || break
+    sleep 0.1
+  done
+  control=$(cat "$work/world/control")
+  printf '127.0.0.1 localhost gitlab.example.com aws.example.com\n' >"$work/hosts"
+  extra=(--volume "$work/hosts:/etc/hosts:ro")
+  # job: what GitLab gives to the next job, with names instead of the address; the ID token has no role to be for.
+  job() {
+    curl -fsS "$control/job?name=rotate-key&pipeline=1" |
+      sed -E "s,(CI_[A-Z0-9_]*=')https://[^:/']+,\\1https://gitlab.example.com,; s,(AWS_ENDPOINT_URL=')https://[^:/']+,\\1https://aws.example.com,"
+    printf "export ROTATOR_REPORT=report.json CI_SERVER_TLS_CA_FILE=/builds/tls/ca.pem\n"
+  }
+  state_is() {
+    curl -fsS "$control/state" >"$work/state"
+    jq -e "$1" "$work/state" >/dev/null || { jq -c . "$work/state"; return 1; }
+  }
+  old=$(curl -fsS "$control/state" | jq -r '.projects["42"].named')
+
+  job >"$work/builds/job.env"
+  prove 'in the image: without the CA of AWS nothing is done' fails docker 65534:65534 '. /builds/job.env; credential-rotator'
+  prove 'in the image: ...because of the certificate' grep -qi certificate "$work/said"
+  prove 'in the image: ...no key was made' state_is '.keys["svc-shop"] | length == 1'
+  job >"$work/builds/job.env"
+  echo 'export CI_SERVER_TLS_CA_FILE= SSL_CERT_FILE=/builds/tls/ca.pem' >>"$work/builds/job.env"
+  prove 'in the image: SSL_CERT_FILE takes the place of the public roots' docker 65534:65534 \
+    '. /builds/job.env; ROTATOR_DRY_RUN=true credential-rotator'
+  job >"$work/builds/job.env"
+  echo 'export SSL_CERT_FILE=/builds/tls/all.pem' >>"$work/builds/job.env"
+  prove 'in the image: a private CA is added to the public roots' docker 65534:65534 \
+    'cat /etc/ssl/certs/ca-certificates.crt /builds/tls/ca.pem > /builds/acme/shop/all.pem'
+  mv "$work/builds/acme/shop/all.pem" "$tls/all.pem"
+  prove 'in the image: a key is rotated' docker 65534:65534 '. /builds/job.env; credential-rotator'
+  prove 'in the image: ...one new key, which the variables name and production runs with' state_is \
+    "(.keys[\"svc-shop\"] | length == 2) and (.projects[\"42\"] | .named != \"$old\" and .runs.production == .named)"
+  prove 'in the image: ...the report is in the folder of the build' test -s "$work/builds/acme/shop/report.json"
+  prove 'in the image: ...no secret is in it' fails grep -Eq 'glpat-|"secret' "$work/builds/acme/shop/report.json"
+  prove 'in the image: ...the judge has found nothing' state_is '.violations == []'
+fi
 
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

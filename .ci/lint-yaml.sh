@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Everything of this repository that is YAML, a Dockerfile or a shell script: valid for GitLab, and tidy.
-# Tools go to a cache outside the repository: ROTATOR_CACHE, else the system's folder for temporary files.
+# Tools go to a cache outside the repository: TOOLS_CACHE, else the system's folder for temporary files.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-cache=${ROTATOR_CACHE:-${TMPDIR:-/tmp}/credential-rotator-cache}
+cache=${TOOLS_CACHE:-${TMPDIR:-/tmp}/credential-rotator-cache}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$root"
@@ -60,7 +60,7 @@ yaml.safe_dump(yaml.safe_load(body), open(target, "w"), width=1000)
 PY
 schema() { # FILE [INPUT=VALUE...]
   "$venv/bin/python" "$work/interpolate.py" "$1" "$work/document.yml" "${@:2}" &&
-    "$venv/bin/check-jsonschema" --quiet --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci "$work/document.yml"
+    "$venv/bin/check-jsonschema" --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci "$work/document.yml"
 }
 for template in templates/*.yml; do
   prove "$template: GitLab's schema" schema "$template"

@@ -2,14 +2,16 @@
 # Executes the sample projects with gitlab-ci-local, as GitLab would run them: which jobs run in which pipeline, and what
 # the program in them is given.
 #
-#   .ci/templates.sh                 with a stand-in that writes its environment down
-#   ROTATOR_BIN=PATH .ci/templates.sh ...and then with the program, against the world that SANDBOX (a command) serves
+#   .ci/templates.sh                                    with a stand-in that writes its environment down
+#   ROTATOR_BIN=PATH SANDBOX=PATH .ci/templates.sh      then also with the program, against the world of the tests
 #
-# Tools go to a cache outside the repository: ROTATOR_CACHE, else the system's folder for temporary files.
+# SANDBOX is the example `serve`, which is this world as a process; what it has seen is what is asserted then.
+# Tools go to a cache outside the repository: TOOLS_CACHE, else the system's folder for temporary files.
+# shellcheck disable=SC2016 # what is in single quotes is for GitLab to expand
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-cache=${ROTATOR_CACHE:-${TMPDIR:-/tmp}/credential-rotator-cache}
+cache=${TOOLS_CACHE:-${TMPDIR:-/tmp}/credential-rotator-cache}
 work=$(mktemp -d)
 server=
 world=
@@ -19,6 +21,9 @@ end() {
   rm -rf "$work"
 }
 trap end EXIT
+# The jobs get the environment of this script; the program would complain of a variable that it does not know.
+program_under_test=${ROTATOR_BIN:-}
+unset ROTATOR_BIN
 
 passed=0
 failed=0
@@ -123,8 +128,8 @@ pipeline() {
   shift
   rm -rf "$work/seen" "$project/.gitlab-ci-local/output" "$project/.gitlab-ci-local/artifacts"
   mkdir -p "$work/seen"
-  (cd "$project" && SEEN=$work/seen PATH=$program:$PATH gitlab-ci-local \
-    --variable "SEEN=$work/seen" --variable "PATH=$program:$PATH" --variable CI_PIPELINE_SOURCE="$source" "$@") \
+  (cd "$project" && gitlab-ci-local --variable "SEEN=$work/seen" --variable "PATH=$program:$PATH" \
+    --variable "CI_PIPELINE_SOURCE=$source" "$@") \
     >"$work/log" 2>&1 || status=$?
   ran=$(ran_jobs)
   return "$status"
@@ -133,13 +138,13 @@ pipeline() {
 ran_jobs() {
   sed -E 's/\x1b\[[0-9;]*m//g' "$work/log" | sed -nE 's/^ *(PASS|FAIL|WARN) +//p' | sed -E 's/ +$//' | sort -u
 }
-jobs_listed() { (cd "$project" && gitlab-ci-local --list-csv --variable CI_PIPELINE_SOURCE="$@" 2>/dev/null) | tail -n +2 | cut -d';' -f1 | tr -d '"' | sort; }
 expanded() { cat "$project/.gitlab-ci-local/expanded-gitlab-ci.yml"; }
 given() { grep -Fqx -- "$2" "$work/seen/$1.env" || { printf 'not given: %s, but %s\n' "$2" "$(grep -F "${2%%=*}=" "$work/seen/$1.env")"; return 1; }; }
 is() { [ "$1" = "$2" ] || { printf 'is:     %s\nwanted: %s\n' "$1" "$2"; return 1; }; }
+fails() { ! "$@"; }
 lines() { printf '%s\n' "$@" | sort; }
-jobs_when() { # each listed job and when it runs
-  (cd "$project" && gitlab-ci-local --list-csv --variable CI_PIPELINE_SOURCE="$@" 2>/dev/null) |
+jobs_when() { # SOURCE [ARGUMENT...]: each job of such a pipeline, and when it runs
+  (cd "$project" && gitlab-ci-local --list-csv --variable "CI_PIPELINE_SOURCE=$1" "${@:2}" 2>/dev/null) |
     tail -n +2 | awk -F';' '{gsub(/"/, "", $1); print $1, $3}' | sort
 }
 sample_with() { # FILTER [jq ARGUMENT...]: the project's configuration is what jq makes
@@ -427,6 +432,128 @@ sed -i 's/echo "deployed .*/exit 1/' "$project/.gitlab-ci.yml"
 commit
 pipeline schedule "${daily[@]}" || true
 prove 'stages: after a failed deploy nothing is retired' test ! -e "$work/seen/retire_key.env"
+
+# --- the pipeline of the components themselves --------------------------------------------------------------------------
+
+project in-project credential-rotator
+cp "$root/.gitlab-ci.yml" "$root/Cargo.toml" "$project/"
+cp -r "$root/templates" "$project/"
+version=$(sed -nE 's/^version = "(.*)"/\1/p' "$root/Cargo.toml" | head -1)
+printf '# Changelog\n\n## [9.9.9]\n\n- Later\n\n## [%s] - 2026-11-25\n\n- This\n\n## [0.0.1]\n\n- Earlier\n' "$version" >"$project/CHANGELOG.md"
+commit
+names() { awk '{print $1}' | sed 's/:$//' | sort -u | tr '\n' ' '; }
+branch='assemble binary component component-proof lint runners samples sandbox scan test '
+prove 'own pipeline: on a branch, all but the release' is "$(jobs_when push | names)" "$branch"
+prove 'own pipeline: on a tag, the release too' is "$(jobs_when push --variable "CI_COMMIT_TAG=$version" | names)" \
+  "$(tr " " "\n" <<<"${branch}promote release sign version" | sort | tr "\n" " ")"
+prove 'own pipeline: on a tag that is no version, no release' is "$(jobs_when push --variable CI_COMMIT_TAG=nightly | names)" "$branch"
+prove 'own pipeline: the component is that of its own commit' grep -q "^component:" <(expanded)
+prove 'own pipeline: the tag of this version passes' pipeline push --variable "CI_COMMIT_TAG=$version" version
+prove 'own pipeline: the release notes are its section of the changelog' \
+  is "$(grep . "$project/.gitlab-ci-local/artifacts/version/notes.md")" '- This'
+prove 'own pipeline: the tag of another version does not pass' fails pipeline push --variable CI_COMMIT_TAG=9.9.9 version
+
+# --- the program, in the world of the tests ----------------------------------------------------------------------------
+
+if [ -n "$program_under_test" ]; then
+  : "${SANDBOX:?the example that serves the world}"
+  program=$work/real
+  mkdir -p "$program"
+  PROGRAM=$(realpath "$program_under_test")
+  export PROGRAM CONTROL
+  cat >"$program/credential-rotator" <<'REAL'
+#!/bin/sh
+# What GitLab gives to a job at the moment when a runner takes it, this world gives; the rest comes from the pipeline.
+set -eu
+environment=$(curl -fsS -G "$CONTROL/job" --data-urlencode "name=$CI_JOB_NAME" --data-urlencode "pipeline=$CI_PIPELINE_IID")
+eval "$environment"
+status=0
+"$PROGRAM" || status=$?
+curl -fsS "$CONTROL/end?job=$CI_JOB_ID&exit=$status"
+exit "$status"
+REAL
+  chmod +x "$program/credential-rotator"
+  new_world() { # SCENARIO
+    [ -z "$world" ] || kill "$world" 2>/dev/null || true
+    rm -rf "$work/world"
+    mkdir -p "$work/world"
+    "$SANDBOX" "$1" "$work/world" &
+    world=$!
+    for _ in $(seq 100); do
+      [ ! -s "$work/world/control" ] || break
+      sleep 0.1
+    done
+    CONTROL=$(cat "$work/world/control")
+  }
+  world_is() { # JQ: true of what there is now
+    curl -fsS "$CONTROL/state" >"$work/state"
+    jq -e "def count(\$name): .actions[\$name] // 0; $1" "$work/state" >/dev/null || { jq -c . "$work/state"; return 1; }
+  }
+  outcome_is() { is "$(jq -r .outcome "$project/.gitlab-ci-local/artifacts/$1/credential-rotator.json")" "$2"; }
+
+  daily=(--variable 'CI_PIPELINE_SCHEDULE_DESCRIPTION=Rotate the AWS key')
+  new_world in-project
+  project in-project shop
+  old=$(curl -fsS "$CONTROL/state" | jq -r '.projects["42"].named')
+  prove 'world, in-project: a push runs' pipeline push
+  prove 'world, in-project: ...and the world hears nothing of it' world_is '.actions == {}'
+  prove 'world, in-project: by hand with dry_run' pipeline web --input dry_run=true
+  prove 'world, in-project: ...changes nothing' world_is \
+    "(.actions | keys | all(test(\"^(GET |iam:(List|Get)|sts:)\"))) and .projects[\"42\"].named == \"$old\""
+  prove 'world, in-project: ...and says so' outcome_is rotate-key dry_run
+  prove 'world, in-project: the schedule runs' pipeline schedule "${daily[@]}"
+  prove 'world, in-project: one key was made' world_is 'count("iam:CreateAccessKey") == 1 and (.keys["svc-shop"] | length == 2)'
+  prove 'world, in-project: the variables name it' world_is ".projects[\"42\"].named != \"$old\""
+  prove 'world, in-project: one deploy was started, and went well' world_is \
+    '[.projects["42"].pipelines[] | select(.source == "api") | .status] == ["success"]'
+  prove 'world, in-project: production runs with it' world_is '.projects["42"] | .runs.production == .named'
+  prove 'world, in-project: the old key is still active' world_is ".keys[\"svc-shop\"] | any(.id == \"$old\" and .active)"
+  prove 'world, in-project: the schedule runs again' pipeline schedule "${daily[@]}"
+  prove 'world, in-project: ...and waits for the overlap' outcome_is rotate-key waiting
+  prove 'world, in-project: ...so there is no second key, and no second deploy' world_is \
+    'count("iam:CreateAccessKey") == 1 and ([.projects["42"].pipelines[] | select(.source == "api")] | length == 1)'
+  second=$(curl -fsS "$CONTROL/state" | jq -r '.projects["42"].named')
+  prove 'world, in-project: by hand with force' pipeline web --input force=true
+  prove 'world, in-project: ...the first rotation is ended' world_is ".keys[\"svc-shop\"] | all(.id != \"$old\")"
+  prove 'world, in-project: ...and a new key is made and deployed' world_is \
+    ".projects[\"42\"] | .named != \"$second\" and .runs.production == .named"
+  prove 'world, in-project: the judge has found nothing' world_is '.violations == []'
+
+  new_world central
+  project central rotator
+  # In this world all roles are of one account.
+  sed -i 's,111111111111:role/credential-rotator,123456789012:role/rotator-one,; s,222222222222:role/credential-rotator,123456789012:role/rotator-two,' \
+    "$project/.gitlab-ci.yml"
+  commit
+  prove 'world, central: a push runs nothing' is "$(jobs_when push)" ''
+  prove 'world, central: the schedule runs' pipeline schedule "${daily[@]}"
+  prove 'world, central: three jobs' is "$(wc -l <<<"$ran")" 3
+  prove 'world, central: each user has a new key' world_is '[.keys[] | length] == [2, 2, 2]'
+  prove 'world, central: each job took its role' world_is 'count("sts:AssumeRoleWithWebIdentity") >= 3'
+  prove 'world, central: each project runs with what it names' world_is '.projects | all(.runs.production == .named)'
+  prove 'world, central: both projects of a user have the same key' world_is '.projects["44"].named == .projects["45"].named'
+  prove 'world, central: each environment was deployed again, by no new pipeline' world_is \
+    '[.projects[].pipelines[] | select(.source == "api")] == [] and count("POST /projects/:id/jobs/:number/retry") == 4'
+  prove 'world, central: the schedule runs again' pipeline schedule "${daily[@]}"
+  prove 'world, central: ...and makes no key' world_is 'count("iam:CreateAccessKey") == 3'
+  prove 'world, central: the judge has found nothing' world_is '.violations == []'
+
+  daily=(--variable 'CI_PIPELINE_SCHEDULE_DESCRIPTION=Rotate the AWS key and deploy')
+  new_world stages
+  project stages shop
+  old=$(curl -fsS "$CONTROL/state" | jq -r '.projects["42"].named')
+  prove 'world, stages: the schedule runs' pipeline schedule "${daily[@]}"
+  prove 'world, stages: rotate, deploy, retire' is "$ran" "$(lines build deploy retire-key rotate-key)"
+  prove 'world, stages: the pipeline deployed with the new key' world_is \
+    ".projects[\"42\"] | .named != \"$old\" and .runs.production == .named"
+  prove 'world, stages: no other pipeline was started' world_is '[.projects["42"].pipelines[] | select(.source == "api")] == []'
+  prove 'world, stages: the second job saw it proven' outcome_is retire-key resumed
+  prove 'world, stages: the schedule runs again' pipeline schedule "${daily[@]}"
+  prove 'world, stages: ...and makes no key' world_is 'count("iam:CreateAccessKey") == 1'
+  prove 'world, stages: by hand with force' pipeline web --input force=true
+  prove 'world, stages: ...the first rotation is ended' world_is ".keys[\"svc-shop\"] | all(.id != \"$old\")"
+  prove 'world, stages: the judge has found nothing' world_is '.violations == []'
+fi
 
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

@@ -112,7 +112,7 @@ fn judge(world: &World, old: &world::Pair) -> Result<(), String> {
     let accepted = at("sts:GetCallerIdentity", &new.id, 200).ok_or("no call of the new pair was accepted")?;
     at("sts:GetCallerIdentity", &old.id, 403).ok_or("no call of the old pair was refused")?;
     let disabled = at("iam:UpdateAccessKey", &old.id, 200).ok_or("the old key was never disabled")?;
-    let deployed = log.iter().filter(|entry| entry.service == "world" && entry.what.contains("success")).map(|entry| entry.seq);
+    let deployed = log.iter().filter(|entry| entry.action == "job success" && entry.what.starts_with("deploy ") && entry.what.contains(&new.id)).map(|entry| entry.seq);
     let deployed = deployed.filter(|seq| *seq < disabled).max().ok_or("the old key was disabled before any deploy succeeded")?;
     if accepted > deployed {
         return Err("the deploy ran before the new pair was accepted".to_owned());

@@ -115,6 +115,14 @@ impl Aws {
         self.callers().environment.clone()
     }
 
+    fn signing_key(&self) -> Option<AccessKeyId> {
+        let callers = self.callers();
+        match &callers.instead {
+            Some(pair) => AccessKeyId::parse(pair.access_key_id()),
+            None => callers.environment.clone(),
+        }
+    }
+
     /// From now on this key signs.
     pub fn sign_with(&self, id: &AccessKeyId, secret: &SecretString) {
         self.callers().instead = Some(pair(id, secret));
@@ -400,14 +408,7 @@ impl Aws {
             let date = self.tally.date().unwrap_or_else(Timestamp::now);
             Trouble::ClockWrong { seconds: Timestamp::now().duration_since(date).as_secs() }
         };
-        let key = || {
-            self.callers()
-                .instead
-                .as_ref()
-                .map(|key| key.access_key_id().to_owned())
-                .and_then(|id| AccessKeyId::parse(&id))
-                .or_else(|| self.environment_key())
-        };
+        let key = || self.signing_key();
         let session = std::env::var_os("AWS_SESSION_TOKEN").is_some_and(|token| !token.is_empty()) && matches!(self.signer, Signer::Environment);
         let refused = |wrong_secret| Trouble::KeyRefused { what, key: key(), wrong_secret, session };
         match error.code() {

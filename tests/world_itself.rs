@@ -527,6 +527,8 @@ async fn jobs_and_deployments_are_seen() {
     tokio::time::sleep(Duration::from_millis(30)).await;
     let running = world.gitlab("GET", "/projects/42/jobs?scope%5B%5D=running&scope%5B%5D=canceling", "").await.expect("an answer");
     assert_eq!(running.json().as_array().map(Vec::len), Some(2));
+    world.tune(|knobs| knobs.new_job_scopes = false);
+    assert_eq!(world.gitlab("GET", "/projects/42/jobs?scope%5B%5D=canceling", "").await.expect("an answer").status, 400);
     let own = world.gitlab("GET", "/projects/42/jobs/98765", "").await.expect("an answer").json();
     assert_eq!((&own["status"], own["finished_at"].is_null()), (&"running".into(), true));
     world.job_set_status(98765, "success");

@@ -35,21 +35,30 @@
 //! path with its placeholders, `PUT /projects/:id/variables/:key`; `what` follows (`deployer AKIA…`, `AWS_ACCESS_KEY_ID@*`), so that
 //! `fault_on("PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID", 1, …)` is the first PUT of that variable.
 
+//! For a run inside a pipeline (`ROTATOR_DEPLOY=none`) make the rotator a job of the configuration, `JobSpec::new("rotate").never_ends()`,
+//! find its id in `world.jobs(42)`, and end it with `job_set_status`: the later stages follow.
+
 #![allow(dead_code, unused_imports, unreachable_pub)]
 
 mod aws;
 mod client;
 mod clock;
+mod front;
 mod gitlab;
 mod iam;
+mod jobs;
 mod judge;
+mod line;
 mod outside;
 mod persons;
 mod pipelines;
 mod pipelines_api;
 mod policy;
+mod production;
 mod serve;
 mod setting;
+mod setting_aws;
+mod setting_gitlab;
 mod state;
 mod sts;
 mod variables;
@@ -61,7 +70,7 @@ pub use client::{Answer, http, signed};
 pub use clock::{http_date, iso};
 pub use gitlab::{Home, Mood, TokenSpec, group, project};
 pub use iam::KeyView;
-pub use pipelines::{JobSpec, JobView, PipelineCreation, PipelineView, Refusal};
+pub use jobs::{JobEnd, JobSpec, JobView, PipelineCreation, PipelineView, Refusal};
 pub use state::{CreateDate, Entry, Fault, FaultView, Knobs};
 pub use variables::Variable;
 

@@ -4,8 +4,8 @@ use super::World;
 use super::aws::{Pair, Principal};
 use super::clock::wall;
 use super::gitlab::Home;
+use super::jobs::JobSpec;
 use super::judge::Mutation;
-use super::pipelines::JobSpec;
 use super::variables::Variable;
 
 /// AWS.

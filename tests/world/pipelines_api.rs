@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::clock::{Millis, iso, parse, wall};
-use super::gitlab::{Home, Input, TokenSpec, forbidden, message, not_found, page, username};
-use super::pipelines::{Job, PipelineCreation, Refusal};
+use super::front::{Input, forbidden, message, not_found, page, username};
+use super::gitlab::{Home, TokenSpec};
+use super::jobs::{Deployment, Job, PipelineCreation, Refusal};
 use super::serve::{Call, Reply};
 use super::state::State;
 
@@ -35,7 +36,8 @@ impl State {
 
     /// `waiting_for_callback` came with 16.11, `canceling` with 17.0.
     fn knows_scope(&self, scope: &str) -> bool {
-        let old = ["created", "pending", "running", "failed", "success", "canceled", "skipped", "waiting_for_resource", "manual", "preparing", "scheduled"];
+        let old =
+            ["created", "pending", "running", "failed", "success", "canceled", "skipped", "waiting_for_resource", "manual", "preparing", "scheduled"];
         old.contains(&scope) || (self.knobs.new_job_scopes && ["canceling", "waiting_for_callback"].contains(&scope))
     }
 
@@ -251,7 +253,7 @@ impl State {
         if input.text("sort").as_deref() == Some("desc") {
             found.reverse();
         }
-        let json = |deployment: &super::pipelines::Deployment| {
+        let json = |deployment: &Deployment| {
             let pipeline = &self.lab.pipelines[&self.lab.jobs[&deployment.job].pipeline];
             json!({
                 "id": deployment.id, "iid": deployment.id, "ref": pipeline.name, "sha": pipeline.sha, "status": deployment.status,

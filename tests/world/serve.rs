@@ -1,24 +1,20 @@
-//! The server: connections that can be cut, faults and chaos, and the way from a request to its answer.
+//! The server, its faults and its chaos: the way from a request to its answer.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{HeaderMap, HeaderValue, Response};
-use axum::serve::{IncomingStream, Listener};
+use axum::http::{HeaderMap, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::clock::http_date;
+use super::line::{Line, Lines};
+use super::outside::acceptor;
 use super::state::{Entry, Fault, OnKill, State};
-use super::{aws, gitlab};
+use super::{aws, front};
 
 /// One request, read whole.
 pub(crate) struct Call {
@@ -70,7 +66,7 @@ impl Server {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
         listener.set_nonblocking(true).expect("a listener can be made non-blocking");
         let port = listener.local_addr().expect("a bound listener has an address").port();
-        let acceptor = tls.map(|(chain, key)| super::outside::acceptor(chain, key));
+        let tls = tls.map(|(chain, key)| acceptor(chain, key));
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         std::thread::spawn(move || {
@@ -81,7 +77,7 @@ impl Server {
                     async move { handle(&state, line.0, request).await }
                 });
                 let service = router.into_make_service_with_connect_info::<Line>();
-                let lines = Lines::open(listener, acceptor);
+                let lines = Lines::open(listener, tls);
                 tokio::select! {
                     _ = axum::serve(lines, service) => {}
                     _ = stopped => {}
@@ -157,7 +153,7 @@ impl State {
     fn take(&mut self, call: &Call) -> Outcome {
         self.advance();
         let is_gitlab = self.lab.serves(call);
-        let (service, action, what) = if is_gitlab { gitlab::action_of(&self.lab, call) } else { aws::action_of(call) };
+        let (service, action, what) = if is_gitlab { front::action_of(&self.lab, call) } else { aws::action_of(call) };
         self.who.clear();
         let seq = self.log.len() + 1;
         let mut n = None;
@@ -293,135 +289,4 @@ impl Reply {
 
 fn reason(status: u16) -> &'static str {
     http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error")
-}
-
-/// A connection as the handlers know it: its number, and scissors.
-#[derive(Clone, Debug)]
-pub(crate) struct Line {
-    number: u64,
-    scissors: Arc<Scissors>,
-}
-
-#[derive(Debug)]
-struct Scissors {
-    cut: AtomicBool,
-    /// Bytes of the next body that still pass; negative for all.
-    body_left: AtomicI64,
-}
-
-impl Line {
-    /// Nothing more is written, and the connection ends.
-    fn cut(&self) {
-        self.scissors.cut.store(true, Ordering::SeqCst);
-    }
-
-    fn cut_body_after(&self, bytes: usize) {
-        self.scissors.body_left.store(i64::try_from(bytes).unwrap_or(0), Ordering::SeqCst);
-    }
-}
-
-impl axum::extract::connect_info::Connected<IncomingStream<'_, Lines>> for Line {
-    fn connect_info(stream: IncomingStream<'_, Lines>) -> Self {
-        stream.remote_addr().clone()
-    }
-}
-
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-/// The listener: numbers the connections.
-struct Lines {
-    port: u16,
-    arriving: mpsc::UnboundedReceiver<Box<dyn Stream>>,
-    count: u64,
-}
-
-impl Lines {
-    fn open(listener: tokio::net::TcpListener, acceptor: Option<super::outside::Acceptor>) -> Self {
-        let port = listener.local_addr().map_or(0, |address| address.port());
-        let (sender, arriving) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            loop {
-                let Ok((stream, _)) = listener.accept().await else { continue };
-                let _ = stream.set_nodelay(true);
-                super::outside::admit(stream, acceptor.clone(), sender.clone());
-            }
-        });
-        Self { port, arriving, count: 0 }
-    }
-}
-
-impl Listener for Lines {
-    type Io = Cuttable;
-    type Addr = Line;
-
-    async fn accept(&mut self) -> (Cuttable, Line) {
-        let Some(stream) = self.arriving.recv().await else { std::future::pending().await };
-        self.count += 1;
-        let scissors = Arc::new(Scissors { cut: AtomicBool::new(false), body_left: AtomicI64::new(-1) });
-        let line = Line { number: self.count, scissors: Arc::clone(&scissors) };
-        (Cuttable { stream, scissors, in_body: false }, line)
-    }
-
-    fn local_addr(&self) -> io::Result<Line> {
-        let scissors = Arc::new(Scissors { cut: AtomicBool::new(false), body_left: AtomicI64::new(-1) });
-        Ok(Line { number: 0, scissors })
-    }
-}
-
-struct Cuttable {
-    stream: Box<dyn Stream>,
-    scissors: Arc<Scissors>,
-    in_body: bool,
-}
-
-impl Cuttable {
-    /// How many bytes of `bytes` may pass; none at all where it is cut.
-    fn allowed(&mut self, bytes: &[u8]) -> Option<usize> {
-        if self.scissors.cut.load(Ordering::SeqCst) {
-            return None;
-        }
-        let left = usize::try_from(self.scissors.body_left.load(Ordering::SeqCst)).ok();
-        let Some(left) = left else { return Some(bytes.len()) };
-        if self.in_body {
-            return (left > 0).then(|| left.min(bytes.len()));
-        }
-        match bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            Some(end) => Some((end + 4).min(bytes.len())),
-            None => Some(bytes.len()),
-        }
-    }
-
-    fn passed(&mut self, bytes: &[u8], count: usize) {
-        if self.in_body {
-            self.scissors.body_left.fetch_sub(i64::try_from(count).unwrap_or(0), Ordering::SeqCst);
-        } else if self.scissors.body_left.load(Ordering::SeqCst) >= 0 && bytes[..count].ends_with(b"\r\n\r\n") {
-            self.in_body = true;
-        }
-    }
-}
-
-impl AsyncRead for Cuttable {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Cuttable {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(allowed) = self.allowed(bytes) else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
-        let written = Pin::new(&mut self.stream).poll_write(context, &bytes[..allowed]);
-        if let Poll::Ready(Ok(count)) = written {
-            self.passed(bytes, count);
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::aws::Aws;
 use super::clock::{Millis, wall};
 use super::gitlab::{Lab, Mood};
+use super::jobs::PipelineCreation;
 use super::judge::Judge;
-use super::pipelines::PipelineCreation;
 
 /// Called where a `Fault::KillBefore` or `KillAfter` hits: the test kills its process there.
 pub(crate) type OnKill = Arc<dyn Fn() + Send + Sync>;

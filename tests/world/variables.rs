@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::gitlab::{Home, Input, message, not_found, page};
+use super::front::{Input, message, not_found, page};
+use super::gitlab::Home;
 use super::judge::Mutation;
 use super::serve::{Call, Reply};
 use super::state::State;
