@@ -277,14 +277,14 @@ impl Report {
         };
         let why = match end {
             End::Done(Done::NotDue { due, .. }) if self.outcome == Outcome::NotDue => {
-                format!("not due: a key is replaced after {} days, this one on {}", days(config.rotate_after), date(*due))
+                format!("not due: a key is replaced after {}, this one on {}", span(config.rotate_after), date(*due))
             }
             End::Done(Done::Checked { next, .. }) => format!("checked only; a rotation would: {next}"),
             End::Done(Done::NothingToRetire { .. }) => "no rotation is under way, so there is nothing to retire".to_owned(),
             End::Done(Done::AlreadySetUp { .. }) => "the variables are there already, so nothing was set up".to_owned(),
             End::Done(Done::InOwnDeploy) => "this job is part of the rotation's own deploy, so it does nothing".to_owned(),
             End::Done(_) if self.created && config.force => "rotated because it was forced".to_owned(),
-            End::Done(_) if self.created => format!("rotated because the key was due: older than {} days, or disabled", days(config.rotate_after)),
+            End::Done(_) if self.created => format!("rotated because the key was due: older than {}, or disabled", span(config.rotate_after)),
             End::Done(_) if self.outcome == Outcome::Resumed => "went on with a rotation that an earlier run had begun".to_owned(),
             End::Done(_) => "a rotation is under way and waits".to_owned(),
             End::DryRun(_) => "dry run: nothing was changed".to_owned(),
@@ -423,6 +423,16 @@ fn past(step: &Step) -> String {
 
 fn days(span: SignedDuration) -> i64 {
     span.as_hours() / 24
+}
+
+/// A duration as the configuration is written, in its largest whole unit.
+fn span(span: SignedDuration) -> String {
+    match span.as_secs() {
+        seconds if seconds >= 86_400 && seconds % 86_400 == 0 => format!("{} days", seconds / 86_400),
+        seconds if seconds >= 3600 && seconds % 3600 == 0 => format!("{} hours", seconds / 3600),
+        seconds if seconds >= 60 && seconds % 60 == 0 => format!("{} minutes", seconds / 60),
+        seconds => format!("{seconds} seconds"),
+    }
 }
 
 fn date(at: Timestamp) -> String {

@@ -12,7 +12,7 @@ use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use gitlab::api::{self, ApiError, AsyncQuery, Endpoint, Pageable, Pagination, RestClient};
 use http::header::{DATE, LOCATION, RETRY_AFTER};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 use reqwest::{Certificate, Method, StatusCode, Url};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -113,7 +113,7 @@ impl Gitlab {
     /// GitLab's clock: the `Date` of its latest reply and the time since. `None` before the first reply.
     pub fn now(&self) -> Option<Timestamp> {
         let clock = self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        clock.map(|(date, at)| date + at.elapsed())
+        clock.map(|(date, at)| date + at.elapsed()).and_then(|now| now.round(Unit::Millisecond).ok())
     }
 
     /// How far the runner's clock is from GitLab's.
