@@ -197,7 +197,10 @@ impl Gitlab {
 
     fn note_date(&self, headers: &http::HeaderMap) {
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
-        if let Some(date) = date {
+        let Some(date) = date else { return };
+        // Dates are whole seconds: the latest moment that any reply has shown is the best that is known, and never goes back.
+        let known = self.now();
+        if known.is_none_or(|known| known < date) {
             *self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((date, Boottime::now()));
         }
     }
