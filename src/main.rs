@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
+use anyhow::Context;
 use credential_rotator::config::Config;
 use credential_rotator::report;
 use credential_rotator::rotate::{End, rotate};
@@ -17,7 +19,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let code = match (arguments.next(), arguments.next()) {
-        (None, _) => run(),
+        (None, _) => run().unwrap_or_else(|error| {
+            // Not with Debug: a backtrace helps nobody at four in the morning.
+            eprintln!("error: {error:#}\nstate: nothing was changed; keys and variables are as they were before this run\nhint: this machine lacks something that every process needs; run again elsewhere");
+            exit::FAILED
+        }),
         (Some(help), None) if help == "--help" => say(&Config::help()),
         (Some(version), None) if version == "--version" => say(concat!("credential-rotator ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => {
@@ -30,52 +36,44 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-fn run() -> u8 {
-    if let Some(code) = without_empty_aws_variables() {
-        return code;
-    }
+fn run() -> anyhow::Result<u8> {
+    without_empty_aws_variables()?;
     // A core dump would hold secrets.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, rustix::process::Rlimit { current: Some(0), maximum: Some(0) });
     let config = match Config::from_env(std::env::vars_os()) {
         Ok(config) => config,
-        Err(complaints) => return refuse(&Trouble::Configuration(complaints)),
+        Err(complaints) => return Ok(refuse(&Trouble::Configuration(complaints))),
     };
     log(config.log);
     if let Err(trouble) = report::open_files(&config) {
-        return refuse(&trouble);
+        return Ok(refuse(&trouble));
     }
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return exit::FAILED };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
-        let Ok(stop) = Stop::listen() else { return exit::FAILED };
+        let stop = Stop::listen().context("listening for signals")?;
         let secret = std::env::var("AWS_SECRET_ACCESS_KEY").ok().filter(|secret| !secret.is_empty()).map(SecretString::from);
         let (end, report) = rotate(&config, secret, &stop).await;
         report.write(&config);
         let _ = report.print(&end);
-        match end {
+        Ok(match end {
             End::Done(_) | End::DryRun(_) => exit::OK,
             End::Trouble(trouble) => trouble.exit(),
-        }
+        })
     })
 }
 
 /// The SDK takes empty `AWS_*` variables literally (awslabs/aws-sdk-rust#316): the program starts anew without them.
-fn without_empty_aws_variables() -> Option<u8> {
-    use std::os::unix::process::CommandExt;
+fn without_empty_aws_variables() -> anyhow::Result<()> {
     let is_empty = |name: &OsString, value: &OsString| value.is_empty() && name.to_str().is_some_and(|name| name.starts_with("AWS_"));
     let empty: Vec<OsString> = std::env::vars_os().filter(|(name, value)| is_empty(name, value)).map(|(name, _)| name).collect();
     if empty.is_empty() {
-        return None;
+        return Ok(());
     }
-    let mut again = std::process::Command::new(std::env::current_exe().ok()?);
+    let mut again = Command::new(std::env::current_exe().context("looking for this program's file")?);
     for name in empty {
         again.env_remove(name);
     }
-    let error = again.exec();
-    eprintln!(
-        "error: the program could not be started anew without empty AWS_* variables ({})\nstate: nothing was changed\nhint: unset them",
-        error.kind()
-    );
-    Some(exit::FAILED)
+    Err(again.exec()).context("starting anew without the empty AWS_* variables")
 }
 
 fn log(level: LevelFilter) {

@@ -244,7 +244,7 @@ impl Run<'_> {
             self.doom(trouble);
             return Ok(());
         }
-        let torn = matches!(step, Step::WriteId { .. });
+        let torn = matches!(step, Step::WriteSecret { .. } | Step::WriteId { .. }) && self.half_written();
         let ends = self.gitlab.fence.job_ends();
         let time_left = self.gitlab.now().is_some_and(|now| ends.is_some_and(|ends| now + LAST_MOMENT < ends));
         if torn && time_left && self.stop.signal().is_none() {
@@ -261,6 +261,11 @@ impl Run<'_> {
     fn has_unsent_key(&self) -> bool {
         let hand = self.seen.as_ref().and_then(|seen| seen.hand.as_ref());
         hand.is_some_and(|hand| !hand.doomed) && !self.secret_sent
+    }
+
+    /// Whether a target may hold half of the new pair.
+    fn half_written(&self) -> bool {
+        self.secret_sent || self.seen.as_ref().is_some_and(|seen| matches!(plan(seen, &self.policy), Step::WriteId { .. }))
     }
 
     /// The fresh key goes in this same run; then `trouble` is told.
@@ -670,17 +675,20 @@ impl Run<'_> {
             let whose = job.map_or_else(|| format!("L{}", now.as_second()), |job| job.job.to_string());
             let name = format!("{}{whose}_{:08x}", record::PREFIX, fastrand::u32(..));
             let bare = Record { user: self.user().to_owned(), job, at: now, ends: Some(self.gitlab.fence.ends(now)), facts: None };
+            // Ours from here on: should a later call fail, it is taken away at the end.
+            self.own = Some(Written { name: name.clone(), scope: record::SCOPE.to_owned(), record: bare.clone() });
             let scope = variables::make_record(self.gitlab, self.home(), &name, &bare).await?;
+            self.own = Some(Written { name: name.clone(), scope: scope.clone(), record: bare });
             let looks = if self.lists.have_pages() { 2 } else { 1 };
             let mut busy = false;
             for _ in 0..looks {
                 busy |= self.sees_another(&name).await?;
             }
             if !busy {
-                self.own = Some(Written { name: name.clone(), scope, record: bare });
                 return Ok(());
             }
             variables::delete_record(self.gitlab, self.home(), &name, &scope).await?;
+            self.own = None;
             if tries < CLAIM_TRIES {
                 self.stop.sleep(Duration::from_millis(fastrand::u64(1000..5000))).await;
             }

@@ -210,6 +210,7 @@ impl Trouble {
     pub fn is_definite(&self) -> bool {
         match self {
             Self::GitLab { problem, .. } => !problem.is_ambiguous(),
+            Self::EchoDiffers { .. } | Self::ClaimLost(_) => false,
             _ => true,
         }
     }

@@ -420,5 +420,8 @@ pub fn built<T, E>(endpoint: Result<T, E>) -> Result<T, Trouble> {
 }
 
 pub fn trouble(gitlab: &Gitlab, what: String, problem: Problem) -> Trouble {
-    Trouble::GitLab { what, host: gitlab.host(), problem }
+    match problem {
+        Problem::Fenced(why) => Trouble::ClaimLost(why),
+        problem => Trouble::GitLab { what, host: gitlab.host(), problem },
+    }
 }

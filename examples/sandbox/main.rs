@@ -6,6 +6,8 @@
 //!
 //! `cargo run --example sandbox serve FOLDER` keeps a world open for other programs instead; see `serve.rs`.
 
+#![allow(clippy::print_stdout, reason = "this program is for people to look at")]
+
 mod serve;
 #[path = "../../tests/world/mod.rs"]
 mod world;
@@ -67,7 +69,9 @@ fn rotate() -> ExitCode {
     show(&world);
     match judge(&world, &old) {
         Ok(()) => {
-            say("The world's log agrees: the new pair was accepted, the old one was refused at the end, it was disabled only after the deploy, and production never stopped working.");
+            say(
+                "The world's log agrees: the new pair was accepted, the old one was refused at the end, it was disabled only after the deploy, and production never stopped working.",
+            );
             ExitCode::SUCCESS
         }
         Err(why) => fail(&why),
@@ -120,12 +124,17 @@ fn judge(world: &World, old: &world::Pair) -> Result<(), String> {
     }
     let log = world.log();
     let at = |action: &str, what: &str, status: u16| {
-        log.iter().find(|entry| entry.action == action && (entry.who.contains(what) || entry.what.contains(what)) && entry.status == status).map(|entry| entry.seq)
+        log.iter()
+            .find(|entry| entry.action == action && (entry.who.contains(what) || entry.what.contains(what)) && entry.status == status)
+            .map(|entry| entry.seq)
     };
     let accepted = at("sts:GetCallerIdentity", &new.id, 200).ok_or("no call of the new pair was accepted")?;
     at("sts:GetCallerIdentity", &old.id, 403).ok_or("no call of the old pair was refused")?;
     let disabled = at("iam:UpdateAccessKey", &old.id, 200).ok_or("the old key was never disabled")?;
-    let deployed = log.iter().filter(|entry| entry.action == "job success" && entry.what.starts_with("deploy ") && entry.what.contains(&new.id)).map(|entry| entry.seq);
+    let deployed = log
+        .iter()
+        .filter(|entry| entry.action == "job success" && entry.what.starts_with("deploy ") && entry.what.contains(&new.id))
+        .map(|entry| entry.seq);
     let deployed = deployed.filter(|seq| *seq < disabled).max().ok_or("the old key was disabled before any deploy succeeded")?;
     if accepted > deployed {
         return Err("the deploy ran before the new pair was accepted".to_owned());

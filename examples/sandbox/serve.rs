@@ -70,11 +70,19 @@ fn merged(policies: &[String]) -> String {
 fn state(world: &World) -> String {
     let users = PROJECTS.iter().map(|(project, user)| {
         let keys: Vec<_> = world.keys(user).iter().map(|key| json!({ "id": key.id, "active": key.active })).collect();
-        let pipelines: Vec<_> = world.pipelines(*project).iter().map(|pipeline| json!({ "id": pipeline.id, "source": pipeline.source, "status": pipeline.status })).collect();
+        let pipelines: Vec<_> = world
+            .pipelines(*project)
+            .iter()
+            .map(|pipeline| json!({ "id": pipeline.id, "source": pipeline.source, "status": pipeline.status }))
+            .collect();
         let named = world.variable(*project, "AWS_ACCESS_KEY_ID", "*").map(|variable| variable.value);
         ((*user).to_owned(), json!({ "project": project, "keys": keys, "named": named, "pipelines": pipelines }))
     });
     let users: serde_json::Map<String, serde_json::Value> = users.collect();
-    let calls: Vec<_> = world.log().iter().map(|entry| json!({ "action": entry.action, "who": entry.who, "what": entry.what, "status": entry.status, "effect": entry.effect })).collect();
+    let calls: Vec<_> = world
+        .log()
+        .iter()
+        .map(|entry| json!({ "action": entry.action, "who": entry.who, "what": entry.what, "status": entry.status, "effect": entry.effect }))
+        .collect();
     json!({ "users": users, "calls": calls, "violations": world.violations() }).to_string()
 }

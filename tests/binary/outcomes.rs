@@ -4,12 +4,24 @@ use snapbox::str;
 
 use crate::at_once;
 use crate::run::*;
+use crate::world::*;
 
 #[test]
 fn a_run_ends_as_the_key_needs_it() {
     at_once![
         a_key_that_is_not_due_costs_one_round_trip,
         a_due_key_is_replaced_from_end_to_end,
+        the_days_of_a_rotation_are_waited_for_by_scheduled_runs,
+        an_old_key_that_is_still_used_stays,
+        a_deploy_is_left_to_the_next_run,
+        a_dry_run_changes_nothing,
+        another_run_at_work_is_left_alone,
+        of_two_runs_at_once_one_rotates,
+        what_a_run_needs_a_person_for_is_refused,
+        a_definite_failure_can_be_run_again,
+        a_failed_deploy_keeps_both_keys,
+        a_hostile_world_is_rotated_all_the_same,
+        a_disabled_published_key_is_replaced_whatever_its_age,
     ];
 }
 
@@ -18,7 +30,7 @@ fn a_key_that_is_not_due_costs_one_round_trip() {
     let ended = setting.run().go();
     ended.ends(0, "not_due");
     assert_eq!((ended.calls("iam"), ended.calls("sts"), ended.calls("gitlab")), (1, 0, 2));
-    assert_eq!(ended.calls("GET /projects/:id/variables"), 1);
+    assert_eq!((ended.calls("GET /projects/:id/variables"), ended.calls("GET /personal_access_tokens/self")), (1, 1));
     assert_eq!(ended.effects(), Vec::<String>::new());
     ended.shows(str![[r#"
 
@@ -33,12 +45,13 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 fn a_due_key_is_replaced_from_end_to_end() {
     let setting = Setting::of_days(75);
+    setting.world.tune(|knobs| knobs.queue_ms = 500);
     let ended = setting.run().go();
     ended.ends(0, "rotated");
     ended.shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
  INFO claimed the rotation
-section_end:[TIME]:rotator_look 
+section_end:[TIME]:rotator_look
 section_start:[TIME]:rotator_publish A new key: create, verify, publish
  INFO recorded that a rotation begins
  INFO created a new key
@@ -46,19 +59,20 @@ section_start:[TIME]:rotator_publish A new key: create, verify, publish
  INFO wrote the new secret to target 1
  INFO wrote the new id to target 1
  INFO recorded that the new key is published
-section_end:[TIME]:rotator_publish 
+section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
  INFO no older job runs any more
  INFO started deploy 1
  INFO waiting: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is pending: no runner has taken it yet
+ INFO waiting: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is running
  INFO the deploy is proven to run with the new key
-section_end:[TIME]:rotator_deploy 
+section_end:[TIME]:rotator_deploy
 section_start:[TIME]:rotator_retire The old key
  INFO disabled old key …[OLD]
  INFO recorded that the old key is disabled
  INFO deleted old key …[OLD]
  INFO the rotation is finished
-section_end:[TIME]:rotator_retire 
+section_end:[TIME]:rotator_retire
 
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
 Why        rotated because the key was due: older than 60 days, or disabled
@@ -67,7 +81,712 @@ Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    let fresh = setting.fresh();
-    assert_eq!(setting.stored(), (fresh[0].id.clone(), fresh[0].secret.clone()));
+    setting.is_rotated();
+    let new = setting.new_key();
+    assert_eq!(ended.report["key"], new.id);
+    assert_eq!(ended.report["previous_key"], setting.old.id);
+    assert_eq!(ended.report["user"], USER);
+    assert_eq!(ended.report["deploys"][0]["status"], "success");
+    assert!(ended.report["steps"].as_array().is_some_and(|steps| steps.len() > 10 && steps.iter().all(|step| step["outcome"] == "done")));
+    let pipeline = setting.world.pipelines(PROJECT).last().map(|pipeline| pipeline.id).expect("a pipeline");
+    let dotenv = format!("ROTATION_OUTCOME=rotated\nROTATION_KEY_ID={}\nROTATION_PREVIOUS_KEY_ID={}\nROTATION_DEPLOY_PIPELINES={pipeline}\n", new.id, setting.old.id);
+    assert_eq!(ended.dotenv, dotenv);
+    let link = format!("{}/acme/shop/-/pipelines/{pipeline}", setting.world.url);
+    assert_eq!(ended.annotations["rotation"][0]["external_link"]["url"], link);
+    // What a person finds in the settings: masked, raw, tagged; and a released record without `ends`.
+    let secret = setting.world.variable(PROJECT, SECRET, "*").expect("the secret");
+    assert_eq!(secret.description, Some(format!("[credential-rotator {}]", new.id)));
+    assert!(secret.masked && secret.raw);
+    let [record] = &setting.records()[..] else { panic!("one record is left") };
+    assert!(record.scope == "credential-rotator" && !record.value.contains("\"ends\"") && record.value.contains("\"finished\""));
+}
+
+fn the_days_of_a_rotation_are_waited_for_by_scheduled_runs() {
+    let setting = Setting::of_days(75);
+    let run = || setting.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "1m").go();
+    run().ends(0, "rotated").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        rotated because the key was due: older than 60 days, or disabled
+Published  project:42
+Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
+Next       old key …[OLD] is disabled after [TIME] and deleted 0 days later, each by the next scheduled run
+
+"#]]);
+    assert_eq!(setting.old_is_active(), Some(true));
+    let waiting = run();
+    waiting.ends(0, "waiting").shows(str![[r#"
+
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        a rotation is under way and waits
+Published  project:42
+Deploy     none in this run
+Next       old key …[OLD] is disabled after [TIME] and deleted 0 days later, each by the next scheduled run
+
+"#]]);
+    assert_eq!((waiting.effects(), waiting.calls("iam")), (Vec::new(), 1));
+
+    setting.world.shift_clock(100);
+    run().ends(0, "resumed").shows(str![[r#"
+section_start:[TIME]:rotator_look Looking at keys and variables
+ INFO claimed the rotation
+ INFO took over the record of an earlier run
+section_end:[TIME]:rotator_look
+section_start:[TIME]:rotator_retire The old key
+ INFO disabled old key …[OLD]
+ INFO recorded that the old key is disabled
+section_end:[TIME]:rotator_retire
+
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        went on with a rotation that an earlier run had begun
+Published  project:42
+Deploy     none in this run
+Next       old key …[OLD] is deleted after [TIME] by the next scheduled run
+
+"#]]);
+    assert_eq!(setting.old_is_active(), Some(false));
+    let waiting = run();
+    waiting.ends(0, "waiting").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        a rotation is under way and waits
+Published  project:42
+Deploy     none in this run
+Next       old key …[OLD] is deleted after [TIME] by the next scheduled run
+
+"#]]);
+    assert_eq!((waiting.effects(), waiting.calls("iam")), (Vec::new(), 1));
+
+    setting.world.shift_clock(200);
+    run().ends(0, "resumed").shows(str![[r#"
+section_start:[TIME]:rotator_look Looking at keys and variables
+ INFO claimed the rotation
+ INFO took over the record of an earlier run
+section_end:[TIME]:rotator_look
+section_start:[TIME]:rotator_retire The old key
+ INFO deleted old key …[OLD]
+ INFO the rotation is finished
+section_end:[TIME]:rotator_retire
+
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        went on with a rotation that an earlier run had begun
+Published  project:42
+Deploy     none in this run
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+    setting.is_rotated();
+    run().ends(0, "not_due");
+}
+
+fn an_old_key_that_is_still_used_stays() {
+    let setting = Setting::of_days(75);
+    let run = || setting.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "0s").go();
+    run().ends(0, "rotated");
+    setting.world.shift_clock(100);
+    setting.world.use_key(&setting.old.id, "s3", 30);
+    let ended = run();
+    ended.ends(0, "waiting").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        a rotation is under way and waits
+Published  project:42
+Deploy     none in this run
+Next       old key …[OLD] was still used at [TIME] (s3); it is disabled once nothing uses it
+
+"#]]);
+    assert_eq!(ended.calls("iam:GetAccessKeyLastUsed"), 1);
+    assert_eq!(setting.old_is_active(), Some(true));
+}
+
+fn a_deploy_is_left_to_the_next_run() {
+    let setting = Setting::of_days(75);
+    let run = || setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go();
+    run().ends(0, "deploying").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        rotated because the key was due: older than 60 days, or disabled
+Published  project:42
+Deploy     project 42 of commit [SHA]: pending http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
+Next       pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is pending: no runner has taken it yet; the next run goes on; both keys work until then
+
+"#]]);
+    assert_eq!(setting.old_is_active(), Some(true));
+    setting.world.finish_pipelines();
+    let ended = run();
+    ended.ends(0, "resumed").shows(str![[r#"
+section_start:[TIME]:rotator_look Looking at keys and variables
+ INFO claimed the rotation
+ INFO took over the record of an earlier run
+section_end:[TIME]:rotator_look
+section_start:[TIME]:rotator_deploy The deploy
+ INFO the deploy is proven to run with the new key
+section_end:[TIME]:rotator_deploy
+section_start:[TIME]:rotator_retire The old key
+ INFO disabled old key …[OLD]
+ INFO recorded that the old key is disabled
+ INFO deleted old key …[OLD]
+ INFO the rotation is finished
+section_end:[TIME]:rotator_retire
+
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        went on with a rotation that an earlier run had begun
+Published  project:42
+Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+    assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
+    setting.is_rotated();
+}
+
+fn a_dry_run_changes_nothing() {
+    let setting = Setting::of_days(75);
+    let ended = setting.run().set("ROTATOR_DRY_RUN", "true").go();
+    ended.ends(0, "dry_run").shows(str![[r#"
+A run would:
+   1. claim the rotation
+   2. record that a rotation begins
+   3. create a new key
+   4. verify new key …[KEY] with its own credentials
+   5. write the secret of new key …[KEY] to target 1
+   6. write the id of new key …[KEY] to target 1
+   7. record that the new key is published
+   8. record that no older job runs any more
+   9. start deploy 1
+  10. record that the deploy runs with the new key
+  11. disable old key …[OLD]
+  12. record that the old key is disabled
+  13. delete old key …[OLD]
+  14. record that the rotation is finished
+
+Key        key …[OLD] of user deployer, made [DATE], 75 days old
+Why        dry run: nothing was changed
+Published  project:42
+Deploy     none in this run
+Next       run without ROTATOR_DRY_RUN
+
+"#]]);
+    assert_eq!(ended.effects(), Vec::<String>::new());
+    setting.is_untouched();
+}
+
+/// A record of a run that has announced itself and nothing more.
+pub fn announce(setting: &Setting, job: u64) {
+    let now = |seconds: i64| iso(setting.world.now() + seconds * 1000);
+    let record = serde_json::json!({ "user": USER, "job": format!("{PROJECT}/{job}"), "at": now(-60), "ends": now(3000) });
+    let name = format!("CREDENTIAL_ROTATOR_{job}_0badcafe");
+    setting.world.set_variable(PROJECT, Variable::new(&name, &record.to_string()).scope("credential-rotator"));
+}
+
+fn another_run_at_work_is_left_alone() {
+    let setting = Setting::of_days(75);
+    setting.world.add_job(PROJECT, 8000, "running");
+    announce(&setting, 8000);
+    let ended = setting.run().go();
+    ended.ends(5, "busy").says(5, str![[r#"
+error: another run is at work on this user's key
+state: the variables name key …[OLD] (active); production is not affected
+hint: nothing to do: it finishes by itself; a run that died is replaced once GitLab says that its job has ended
+
+"#]]);
+    assert_eq!(ended.effects(), Vec::<String>::new());
+    // It died long ago: its job has ended, so its record counts no more.
+    setting.world.remove_job(8000);
+    let before = setting.world.now() - 600_000;
+    setting.world.add_job_at(PROJECT, 8000, "failed", Some(before), Some(before));
+    setting.run().go().ends(0, "rotated");
+}
+
+fn of_two_runs_at_once_one_rotates() {
+    let setting = Setting::of_days(75);
+    let (one, other) = (setting.run(), setting.run());
+    let [one, other] = std::thread::scope(|scope| {
+        let runs = [one, other].map(|run| scope.spawn(|| run.go()));
+        runs.map(|run| run.join().expect("a run ends"))
+    });
+    let mut codes = [one.code, other.code];
+    codes.sort_unstable();
+    assert!(codes == [0, 5] || codes == [0, 0], "{codes:?}\n{}\n{}", one.stderr, other.stderr);
+    let creates = setting.world.log().iter().filter(|entry| entry.action == "iam:CreateAccessKey").count();
+    assert_eq!(creates, 1);
+    setting.is_rotated();
+}
+
+fn what_a_run_needs_a_person_for_is_refused() {
+    let setting = Setting::of_days(75);
+    setting.world.person_creates_key(USER);
+    let ended = setting.run().go();
+    ended.ends(3, "refused");
+    assert_eq!(ended.effects(), Vec::<String>::new());
+}
+
+fn a_definite_failure_can_be_run_again() {
+    let setting = Setting::of_days(75);
+    setting.world.fault_from("iam:CreateAccessKey", 1, Fault::refuse(400));
+    setting.run().go().ends(1, "failed").says(1, str![[r#"
+error: creating a new access key: AWS throttles this account's calls
+state: the variables name key …[OLD] (active); production is not affected
+hint: run again; spread the schedules of many projects over the day
+
+"#]]);
+    setting.is_untouched();
+    setting.world.clear_faults();
+    setting.run().go().ends(0, "rotated");
+    setting.is_rotated();
+}
+
+fn a_failed_deploy_keeps_both_keys() {
+    let setting = Setting::of_days(75);
+    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
+    setting.run().go().ends(4, "deploy_failed");
+    assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 1));
+    // A person mends it and retries: the next run proves that.
+    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production")]);
+    setting.run().go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn a_hostile_world_is_rotated_all_the_same() {
+    for seed in [11, 12] {
+        let setting = Setting::hostile(seed, 75);
+        setting.run().go().ends(0, "rotated");
+        setting.is_rotated();
+    }
+}
+
+fn a_disabled_published_key_is_replaced_whatever_its_age() {
+    let setting = Setting::of_days(10);
+    setting.world.person_disables_key(&setting.old.id);
+    setting.run().with_role().go().ends(0, "rotated");
+    setting.is_rotated();
+}
+
+#[test]
+fn every_action_does_its_part() {
+    at_once![
+        check_says_what_a_run_would_do,
+        check_fails_where_a_key_is_too_old,
+        check_refuses_what_rotate_would_refuse,
+        setup_makes_the_first_pair,
+        setup_makes_a_hidden_secret,
+        setup_on_an_unprotected_branch_makes_unprotected_variables,
+        setup_leaves_a_pair_alone,
+        retire_takes_a_proven_deploy_of_its_own_pipeline,
+        retire_waits_for_no_deploy_that_did_not_run,
+        retire_does_not_take_a_deploy_that_started_too_early,
+        retire_by_hand_takes_the_callers_word,
+        retire_without_a_rotation_has_nothing_to_do,
+        force_replaces_a_young_key_once,
+        force_finishes_what_is_under_way_and_then_rotates,
+    ];
+}
+
+fn check_says_what_a_run_would_do() {
+    let setting = Setting::of_days(75);
+    let ended = setting.run().set("ROTATOR_ACTION", "check").go();
+    ended.ends(0, "not_due").sums_up(str![[r#"
+Key        key …[OLD] of user deployer, made [DATE], 75 days old
+Why        checked only; a rotation would: record that a rotation begins
+Published  project:42
+Deploy     none in this run
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+    assert_eq!((ended.effects(), ended.calls("iam")), (Vec::new(), 1));
+}
+
+fn check_fails_where_a_key_is_too_old() {
+    let setting = Setting::of_days(95);
+    let ended = setting.run().set("ROTATOR_ACTION", "check").go();
+    ended.ends(3, "refused").says(3, str![[r#"
+error: key …[OLD] is older than ROTATOR_MAX_AGE (made [DATE])
+state: the variables name key …[OLD] (active); production is not affected
+hint: look at the last scheduled runs of the rotation, or run one now
+
+"#]]);
+    setting.is_untouched();
+}
+
+fn check_refuses_what_rotate_would_refuse() {
+    let setting = Setting::of_days(10);
+    setting.world.person_removes_variable(PROJECT, SECRET, "*");
+    let ended = setting.run().with_role().set("ROTATOR_ACTION", "check").go();
+    ended.ends(3, "refused").says(3, str![[r#"
+error: project:42 has the key's id but no secret
+state: the variables name key …[OLD] (active); production is not affected
+hint: store the secret beside it, or let ROTATOR_FORCE=true replace the key everywhere
+
+"#]]);
+}
+
+fn unpublished() -> Setting {
+    Setting::bare(World::builder().seed(7).calm().start(), 5)
+}
+
+fn setup_makes_the_first_pair() {
+    let setting = unpublished();
+    let ended = setting.run().with_role().set("ROTATOR_ACTION", "setup").go();
+    ended.ends(0, "rotated").shows(str![[r#"
+section_start:[TIME]:rotator_look Looking at keys and variables
+ INFO claimed the rotation
+section_end:[TIME]:rotator_look
+section_start:[TIME]:rotator_publish A new key: create, verify, publish
+ INFO recorded that a rotation begins
+ INFO created a new key
+ INFO verified new key …[NEW] with its own credentials
+ INFO wrote the new secret to target 1
+ INFO wrote the new id to target 1
+ INFO recorded that the new key is published
+section_end:[TIME]:rotator_publish
+section_start:[TIME]:rotator_deploy The deploy
+ INFO no older job runs any more
+ INFO started deploy 1
+ INFO waiting: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is pending: no runner has taken it yet
+ INFO the deploy is proven to run with the new key
+section_end:[TIME]:rotator_deploy
+section_start:[TIME]:rotator_retire The old key
+ INFO the rotation is finished
+section_end:[TIME]:rotator_retire
+
+Key        key …[NEW] of user deployer, made [DATE], 0 days old
+Why        the variables are there already, so nothing was set up
+Published  project:42
+Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+    let new = setting.new_key();
+    assert_eq!(setting.stored(), (new.id, new.secret));
+    for name in [ID, SECRET] {
+        let variable = setting.world.variable(PROJECT, name, "*").expect("made");
+        assert!(variable.masked && variable.raw && variable.protected && !variable.hidden, "{name}");
+    }
+    assert_eq!(setting.old_is_active(), Some(true), "keys that were there stay");
+}
+
+fn setup_makes_a_hidden_secret() {
+    let setting = unpublished();
+    setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_HIDDEN", "true").go().ends(0, "rotated");
+    assert!(setting.world.variable(PROJECT, SECRET, "*").is_some_and(|secret| secret.hidden));
+    assert!(setting.world.variable(PROJECT, ID, "*").is_some_and(|id| !id.hidden));
+}
+
+fn setup_on_an_unprotected_branch_makes_unprotected_variables() {
+    let setting = unpublished();
+    setting.world.start_pipeline_with(PROJECT, "web", "feature", vec![JobSpec::new("rotate").never_ends()]);
+    let job = setting.running_job(PROJECT, "rotate").id;
+    setting.run_as(PROJECT, job).with_role().set("ROTATOR_ACTION", "setup").go().ends(0, "rotated");
+    assert!([ID, SECRET].iter().all(|name| !setting.world.variable(PROJECT, name, "*").expect("made").protected));
+}
+
+fn setup_leaves_a_pair_alone() {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_ACTION", "setup").go().ends(0, "not_due").sums_up(str![[r#"
+Key        key …[OLD] of user deployer, made [DATE], 75 days old
+Why        the variables are there already, so nothing was set up
+Published  project:42
+Deploy     none in this run
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+    setting.is_untouched();
+}
+
+/// A pipeline of stages: the rotator's job, what `deploy` is, and the rotator's job again.
+fn staged(setting: &Setting, source: &str, jobs: Vec<JobSpec>) {
+    setting.world.tune(|knobs| knobs.queue_ms = 3000);
+    setting.world.start_pipeline_with(PROJECT, source, "main", jobs);
+}
+
+fn in_job<'a>(setting: &'a Setting, name: &str, action: &str) -> Run<'a> {
+    let job = setting.running_job(PROJECT, name).id;
+    let run = setting.run_as(PROJECT, job).set("ROTATOR_DEPLOY", "none").set("ROTATOR_ACTION", action);
+    if action == "retire" { run.set("ROTATOR_DEPLOY_JOBS", "deploy") } else { run }
+}
+
+fn rotate_job() -> JobSpec {
+    JobSpec::new("rotate").stage("1").never_ends()
+}
+
+fn retire_job() -> JobSpec {
+    JobSpec::new("retire").stage("3").never_ends()
+}
+
+fn retire_takes_a_proven_deploy_of_its_own_pipeline() {
+    let setting = Setting::of_days(75);
+    staged(&setting, "schedule", vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2"), retire_job()]);
+    in_job(&setting, "rotate", "rotate").go().ends(0, "deploying").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        rotated because the key was due: older than 60 days, or disabled
+Published  project:42
+Deploy     none in this run
+Next       the pipeline's own deploy comes next, then its `retire` job proves it; both keys work until then
+
+"#]]);
+    assert_eq!(setting.old_is_active(), Some(true));
+    let ended = in_job(&setting, "retire", "retire").go();
+    ended.ends(0, "resumed").shows(str![]);
+    setting.is_rotated();
+}
+
+fn retire_waits_for_no_deploy_that_did_not_run() {
+    let setting = Setting::of_days(75);
+    staged(&setting, "schedule", vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2").manual().allow_failure(), retire_job()]);
+    in_job(&setting, "rotate", "rotate").go().ends(0, "deploying");
+    in_job(&setting, "retire", "retire").go().ends(4, "deploy_failed").says(4, str![[r#"
+error: nothing proves that the deploy ran: pipeline [PIPELINE]: job deploy waits for a person (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: name the jobs that deploy in ROTATOR_DEPLOY_JOBS, or run the one that did not run
+
+"#]]);
+    assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 1));
+}
+
+fn retire_does_not_take_a_deploy_that_started_too_early() {
+    let setting = Setting::of_days(75);
+    // The deploy comes before the rotation: it has the old pair.
+    let deploy = JobSpec::deploy("deploy", "production").stage("0");
+    staged(&setting, "schedule", vec![deploy, rotate_job(), retire_job()]);
+    in_job(&setting, "rotate", "rotate").go().ends(0, "deploying");
+    in_job(&setting, "retire", "retire").go().ends(4, "deploy_failed").says(4, str![]);
+    assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 1));
+}
+
+fn retire_by_hand_takes_the_callers_word() {
+    let setting = Setting::of_days(75);
+    staged(&setting, "web", vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2"), retire_job()]);
+    in_job(&setting, "rotate", "rotate").go().ends(0, "deploying");
+    let ended = in_job(&setting, "retire", "retire").unset("ROTATOR_DEPLOY_JOBS").go();
+    ended.ends(0, "resumed").sums_up(str![]);
+    setting.is_rotated();
+}
+
+fn retire_without_a_rotation_has_nothing_to_do() {
+    let setting = Setting::of_days(10);
+    let run = setting.run().set("ROTATOR_DEPLOY", "none").set("ROTATOR_ACTION", "retire").set("ROTATOR_DEPLOY_JOBS", "deploy");
+    run.go().ends(0, "not_due").sums_up(str![[r#"
+Key        key …[OLD] of user deployer, made [DATE], 10 days old
+Why        no rotation is under way, so there is nothing to retire
+Published  project:42
+Deploy     none in this run
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+    setting.is_untouched();
+}
+
+fn force_replaces_a_young_key_once() {
+    let setting = Setting::of_days(10);
+    let first = setting.run().set("ROTATOR_FORCE", "true");
+    let pipeline = first.env("CI_PIPELINE_CREATED_AT");
+    first.go().ends(0, "rotated").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        rotated because it was forced
+Published  project:42
+Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+    setting.is_rotated();
+    // The job is retried: another job of the same pipeline.
+    let retried = setting.run().set("ROTATOR_FORCE", "true").set("CI_PIPELINE_CREATED_AT", &pipeline).go();
+    retried.ends(0, "not_due");
+    setting.is_rotated();
+}
+
+fn force_finishes_what_is_under_way_and_then_rotates() {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_OVERLAP", "12h").set("ROTATOR_GRACE_PERIOD", "7d").go().ends(0, "rotated");
+    let second = setting.new_key();
+    // A later pipeline: a key of this very second is not older than it.
+    setting.world.shift_clock(5);
+    let ended = setting.run().set("ROTATOR_OVERLAP", "12h").set("ROTATOR_GRACE_PERIOD", "7d").set("ROTATOR_FORCE", "true").go();
+    ended.ends(0, "rotated");
+    assert_eq!(setting.old_is_active(), None, "the first rotation was finished, its waiting cut short");
+    let keys = setting.fresh();
+    assert_eq!(keys.len(), 2);
+    assert!(setting.stored().0 != second.id && keys.iter().any(|key| key.id == setting.stored().0));
+}
+
+#[test]
+fn every_shape_of_project_is_served() {
+    at_once![
+        a_role_rotates_within_six_calls_to_iam,
+        a_chain_of_roles_rotates,
+        two_projects_are_published_and_deployed,
+        a_hidden_secret_is_replaced_unread,
+        a_group_is_published_and_its_project_deployed,
+        an_environment_is_redeployed_from_the_live_commit,
+        a_named_ref_is_deployed_with_inputs,
+        pipeline_variables_are_sent_where_they_are_asked_for,
+        an_elder_job_is_waited_for,
+        a_scoped_pair_under_other_names_is_rotated,
+        a_persons_words_and_flags_stay,
+    ];
+}
+
+fn a_role_rotates_within_six_calls_to_iam() {
+    let setting = Setting::of_days(75);
+    let ended = setting.run().with_role().go();
+    ended.ends(0, "rotated");
+    setting.is_rotated();
+    assert!(ended.calls("iam") <= 6, "{} calls", ended.calls("iam"));
+    let signed_by_the_pair = ended.log.iter().filter(|entry| entry.service == "iam" && entry.who.contains("AKIA")).count();
+    assert_eq!(signed_by_the_pair, 0, "with a role nothing is signed by keys of the environment");
+    // Nothing due: one level more than self mode, and no more.
+    let ended = setting.run().with_role().go();
+    assert_eq!((ended.calls("iam"), ended.calls("sts")), (1, 1));
+}
+
+fn a_chain_of_roles_rotates() {
+    let setting = Setting::of_days(75);
+    let run = setting.run().with_role();
+    let first = run.env("ROTATOR_AWS_ROLE_ARN");
+    let world = &setting.world;
+    let second = world.add_role("keys", Trust::Principal(first.clone()), 3600, &world.rotation_policy(USER));
+    let ended = run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}")).go();
+    ended.ends(0, "rotated");
+    assert!(ended.log.iter().filter(|entry| entry.service == "iam").all(|entry| entry.who.contains("assumed-role/keys/")));
+    assert!(ended.calls("iam") <= 6, "{} calls", ended.calls("iam"));
+    setting.is_rotated();
+}
+
+fn two_projects_are_published_and_deployed() {
+    let setting = Setting::of_days(75);
+    let world = &setting.world;
+    world.add_project(43, "acme/api");
+    world.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live")]);
+    world.set_pair(43, &setting.old);
+    world.start_pipeline(43, "push");
+    world.finish_pipelines();
+    world.watch_target(43, "*", ID, SECRET);
+    world.watch_deploy(43);
+    let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:acme/api").go();
+    ended.ends(0, "rotated").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        rotated because the key was due: older than 60 days, or disabled
+Published  project:42, project:acme/api
+Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]; project acme/api of commit [SHA]: success http://127.0.0.1:[PORT]/acme/api/-/pipelines/[PIPELINE]
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+    assert_eq!(ended.report["deploys"].as_array().map(Vec::len), Some(2));
+    setting.is_rotated();
+    assert_eq!(world.variable(43, ID, "*").map(|variable| variable.value), Some(setting.new_key().id));
+}
+
+fn a_hidden_secret_is_replaced_unread() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    setting.world.set_variable(PROJECT, Variable::new(ID, &setting.old.id).masked());
+    setting.world.set_variable(PROJECT, Variable::new(SECRET, &setting.old.secret).hidden());
+    let setting = setting.deployed();
+    setting.run().go().ends(0, "rotated");
+    setting.is_rotated();
+    assert!(setting.world.variable(PROJECT, SECRET, "*").is_some_and(|secret| secret.hidden));
+}
+
+fn a_group_is_published_and_its_project_deployed() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    let world = &setting.world;
+    world.add_group(7, "acme");
+    world.set_pair(group(7), &setting.old);
+    world.start_pipeline(PROJECT, "push");
+    world.finish_pipelines();
+    world.watch_target(group(7), "*", ID, SECRET);
+    world.watch_deploy(PROJECT);
+    let run = setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
+    run.go().ends(0, "rotated").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        rotated because the key was due: older than 60 days, or disabled
+Published  group:acme
+Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+    let new = setting.new_key();
+    assert_eq!(world.variable(group(7), ID, "*").map(|variable| variable.value), Some(new.id));
+    assert_eq!(world.variable(group(7), SECRET, "*").map(|variable| variable.value), Some(new.secret));
     assert_eq!(setting.old_is_active(), None);
+}
+
+fn an_environment_is_redeployed_from_the_live_commit() {
+    let setting = Setting::of_days(75);
+    let live = setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy").expect("the live deploy");
+    let ended = setting.run().set("ROTATOR_DEPLOY", "environment/production").go();
+    ended.ends(0, "rotated").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        rotated because the key was due: older than 60 days, or disabled
+Published  project:42
+Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB]
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+    assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
+    let again = setting.world.jobs(PROJECT).into_iter().filter(|job| job.name == "deploy").max_by_key(|job| job.id).expect("a deploy");
+    assert!(again.id != live.id && again.pipeline == live.pipeline, "the live pipeline's own job was retried");
+    setting.is_rotated();
+}
+
+fn a_named_ref_is_deployed_with_inputs() {
+    let setting = Setting::of_days(75);
+    setting.world.add_branch(PROJECT, "release/1.2", true);
+    setting.world.set_pipeline_inputs(PROJECT, &["tier", "count"]);
+    let run = setting.run().set("ROTATOR_DEPLOY", "pipeline@release/1.2").set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue", "count": 3}"#);
+    run.go().ends(0, "rotated");
+    let pipeline = setting.world.pipelines(PROJECT).into_iter().find(|pipeline| pipeline.started_by_program).expect("a pipeline");
+    assert_eq!(pipeline.name, "release/1.2");
+    assert_eq!(pipeline.inputs, serde_json::json!({ "tier": "blue", "count": 3 }));
+    assert_eq!(pipeline.variables, Vec::new());
+    setting.is_rotated();
+}
+
+fn pipeline_variables_are_sent_where_they_are_asked_for() {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_DEPLOY_VARIABLES", r#"{"REASON": "rotation"}"#).go().ends(0, "rotated");
+    let pipeline = setting.world.pipelines(PROJECT).into_iter().find(|pipeline| pipeline.started_by_program).expect("a pipeline");
+    assert_eq!(pipeline.variables, [("REASON".to_owned(), "rotation".to_owned())]);
+}
+
+fn an_elder_job_is_waited_for() {
+    let setting = Setting::of_days(75);
+    setting.world.add_job(PROJECT, 7777, "running");
+    let world = setting.world.clone();
+    let run = setting.run().once(|entry| entry.action == "GET /projects/:id/jobs", move || world.job_set_status(7777, "success"));
+    let ended = run.go();
+    ended.ends(0, "rotated");
+    assert!(ended.text.contains("waiting: jobs that started with the old pair still run: rotate (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB] of project 42)"), "{}", ended.text);
+    let finished = setting.world.jobs(PROJECT).into_iter().find(|job| job.id == 7777).and_then(|job| job.finished).expect("it ended");
+    let deploy = ended.log.iter().find(|entry| entry.action == "POST /projects/:id/pipeline").expect("a deploy");
+    assert!(deploy.at >= finished, "the deploy started while an elder job ran");
+    setting.is_rotated();
+}
+
+fn a_scoped_pair_under_other_names_is_rotated() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    let world = &setting.world;
+    let variable = |name: &str, value: &str| Variable::new(name, value).scope("production").masked().protected();
+    world.set_variable(PROJECT, variable("DEPLOY_KEY", &setting.old.id));
+    world.set_variable(PROJECT, variable("DEPLOY_SECRET", &setting.old.secret));
+    world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").reads("DEPLOY_KEY", "DEPLOY_SECRET")]);
+    world.start_pipeline(PROJECT, "push");
+    world.finish_pipelines();
+    world.watch_target(PROJECT, "production", "DEPLOY_KEY", "DEPLOY_SECRET");
+    world.watch_deploy(PROJECT);
+    let run = setting.run().with_role().set("ROTATOR_TARGETS", "project:42@production");
+    run.set("ROTATOR_KEY_ID_VARIABLE", "DEPLOY_KEY").set("ROTATOR_SECRET_VARIABLE", "DEPLOY_SECRET").go().ends(0, "rotated");
+    let new = setting.new_key();
+    assert_eq!(world.variable(PROJECT, "DEPLOY_KEY", "production").map(|variable| variable.value), Some(new.id));
+    assert_eq!(setting.old_is_active(), None);
+}
+
+fn a_persons_words_and_flags_stay() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    let world = &setting.world;
+    world.set_variable(PROJECT, Variable::new(ID, &setting.old.id).description("shop key"));
+    world.set_variable(PROJECT, Variable::new(SECRET, &setting.old.secret).protected().description("deploys the shop"));
+    let setting = setting.deployed();
+    setting.run().go().ends(0, "rotated");
+    let variable = |name| setting.world.variable(PROJECT, name, "*").expect("it is there");
+    assert_eq!(variable(ID).description.as_deref(), Some("shop key"));
+    assert_eq!(variable(SECRET).description, Some(format!("deploys the shop [credential-rotator {}]", setting.new_key().id)));
+    assert!(variable(SECRET).protected && !variable(ID).protected);
+    assert!(variable(ID).masked && variable(SECRET).masked, "a value is masked with its first rotation");
+    setting.is_rotated();
 }

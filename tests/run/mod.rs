@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::world::{Entry, JobSpec, JobView, Pair, Variable, World};
+use crate::world::{Entry, JobSpec, JobView, Pair, Trust, Variable, World};
 
 pub const USER: &str = "deployer";
 pub const PROJECT: u64 = 42;
@@ -79,6 +79,26 @@ impl Setting {
     /// How transcripts call this key.
     pub fn name(&self, id: &str, name: &str) {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).push((id.to_owned(), name.to_owned()));
+    }
+
+    /// The one new key.
+    pub fn new_key(&self) -> Pair {
+        let [key] = &self.fresh()[..] else { panic!("not one new key: {:?}", self.world.keys(USER)) };
+        key.clone()
+    }
+
+    /// One working key is left, and it is a new one that the variables hold.
+    pub fn is_rotated(&self) {
+        let new = self.new_key();
+        assert_eq!(self.stored(), (new.id, new.secret));
+        assert_eq!(self.old_is_active(), None);
+    }
+
+    /// Nothing has changed: the old pair is published and its key the only one.
+    pub fn is_untouched(&self) {
+        assert_eq!(self.stored(), (self.old.id.clone(), self.old.secret.clone()));
+        assert_eq!((self.old_is_active(), self.fresh().len()), (Some(true), 0));
+        assert_eq!(self.records().len(), 0);
     }
 
     /// The user's keys but the old one.
@@ -141,7 +161,7 @@ impl Setting {
         let digit = |letter: char| letter.is_ascii_digit();
         let hex = |letter: char| letter.is_ascii_hexdigit();
         let of_an_id = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit();
-        text = text.replace("\x1b[0K", "").replace('\r', " ");
+        text = text.replace("\x1b[0K", "").replace('\r', " ").replace(" \n", "\n");
         text = text.replace("9001_", "9001_~").replace("9002_", "9002_~").replace("9003_", "9003_~");
         text = after(&text, "127.0.0.1:", digit, "[PORT]");
         text = after(&text, "localhost:", digit, "[PORT]");
@@ -232,6 +252,15 @@ impl Run<'_> {
             Some(token) => run.set("AWS_SESSION_TOKEN", token),
             None => run,
         }
+    }
+
+    /// The job's ID token and a role that it may assume, which may rotate the user's key.
+    pub fn with_role(self) -> Self {
+        let trust = Trust::WebIdentity { aud: "https://aws.example".into(), sub: "project_path:acme/shop:*".into() };
+        let world = &self.setting.world;
+        let role = world.add_role("rotator", trust, 3600, &world.rotation_policy(USER));
+        let token = world.issue_id_token("https://aws.example", "project_path:acme/shop:ref_type:branch:ref:main", 3600);
+        self.set("ROTATOR_AWS_ROLE_ARN", &role).set("ROTATOR_AWS_ID_TOKEN", &token).set("ROTATOR_IAM_USER", USER)
     }
 
     /// What happens as soon as the world's log shows such an entry of this run.
@@ -401,7 +430,8 @@ impl Ended {
             assert!(self.report["calls"][service].as_u64() >= Some(calls(service)), "{service}: {} of {}", calls(service), self.report["calls"]);
         }
         if self.code != 0 {
-            let tail = format!("state: {}\nhint: {}\n", self.report["state"].as_str().unwrap_or_default(), self.report["hint"].as_str().unwrap_or_default());
+            let tail =
+                format!("state: {}\nhint: {}\n", self.report["state"].as_str().unwrap_or_default(), self.report["hint"].as_str().unwrap_or_default());
             assert!(self.stderr.ends_with(&tail), "report and log differ:\n{tail}\n{}", self.stderr);
         }
     }

@@ -1,0 +1,5 @@
+//! Faults.
+
+#[path = "faults/scene.rs"]
+mod scene;
+mod world;

@@ -1,0 +1,7 @@
+//! The planner, judged from four sides: each row of its table; every small world; a model of IAM and GitLab that shares no code with
+//! `apply`; and seeded histories in which everything goes wrong that can.
+
+#[path = "plan/kit.rs"]
+mod kit;
+#[path = "plan/table.rs"]
+mod table;

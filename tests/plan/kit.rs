@@ -1,0 +1,153 @@
+//! Small builders: ids, moments, pairs, and what is seen at each stage of a rotation.
+
+use std::collections::BTreeMap;
+
+use credential_rotator::config::Action;
+use credential_rotator::plan::{Begun, Claim, Hand, IdSeen, Key, Observed, Owner, Policy, RecordSeen, SecretSeen, TargetSeen, Use};
+use credential_rotator::record::{AccessKeyId, Facts, Published};
+use jiff::{SignedDuration, Timestamp};
+
+pub(crate) const DAY: i64 = 86_400;
+pub(crate) const NOW: i64 = 1_800_000_000;
+pub(crate) const OLD: u32 = 1;
+pub(crate) const FRESH: u32 = 2;
+pub(crate) const STRANGE: u32 = 3;
+
+pub(crate) fn id(number: u32) -> AccessKeyId {
+    AccessKeyId::parse(&format!("AKIA{number:016}")).unwrap()
+}
+
+pub(crate) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+pub(crate) fn policy() -> Policy {
+    Policy {
+        action: Action::Rotate,
+        rotate_after: SignedDuration::from_hours(60 * 24),
+        max_age: SignedDuration::from_hours(90 * 24),
+        overlap: SignedDuration::from_hours(12),
+        grace_period: SignedDuration::from_hours(7 * 24),
+        forced: None,
+        own_deploy: false,
+        leave_deploys: false,
+    }
+}
+
+pub(crate) fn doing(action: Action) -> Policy {
+    Policy { action, ..policy() }
+}
+
+pub(crate) fn forced() -> Policy {
+    Policy { forced: Some(at(NOW)), ..policy() }
+}
+
+pub(crate) fn key(number: u32, age_in_days: i64) -> Key {
+    Key { id: id(number), active: true, created: at(NOW - age_in_days * DAY), used: None }
+}
+
+/// A pair whose readable secret works with the key that it names.
+pub(crate) fn on(number: u32) -> (IdSeen, SecretSeen) {
+    (named(number), readable(Some(number), Owner::Key(id(number))))
+}
+
+pub(crate) fn named(number: u32) -> IdSeen {
+    IdSeen::Key(id(number))
+}
+
+pub(crate) fn readable(tag: Option<u32>, owner: Owner) -> SecretSeen {
+    SecretSeen::Readable { tag: tag.map(id), owner }
+}
+
+pub(crate) fn hidden(tag: Option<u32>) -> SecretSeen {
+    SecretSeen::Hidden { tag: tag.map(id) }
+}
+
+pub(crate) fn targets(pairs: impl IntoIterator<Item = (IdSeen, SecretSeen)>) -> Vec<TargetSeen> {
+    let seen = |(number, (id, secret))| TargetSeen { name: format!("project:{}", number + 1), id, secret };
+    pairs.into_iter().enumerate().map(seen).collect()
+}
+
+/// One target on one key of this age, nothing else, no claim.
+pub(crate) fn resting(age_in_days: i64) -> Observed {
+    Observed {
+        now: at(NOW),
+        listed: at(NOW),
+        user: "deployer".to_owned(),
+        keys: vec![key(OLD, age_in_days)],
+        targets: targets([(named(OLD), readable(None, Owner::NotAsked))]),
+        mentions: BTreeMap::new(),
+        records: Vec::new(),
+        claim: None,
+        hand: None,
+        begun: Begun::No,
+        preflight: None,
+        elders: None,
+        deploys: None,
+        waited_out: false,
+        in_own_deploy: false,
+    }
+}
+
+/// A rotation that has begun, its claim held, its key made a minute ago; the target is still on the old one.
+pub(crate) fn making() -> Observed {
+    resting(75).with(|seen| {
+        seen.keys.push(Key { created: at(NOW - 60), ..key(FRESH, 0) });
+        seen.targets = targets([on(OLD)]);
+        seen.claim = Some(Claim { name: "own".to_owned(), facts: Some(begun()) });
+    })
+}
+
+/// … and the process that made the key is this one.
+pub(crate) fn at_hand(verified: bool) -> Observed {
+    making().with(|seen| {
+        seen.hand = Some(Hand { key: id(FRESH), verified, doomed: false });
+        seen.begun = Begun::Tried;
+    })
+}
+
+/// Every target on the fresh key, with these facts.
+pub(crate) fn published(facts: Facts) -> Observed {
+    making().with(|seen| {
+        seen.targets = targets([on(FRESH)]);
+        seen.claim = Some(Claim { name: "own".to_owned(), facts: Some(facts) });
+    })
+}
+
+pub(crate) fn begun() -> Facts {
+    Facts { from: vec![id(OLD)], creating: at(NOW - 60), previous: vec![Some(id(OLD))], ..Facts::default() }
+}
+
+pub(crate) fn publication() -> Facts {
+    Facts { published: Some(Published { key: id(FRESH), at: at(NOW - 50) }), ..begun() }
+}
+
+pub(crate) fn quiet() -> Facts {
+    Facts { quiet: Some(at(NOW - 40)), ..publication() }
+}
+
+pub(crate) fn deployed(seconds_ago: i64) -> Facts {
+    Facts { deployed: Some(at(NOW - seconds_ago)), ..quiet() }
+}
+
+pub(crate) fn disabled(seconds_ago: i64) -> Facts {
+    Facts { disabled: Some(at(NOW - seconds_ago)), ..deployed(seconds_ago + DAY) }
+}
+
+pub(crate) fn record(name: &str, alive: bool, facts: Option<Facts>) -> RecordSeen {
+    RecordSeen { name: name.to_owned(), at: at(NOW - 30), released: false, alive, facts }
+}
+
+pub(crate) fn used(seconds_ago: i64, service: &str) -> Option<Use> {
+    Some(Use::At { when: at(NOW - seconds_ago), service: service.to_owned() })
+}
+
+pub(crate) trait With: Sized {
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+impl With for Observed {}
+impl With for Policy {}
