@@ -169,7 +169,7 @@ pub const VARIABLES: &[Variable] = &[
     row("ROTATOR_GITLAB_CA_FILE", "$CI_SERVER_TLS_CA_FILE", "File of PEM certificates to trust in addition to the public ones."),
     row("ROTATOR_IAM_USER", "the owner of the credentials in use", "Name of the IAM user whose key is rotated; needed with a role."),
     row("ROTATOR_AWS_ROLE_ARN", "unset", "Role to assume with the job's ID token, then each further one of the comma separated list. Keys in the environment are not used then."),
-    row("ROTATOR_AWS_ID_TOKEN", "unset", "The ID token for the first role, from `id_tokens:` of the job."),
+    row("ROTATOR_AWS_ID_TOKEN", "unset", "The ID token for the first role, from `id_tokens:` of the job. Without a role it means nothing."),
     row("ROTATOR_TARGETS", "project:$CI_PROJECT_ID", "Where the pair is published: `project:ID-or-path[@scope]` or `group:ID-or-path[@scope]`, comma separated. The scope is `*` unless given; the first one keeps the records."),
     row("ROTATOR_KEY_ID_VARIABLE", "AWS_ACCESS_KEY_ID", "Name of the GitLab variable that holds the key id."),
     row("ROTATOR_SECRET_VARIABLE", "AWS_SECRET_ACCESS_KEY", "Name of the GitLab variable that holds the secret."),
@@ -560,7 +560,8 @@ impl Reader {
             Some(_) => region,
         };
         let (roles, id_token) = (&raw.aws_role_arn, &raw.aws_id_token);
-        if roles.is_none() && id_token.is_none() {
+        // The components give every job an ID token; without a role to assume it means nothing.
+        if roles.is_none() {
             self.environment_pair(aws);
             return (Some(Signer::Environment), or_default(region, "aws"));
         }
@@ -572,9 +573,6 @@ impl Reader {
         }
         if id_token.is_none() {
             self.complain("ROTATOR_AWS_ID_TOKEN", "is needed with ROTATOR_AWS_ROLE_ARN; declare it under `id_tokens:` of the job");
-        }
-        if roles.is_none() {
-            self.complain("ROTATOR_AWS_ROLE_ARN", "is needed with ROTATOR_AWS_ID_TOKEN: the role to assume with it");
         }
         let id_token = id_token.as_ref().and_then(|text| self.secret("ROTATOR_AWS_ID_TOKEN", text));
         let Some((partition, arns)) = self.optional("ROTATOR_AWS_ROLE_ARN", roles, role_arns) else {

@@ -12,9 +12,10 @@
 //! | making | a target holds neither B nor a previous id; B, written somewhere, gone or disabled | refuse (forced: begin anew) | – | a person |
 //! | making | a torn target: the secret is B's, the id is a previous one | write the id | published pair | rows below |
 //! | making | B at hand, not verified | verify | an orphan | orphan row |
-//! | making | a target not on B, B's secret at hand | write the secret, then the id | torn or partly published | this row |
+//! | making | B at hand, given up before its secret was sent: named nowhere / somewhere | delete / refuse | nothing | – / a person |
+//! | making | a target not on B, B's secret at hand | write the secret, then the id; hidden targets last | torn or partly published | this row |
 //! | making | B not at hand, written nowhere, used by `sts` alone | disable, delete | disabled orphan | this row |
-//! | making | B not at hand, written nowhere, used by something else | refuse: somebody took it | – | a person |
+//! | making | B not at hand, written nowhere, used by something else or named by another variable | refuse | – | a person |
 //! | making | a target not on B, B's secret not to be had | refuse (forced: begin anew) | – | a person |
 //! | making | every target on B | record `published` | two good keys | deploying rows |
 //! | deploying | a target not on B, or B not active | refuse (forced: begin anew) | – | a person |
@@ -230,50 +231,27 @@ pub enum Role {
     Orphan,
 }
 
+/// What a rotation waits for. `OwnDeploy`: the pipeline's own, which `retire` proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waiting {
     ElderJobs(Vec<String>),
     Deploys(Vec<String>),
-    /// `retire` proves the pipeline's own deploy.
     OwnDeploy,
-    Overlap {
-        old: AccessKeyId,
-        until: Timestamp,
-    },
-    StillUsed {
-        old: AccessKeyId,
-        last: Timestamp,
-        service: String,
-    },
-    Grace {
-        old: AccessKeyId,
-        until: Timestamp,
-    },
+    Overlap { old: AccessKeyId, until: Timestamp },
+    StillUsed { old: AccessKeyId, last: Timestamp, service: String },
+    Grace { old: AccessKeyId, until: Timestamp },
 }
 
+/// Why there is nothing to do now. `Tried`: this run has tried its one rotation; `Checked` tells what `rotate` would do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    NotDue {
-        key: AccessKeyId,
-        created: Timestamp,
-        due: Timestamp,
-        unexplained: Option<AccessKeyId>,
-    },
+    NotDue { key: AccessKeyId, created: Timestamp, due: Timestamp, unexplained: Option<AccessKeyId> },
     Waiting(Waiting),
-    /// This run has tried its one rotation.
     Tried,
     InOwnDeploy,
-    NothingToRetire {
-        key: AccessKeyId,
-    },
-    AlreadySetUp {
-        key: AccessKeyId,
-    },
-    /// `check`: what `rotate` would do next.
-    Checked {
-        key: Option<AccessKeyId>,
-        next: String,
-    },
+    NothingToRetire { key: AccessKeyId },
+    AlreadySetUp { key: AccessKeyId },
+    Checked { key: Option<AccessKeyId>, next: String },
 }
 
 /// Why a run goes no further; the text and the hint are `Trouble`'s.
@@ -281,62 +259,22 @@ pub enum Done {
 pub enum Refusal {
     Busy,
     NoVariables,
-    Half {
-        target: String,
-        missing_secret: bool,
-    },
+    Half { target: String, missing_secret: bool },
     Differ(Vec<(String, Option<AccessKeyId>)>),
-    Mismatch {
-        target: String,
-        id: AccessKeyId,
-        tag: AccessKeyId,
-    },
-    Unknown {
-        target: String,
-        key: AccessKeyId,
-    },
-    Unusable {
-        target: String,
-        why: String,
-    },
-    NoSlot {
-        keys: Vec<Key>,
-        named: Option<AccessKeyId>,
-    },
+    Mismatch { target: String, id: AccessKeyId, tag: AccessKeyId },
+    Unknown { target: String, key: AccessKeyId },
+    Unusable { target: String, why: String },
+    NoSlot { keys: Vec<Key>, named: Option<AccessKeyId> },
     Preflight(Vec<String>),
-    /// Several keys could be the one that a dead run made.
     Several(Vec<AccessKeyId>),
-    Stranger {
-        target: String,
-        fresh: AccessKeyId,
-    },
-    FreshLost {
-        key: AccessKeyId,
-        disabled: bool,
-    },
-    SecretLost {
-        key: AccessKeyId,
-        target: String,
-    },
-    Taken {
-        key: AccessKeyId,
-        service: String,
-    },
-    NotPublishedAnyMore {
-        key: AccessKeyId,
-        target: String,
-    },
-    EnabledAgain {
-        key: AccessKeyId,
-    },
-    StillNamed {
-        key: AccessKeyId,
-        places: Vec<String>,
-    },
-    TooOld {
-        key: AccessKeyId,
-        created: Timestamp,
-    },
+    Stranger { target: String, fresh: AccessKeyId },
+    FreshLost { key: AccessKeyId, disabled: bool },
+    SecretLost { key: AccessKeyId, target: String },
+    Taken { key: AccessKeyId, service: String },
+    NotPublishedAnyMore { key: AccessKeyId, target: String },
+    EnabledAgain { key: AccessKeyId },
+    StillNamed { key: AccessKeyId, places: Vec<String> },
+    TooOld { key: AccessKeyId, created: Timestamp },
     DeployFailed(Vec<String>),
     DeployUnproven(Vec<String>),
     DeployTimedOut(Vec<String>),
@@ -468,22 +406,22 @@ fn decide(picture: Picture, seen: &Observed, policy: &Policy) -> Step {
         Making(Fresh::Gone(key), Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => {
             anew_or(Refusal::FreshLost { key, disabled: false }, seen, policy)
         }
-        Making(Fresh::Disabled(key), Held::Untouched) => orphan(key),
+        Making(Fresh::Disabled(key), Held::Untouched) => orphan(key, seen),
         Making(Fresh::Disabled(key), Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => {
             anew_or(Refusal::FreshLost { key: key.id, disabled: true }, seen, policy)
         }
-        Making(Fresh::Doomed(key), Held::Untouched | Held::Stranger(_)) => Step::Delete(key, Role::Orphan),
+        Making(Fresh::Doomed(key), Held::Untouched | Held::Stranger(_) | Held::Partly(..)) => discard(key, seen),
         Making(Fresh::NotAtHand(Key { id, .. }) | Fresh::Unverified(id) | Fresh::Ready(id), Held::Stranger(target)) => {
             anew_or(Refusal::Stranger { target, fresh: id }, seen, policy)
         }
         Making(Fresh::NotAtHand(Key { id, .. }) | Fresh::Unverified(id) | Fresh::Doomed(id) | Fresh::Ready(id), Held::Torn(target)) => {
             Step::WriteId { target, key: id }
         }
-        Making(Fresh::NotAtHand(key), Held::Untouched) => orphan(key),
+        Making(Fresh::NotAtHand(key), Held::Untouched) => orphan(key, seen),
         Making(Fresh::NotAtHand(key), Held::Partly(_, target)) => anew_or(Refusal::SecretLost { key: key.id, target }, seen, policy),
         Making(Fresh::Unverified(key), Held::Untouched | Held::Partly(..) | Held::All) => Step::Verify(key),
-        Making(Fresh::Ready(key), Held::Untouched) => Step::WriteSecret { target: 0, key },
-        Making(Fresh::Ready(key) | Fresh::Doomed(key), Held::Partly(target, _)) => Step::WriteSecret { target, key },
+        Making(Fresh::Ready(key), Held::Untouched) => Step::WriteSecret { target: behind(Some(&key), seen).unwrap_or_default(), key },
+        Making(Fresh::Ready(key), Held::Partly(target, _)) => Step::WriteSecret { target, key },
         Making(Fresh::NotAtHand(_) | Fresh::Doomed(_) | Fresh::Ready(_), Held::All) => Step::Record(Note::Published),
 
         Deploying(Intact::Unasked, ..) | Retiring(Intact::Unasked, _) => Step::Ask(Question::WhoseSecrets),
@@ -560,13 +498,27 @@ fn anew_or(refusal: Refusal, seen: &Observed, policy: &Policy) -> Step {
 }
 
 /// A key that a dead run made and whose secret is lost: only our own verification (`sts`) may have used it.
-fn orphan(key: Key) -> Step {
+fn orphan(key: Key, seen: &Observed) -> Step {
+    let places = places_of(&key.id, seen);
     match key.used {
+        _ if !places.is_empty() => Step::Refuse(Refusal::StillNamed { key: key.id, places }),
         None => Step::Ask(Question::LastUse(key.id)),
         Some(Use::At { service, .. }) if service != "sts" => Step::Refuse(Refusal::Taken { key: key.id, service }),
         Some(Use::Never | Use::At { .. }) if key.active => Step::Disable(key.id, Role::Orphan),
         Some(Use::Never | Use::At { .. }) => Step::Delete(key.id, Role::Orphan),
     }
+}
+
+/// The key that this process has made for nothing; unless, meanwhile, a variable names it all the same.
+fn discard(key: AccessKeyId, seen: &Observed) -> Step {
+    let places = places_of(&key, seen);
+    if places.is_empty() { Step::Delete(key, Role::Orphan) } else { Step::Refuse(Refusal::StillNamed { key, places }) }
+}
+
+/// Every place that names the key or holds its secret, as far as we can see.
+fn places_of(key: &AccessKeyId, seen: &Observed) -> Vec<String> {
+    let targets = seen.targets.iter().filter(|target| target.id.key() == Some(key) || target.secret.is_of(key));
+    targets.map(|target| target.name.clone()).chain(seen.mentions.get(key).cloned().unwrap_or_default()).collect()
 }
 
 fn wait(what: Waiting, seen: &Observed) -> Step {
@@ -725,13 +677,18 @@ fn held(facts: &Facts, fresh: Option<&AccessKeyId>, seen: &Observed) -> Held {
     if let Some(torn) = seen.targets.iter().position(|target| secret(target) && !named(target)) {
         return Held::Torn(torn);
     }
-    let Some((behind, target)) = seen.targets.iter().enumerate().find(|(_, target)| !(secret(target) && named(target))) else {
-        return Held::All;
-    };
+    let Some(behind) = behind(fresh, seen) else { return Held::All };
     if seen.targets.iter().any(|target| secret(target) || named(target)) {
-        return Held::Partly(behind, target.name.clone());
+        return Held::Partly(behind, seen.targets[behind].name.clone());
     }
     Held::Untouched
+}
+
+/// The next target to be put on the key. Hidden ones come last: a run that dies in between leaves the secret where the next one can read it.
+fn behind(key: Option<&AccessKeyId>, seen: &Observed) -> Option<usize> {
+    let behind = || seen.targets.iter().enumerate().filter(|(_, target)| !key.is_some_and(|key| target.is_on(key)));
+    let readable = behind().find(|(_, target)| !matches!(target.secret, SecretSeen::Hidden { .. }));
+    readable.or_else(|| behind().next()).map(|(index, _)| index)
 }
 
 fn quiet(facts: &Facts, seen: &Observed) -> Quiet {
@@ -962,7 +919,7 @@ impl Observed {
             let (name, facts) = (std::mem::take(&mut claim.name), claim.facts.take());
             self.claim = None;
             self.hand = None;
-            self.records.push(RecordSeen { name, at: self.now, released: true, alive: true, facts });
+            self.records.push(RecordSeen { name, at: self.now, released: true, alive: false, facts });
         }
     }
 }

@@ -168,6 +168,7 @@ impl Run<'_> {
                 continue;
             }
             match step {
+                Step::Done(Done::Tried) if seen.begun == Begun::Recorded => return Err(self.sorry.take().unwrap_or(Trouble::Overtaken)),
                 Step::Done(done) => return self.sorry.take().map_or(Ok(End::Done(done)), Err),
                 Step::Refuse(refusal) if self.has_unsent_key() => self.doom(refusal.into()),
                 Step::Refuse(refusal) if refusal.blames_a_person() && suspected.as_ref() != Some(&refusal) => {

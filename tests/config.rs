@@ -458,6 +458,12 @@ fn bad_roles_are_named_with_what_would_be_right() {
 }
 
 #[test]
+fn an_id_token_without_a_role_means_nothing_for_the_components_give_it_to_every_job() {
+    let config = good(&[("ROTATOR_AWS_ID_TOKEN", ID_TOKEN)]);
+    assert!(matches!(config.signer, Signer::Environment));
+}
+
+#[test]
 fn what_does_not_go_together_is_said() {
     let user_needed = "ROTATOR_IAM_USER: is needed with ROTATOR_AWS_ROLE_ARN: a role has no key of its own, so name the user whose key is rotated";
     let token_needed = "ROTATOR_AWS_ID_TOKEN: is needed with ROTATOR_AWS_ROLE_ARN; declare it under `id_tokens:` of the job";
@@ -478,7 +484,6 @@ fn what_does_not_go_together_is_said() {
         (vec![("ROTATOR_AWS_ROLE_ARN", ROLE), ("ROTATOR_AWS_ID_TOKEN", ID_TOKEN)], user_needed.into()),
         (vec![("ROTATOR_AWS_ROLE_ARN", ROLE), ("ROTATOR_IAM_USER", "x")], token_needed.into()),
         (vec![("ROTATOR_AWS_ROLE_ARN", ROLE)], format!("{user_needed}\n{token_needed}")),
-        (vec![("ROTATOR_AWS_ID_TOKEN", ID_TOKEN)], "ROTATOR_AWS_ROLE_ARN: is needed with ROTATOR_AWS_ID_TOKEN: the role to assume with it".into()),
         (with_role("AWS_REGION", "cn-north-1"), partition("aws", "AWS_REGION", "cn-north-1", "aws-cn")),
         (with_role("AWS_DEFAULT_REGION", "us-gov-west-1"), partition("aws", "AWS_DEFAULT_REGION", "us-gov-west-1", "aws-us-gov")),
         (with_role("AWS_REGION", "eusc-de-east-1"), partition("aws", "AWS_REGION", "eusc-de-east-1", "aws-eusc")),

@@ -1,26 +1,427 @@
-//! scene
-use crate::world::*;
-#[test]
-fn measure() {
-    let world = World::builder().seed(7).calm().start();
-    world.add_user("/service/ci/", "deployer");
-    let key = world.add_key("deployer", 75);
-    world.add_project(42, "group/app");
-    world.set_pair(42, &key);
-    world.set_pipeline_config(42, vec![JobSpec::deploy("deploy", "production").stage("deploy")]);
-    world.start_pipeline(42, "push");
-    world.finish_pipelines();
-    world.watch_target(42, "*", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
-    world.watch_deploy(42);
-    world.add_job(42, 98765, "running");
-    let begun = std::time::Instant::now();
-    let out = std::process::Command::new(env!("CARGO_BIN_EXE_credential-rotator")).env_clear().envs(world.env(42, 98765))
-       .env("ROTATOR_OVERLAP", "0s").env("ROTATOR_GRACE_PERIOD", "0s").env("ROTATOR_LOG", "debug").output().expect("runs");
-    eprintln!("{}", String::from_utf8_lossy(&out.stderr));
-    eprintln!("{:?}", begun.elapsed());
-    let start = world.log()[0].at;
-    for e in world.log() { eprintln!("{:?} {} +{} {} | {} | {} {}", e.n, e.service, e.at - start, e.action, e.what, e.status, e.effect); }
-    let cpu = std::fs::read_to_string("/proc/self/stat").expect("stat");
-    let f: Vec<&str> = cpu.rsplit(')').next().expect("x").split(' ').collect();
-    eprintln!("cutime {} cstime {}; self {} {}", f[14], f[15], f[12], f[13]);
+//! A world with one rotation that is due, in each of the ways that the program knows, the rotator's jobs, and the one good end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::world::{Entry, Home, JobSpec, Pair, Trust, Variable, World, group, project};
+
+pub(crate) const USER: &str = "deployer";
+pub(crate) const PROJECT: u64 = 42;
+const SECOND: u64 = 43;
+const GROUP: u64 = 7;
+pub(crate) const ID: &str = "AWS_ACCESS_KEY_ID";
+pub(crate) const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+/// No run may take longer. The longest known wait is the two minutes for a pipeline whose reply was lost.
+const PATIENCE: Duration = Duration::from_secs(170);
+/// Overlap and grace of the patient rotation, and how long its days are.
+const DAY: &str = "1s";
+const NIGHT: Duration = Duration::from_millis(2200);
+const MINUTE: i64 = 60_000;
+
+/// What kind of rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The project's own pair signs.
+    Own,
+    /// An assumed role signs.
+    Role,
+    /// A project (the home) and a group, each with a project that is deployed.
+    Two,
+    /// The secret cannot be read back.
+    Hidden,
+    /// The first key, a role signs.
+    Setup,
+    /// The live deployment's job is retried instead of a new pipeline.
+    Redeploy,
+    /// Overlap and grace period, so a rotation takes three jobs.
+    Patient,
+}
+
+pub(crate) const MODES: [Mode; 7] = [Mode::Own, Mode::Role, Mode::Two, Mode::Hidden, Mode::Setup, Mode::Redeploy, Mode::Patient];
+
+impl Mode {
+    /// How many jobs a rotation takes where nothing goes wrong.
+    pub(crate) fn jobs(self) -> usize {
+        if self == Self::Patient { 3 } else { 1 }
+    }
+
+    pub(crate) fn by_role(self) -> bool {
+        matches!(self, Self::Role | Self::Setup)
+    }
+
+    fn targets(self) -> Vec<Home> {
+        if self == Self::Two { vec![project(PROJECT), group(GROUP)] } else { vec![project(PROJECT)] }
+    }
+
+    fn projects(self) -> Vec<u64> {
+        if self == Self::Two { vec![PROJECT, SECOND] } else { vec![PROJECT] }
+    }
+}
+
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) mode: Mode,
+    /// The key that is due; none where the first one is to be made.
+    pub(crate) old: Option<Pair>,
+    id_token: String,
+    next_job: Cell<u64>,
+    told: RefCell<Vec<String>>,
+}
+
+impl Scene {
+    pub(crate) fn calm(mode: Mode) -> Self {
+        Self::of(mode, World::builder().seed(7).calm().start())
+    }
+
+    pub(crate) fn of(mode: Mode, world: World) -> Self {
+        world.add_user("/service/ci/", USER);
+        let old = (mode != Mode::Setup).then(|| world.add_key(USER, 75));
+        let id_token = if mode.by_role() {
+            let trust = Trust::WebIdentity { aud: "aws".into(), sub: "*".into() };
+            let policy = world.rotation_policy(USER);
+            world.add_role("rotator", trust, 3600, &policy);
+            world.issue_id_token("aws", "project_path:shop/app:ref_type:branch:ref:main", 3600)
+        } else {
+            String::new()
+        };
+        world.add_project(PROJECT, "shop/app");
+        if mode == Mode::Two {
+            world.add_group(GROUP, "acme");
+            world.add_project(SECOND, "acme/web");
+        }
+        for project in mode.projects() {
+            world.set_pipeline_config(project, vec![JobSpec::deploy("deploy", "production").stage("deploy").ms(300)]);
+        }
+        if let Some(old) = &old {
+            for home in mode.targets() {
+                world.set_variable(home, Variable::new(ID, &old.id).masked());
+                let secret = Variable::new(SECRET, &old.secret).description("deploys the shop");
+                world.set_variable(home, if mode == Mode::Hidden { secret.hidden() } else { secret.masked() });
+            }
+            for project in mode.projects() {
+                world.start_pipeline(project, "push");
+            }
+            world.finish_pipelines();
+        }
+        for home in mode.targets() {
+            world.watch_target(home, "*", ID, SECRET);
+        }
+        for project in mode.projects() {
+            world.watch_deploy(project);
+        }
+        world.restart_count();
+        Self { world, mode, old, id_token, next_job: Cell::new(9000), told: RefCell::default() }
+    }
+
+    /// A new job of the rotator, which runs now.
+    pub(crate) fn new_job(&self) -> u64 {
+        let job = self.next_job.get() + 1;
+        self.next_job.set(job);
+        self.world.add_job(PROJECT, job, "running");
+        job
+    }
+
+    /// The environment of this job: what GitLab gives it, and the configuration.
+    pub(crate) fn env(&self, job: u64) -> BTreeMap<String, String> {
+        let mut env: BTreeMap<String, String> = self.world.env(PROJECT, job).into_iter().collect();
+        let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
+        let days = if self.mode == Mode::Patient { DAY } else { "0s" };
+        set("ROTATOR_OVERLAP", days);
+        set("ROTATOR_GRACE_PERIOD", days);
+        set("ROTATOR_VERIFY_TIMEOUT", "10s");
+        set("ROTATOR_HTTP_TIMEOUT", "2s");
+        match self.mode {
+            Mode::Two => {
+                set("ROTATOR_TARGETS", "project:42,group:7");
+                set("ROTATOR_DEPLOY_PROJECTS", "42,43");
+            }
+            Mode::Redeploy => {
+                set("ROTATOR_DEPLOY", "environment/production");
+            }
+            Mode::Setup => {
+                set("ROTATOR_ACTION", "setup");
+            }
+            Mode::Own | Mode::Role | Mode::Hidden | Mode::Patient => {}
+        }
+        if self.mode.by_role() {
+            set("ROTATOR_IAM_USER", USER);
+            set("ROTATOR_AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/rotator");
+            set("ROTATOR_AWS_ID_TOKEN", &self.id_token);
+        }
+        env
+    }
+
+    pub(crate) fn start(&self, job: u64) -> Running {
+        Running::start(&self.env(job))
+    }
+
+    /// A new job, from its start to its end. The job has then ended, long ago.
+    pub(crate) fn run(&self) -> Ended {
+        let job = self.new_job();
+        let ended = self.start(job).wait();
+        self.ended_long_ago(job, &ended);
+        self.keep(&ended);
+        ended
+    }
+
+    pub(crate) fn ended_long_ago(&self, job: u64, ended: &Ended) {
+        let (status, now) = (if ended.code == 0 { "success" } else { "failed" }, self.world.now());
+        self.world.add_job_at(PROJECT, job, status, Some(now - 20 * MINUTE), Some(now - 10 * MINUTE));
+    }
+
+    /// For what is told of a case that fails.
+    pub(crate) fn keep(&self, ended: &Ended) {
+        let mut told = self.told.borrow_mut();
+        let number = told.len() + 1;
+        told.push(format!("run {number} ended with {} after {:.1} s:\n{}", ended.code, ended.took.as_secs_f64(), ended.stderr));
+    }
+
+    /// Jobs, one after the other, until the rotation is finished: `most` at most. How many it took.
+    pub(crate) fn run_until_well(&self, most: usize) -> Result<usize, String> {
+        for count in 0..=most {
+            if self.is_finished() {
+                return Ok(count);
+            }
+            if count == most {
+                break;
+            }
+            if self.mode == Mode::Patient && !self.told.borrow().is_empty() {
+                thread::sleep(NIGHT);
+            }
+            let ended = self.run();
+            ended.holds()?;
+            if ended.code == 0 && self.is_finished() {
+                return Ok(count + 1);
+            }
+        }
+        Err(format!("after {most} more jobs the rotation is not finished: {}", self.left()))
+    }
+
+    /// The judge has found nothing, and what is left is the one good end.
+    pub(crate) fn judge(&self) -> Result<(), String> {
+        self.clean()?;
+        let [key] = &self.world.keys(USER)[..] else { return Err(format!("not one key is left: {}", self.left())) };
+        if !key.active || self.old.as_ref().is_some_and(|old| old.id == key.id) {
+            return Err(format!("the one key is not a new one that works: {}", self.left()));
+        }
+        for home in self.mode.targets() {
+            let variables = self.world.variables(home);
+            let find = |name: &str| variables.iter().find(|variable| variable.key == name && variable.scope == "*");
+            let (Some(id), Some(secret)) = (find(ID), find(SECRET)) else { return Err(format!("half a pair is left in {home}")) };
+            if (&id.value, &secret.value) != (&key.id, &key.secret) {
+                return Err(format!("{home} does not hold the pair of the one key: {}", self.left()));
+            }
+            let description = secret.description.as_deref().unwrap_or_default();
+            let ours = self.mode != Mode::Setup;
+            if !id.masked || !secret.masked || !secret.raw || secret.hidden != (self.mode == Mode::Hidden) || ours != description.starts_with("deploys the shop") {
+                return Err(format!("flags or description of {home} have changed: {secret:?}"));
+            }
+            let records = usize::from(home == project(PROJECT));
+            if variables.len() != 2 + records {
+                let names: Vec<&str> = variables.iter().map(|variable| variable.key.as_str()).collect();
+                return Err(format!("{home} holds more than the pair and the record: {names:?}"));
+            }
+        }
+        if !self.is_finished() {
+            return Err(format!("the record is not at rest: {}", self.left()));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        for project in self.mode.projects() {
+            runtime.block_on(self.world.production_signs(project))?;
+            if self.world.productions(project).iter().any(|(_, pair)| pair.id != key.id) {
+                return Err(format!("project {project} does not run with the new key"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The judge has found nothing so far, at no instant.
+    pub(crate) fn clean(&self) -> Result<(), String> {
+        let violations = self.world.violations();
+        if violations.is_empty() { Ok(()) } else { Err(format!("the judge found:\n{}", violations.join("\n"))) }
+    }
+
+    /// Whether there is exactly one record, and it is that of a finished rotation, released.
+    pub(crate) fn is_finished(&self) -> bool {
+        let records = self.records();
+        matches!(&records[..], [record] if record.value.contains("\"finished\"") && !record.value.contains("\"ends\""))
+    }
+
+    pub(crate) fn records(&self) -> Vec<Variable> {
+        self.world.variables(PROJECT).into_iter().filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_")).collect()
+    }
+
+    /// Lets the moment pass until which a run promised to be alive.
+    pub(crate) fn let_promises_pass(&self) {
+        for record in self.records() {
+            let Some((before, rest)) = record.value.split_once("\"ends\":\"") else { continue };
+            let Some((_, after)) = rest.split_once('"') else { continue };
+            let value = format!("{before}\"ends\":\"{}\"{after}", crate::world::iso(self.world.now() - 10 * MINUTE));
+            self.world.person_edits_variable(PROJECT, &record.key, &record.scope, |variable| variable.value = value);
+        }
+    }
+
+    /// What a person would see.
+    pub(crate) fn left(&self) -> String {
+        let keys: Vec<String> = self.world.keys(USER).iter().map(|key| format!("{} {}", key.id, if key.active { "active" } else { "disabled" })).collect();
+        let mut text = format!("\n  old key {}\n  keys {}", self.old.as_ref().map_or("none", |old| &old.id), keys.join(", "));
+        for home in self.mode.targets() {
+            for variable in self.world.variables(home) {
+                let value = if variable.key == SECRET { "[secret]" } else { &variable.value };
+                text += &format!("\n  {home} {} = {value} {}", variable.key, variable.description.unwrap_or_default());
+            }
+        }
+        text
+    }
+
+    /// All that helps to understand a case that has failed.
+    pub(crate) fn told(&self, why: &str) -> String {
+        let mut text = format!("{why}\nleft: {}\n{}", self.left(), self.told.borrow().join("\n"));
+        let log = self.world.log();
+        let start = log.first().map_or(0, |entry| entry.at);
+        for Entry { n, at, action, who, what, status, effect, fault, .. } in &log {
+            let n = n.map_or(String::new(), |n| n.to_string());
+            text += &format!("\n{n:>4} +{:<6} {action} {what} -> {status}{} {} {who}", at - start, if *effect { " effect" } else { "" }, fault.clone().unwrap_or_default());
+        }
+        text
+    }
+
+    /// How many keys were made.
+    pub(crate) fn creations(&self) -> usize {
+        self.world.log().iter().filter(|entry| entry.action == "iam:CreateAccessKey" && entry.effect).count()
+    }
+}
+
+/// The binary at work.
+pub(crate) struct Running {
+    child: Child,
+    stdout: thread::JoinHandle<Vec<u8>>,
+    stderr: thread::JoinHandle<Vec<u8>>,
+    started: Instant,
+}
+
+impl Running {
+    pub(crate) fn start(env: &BTreeMap<String, String>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_credential-rotator"));
+        command.env_clear().envs(env).current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let started = Instant::now();
+        let mut child = command.spawn().expect("the binary starts");
+        let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
+        Self { child, stdout, stderr, started }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a process id fits")
+    }
+
+    pub(crate) fn wait(mut self) -> Ended {
+        let mut overdue = false;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("the binary can be waited for") {
+                break status;
+            }
+            if self.started.elapsed() > PATIENCE {
+                overdue = true;
+                let _ = self.child.kill();
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        use std::os::unix::process::ExitStatusExt;
+        let took = self.started.elapsed();
+        let text = |read: thread::JoinHandle<Vec<u8>>| String::from_utf8_lossy(&read.join().expect("output is read")).into_owned();
+        let (stdout, stderr) = (text(self.stdout), text(self.stderr));
+        Ended { code: status.code().unwrap_or_else(|| -status.signal().unwrap_or_default()), stdout, stderr, took, at: Instant::now(), overdue }
+    }
+}
+
+fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}
+
+/// A run that has ended.
+pub(crate) struct Ended {
+    /// The exit code, or minus the signal that killed it.
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
+    pub(crate) at: Instant,
+    overdue: bool,
+}
+
+impl Ended {
+    /// What holds for every run, whatever has happened to it.
+    pub(crate) fn holds(&self) -> Result<(), String> {
+        if self.overdue {
+            return Err(format!("a run did not end within {} s", PATIENCE.as_secs()));
+        }
+        if self.stderr.contains("panicked") || self.stderr.contains("RUST_BACKTRACE") {
+            return Err("a run panicked".to_owned());
+        }
+        if ![0, 1, 3, 4, 5, 130, 143].contains(&self.code) && self.code != -9 {
+            return Err(format!("a run ended with {}", self.code));
+        }
+        let lines: Vec<&str> = self.stderr.trim_end().lines().collect();
+        let three = matches!(&lines[..], [.., error, state, hint] if error.starts_with("error: ") && state.starts_with("state: ") && hint.starts_with("hint: "));
+        if self.code > 0 && !three {
+            return Err("a run failed without its three lines".to_owned());
+        }
+        if self.code == 0 && self.stderr.contains("\nerror: ") {
+            return Err("a run told of an error and ended with 0".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Sends signals to a process that is not known yet when the world is told to.
+#[derive(Clone, Default)]
+pub(crate) struct Aim(Arc<AtomicI32>);
+
+impl Aim {
+    pub(crate) fn at(&self, running: &Running) {
+        self.0.store(running.pid(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn fire(&self, signal: Signal) {
+        // The binary cannot have called the world before it was started.
+        let started = Instant::now();
+        while self.0.load(Ordering::SeqCst) == 0 && started.elapsed() < Duration::from_secs(1) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if let Some(pid) = Pid::from_raw(self.0.load(Ordering::SeqCst)) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+/// One call of a clean rotation.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) n: usize,
+    pub(crate) action: String,
+    pub(crate) what: String,
+    pub(crate) effect: bool,
+}
+
+/// The calls of a rotation to which nothing happens.
+pub(crate) fn clean_calls(mode: Mode) -> Vec<Call> {
+    let scene = Scene::calm(mode);
+    let jobs = scene.run_until_well(mode.jobs()).and_then(|jobs| scene.judge().map(|()| jobs));
+    assert_eq!(jobs, Ok(mode.jobs()), "{}", scene.told("a rotation to which nothing happens does not end well"));
+    let log = scene.world.log().into_iter();
+    log.filter_map(|Entry { n, action, what, effect, .. }| Some(Call { n: n?, action, what, effect })).collect()
 }

@@ -1,0 +1,75 @@
+//! A fault at every call, of every kind; then jobs follow until the rotation is finished.
+
+use crate::cases::{self, Case};
+use crate::scene::{Call, MODES, Mode, Scene, clean_calls};
+use crate::world::Fault;
+
+/// So many jobs more than without a fault.
+const MORE: usize = 3;
+
+const REFUSALS: [&str; 10] = ["401", "403", "404", "409", "429", "429 later", "500", "502 page", "503", "closed"];
+const OTHERS: [&str; 4] = ["reply lost", "hang before", "hang after", "truncated"];
+
+fn fault(kind: &str) -> Fault {
+    match kind {
+        "429 later" => Fault::retry_after(429, 1),
+        "502 page" => Fault::Html(502),
+        "closed" => Fault::Close,
+        "reply lost" => Fault::LoseReply,
+        "hang before" => Fault::Hang { effect: false },
+        "hang after" => Fault::Hang { effect: true },
+        "truncated" => Fault::Truncate,
+        status => Fault::refuse(status.parse().expect("a status")),
+    }
+}
+
+/// All kinds, or of each call the two that the normal run owes it and sometimes a third.
+fn kinds(mode: Mode, call: &Call) -> Vec<&'static str> {
+    if cases::all() {
+        return REFUSALS.iter().chain(&OTHERS).copied().collect();
+    }
+    let lot = cases::lot(&format!("{mode:?} {}", call.n));
+    let mut kinds = vec!["reply lost", REFUSALS[lot % REFUSALS.len()]];
+    if call.effect && lot / 16 % 2 == 0 {
+        kinds.push(OTHERS[1 + lot / 32 % 3]);
+    }
+    kinds
+}
+
+fn one(mode: Mode, n: usize, kind: &str) -> Result<String, String> {
+    // Under load a deploy may be over sooner than in the clean run, and the rotation shorter by a look at it.
+    for _ in 0..3 {
+        let scene = Scene::calm(mode);
+        scene.world.fault(n, fault(kind));
+        let ended = scene.run_until_well(mode.jobs() + MORE);
+        let Some(at) = scene.world.faults_hit()[0].hit else { continue };
+        let hit = scene.world.log()[at - 1].n == Some(n);
+        let judged = if hit { ended.and_then(|jobs| scene.judge().map(|()| jobs)) } else { Err("the fault hit another call".to_owned()) };
+        return match judged {
+            Ok(jobs) => Ok(format!("took {} more jobs", jobs - mode.jobs())),
+            Err(why) => Err(scene.told(&why)),
+        };
+    }
+    Err(format!("call {n} never came"))
+}
+
+fn of(mode: Mode) {
+    let calls = clean_calls(mode);
+    let mut list = Vec::new();
+    for call in &calls {
+        for kind in kinds(mode, call) {
+            let n = call.n;
+            list.push(Case::new(format!("{mode:?} call {n} ({} {}) {kind}", call.action, call.what), move || one(mode, n, kind)));
+        }
+    }
+    cases::run(&format!("{mode:?}, a fault at each of {} calls", calls.len()), list);
+}
+
+#[test]
+fn whatever_happens_to_any_call_the_rotation_ends_well() {
+    std::thread::scope(|scope| {
+        let threads = MODES.map(|mode| scope.spawn(move || of(mode)));
+        let failed = threads.into_iter().filter_map(|thread| thread.join().err()).count();
+        assert_eq!(failed, 0, "rotations of {failed} kinds did not always end well");
+    });
+}
