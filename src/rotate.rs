@@ -357,6 +357,7 @@ impl Run<'_> {
         let Listing { user, mut keys, date } = listing;
         self.keep_what_is_known(&mut keys);
         let old = self.seen.take();
+        let before = old.clone();
         let mut seen = Observed {
             now: self.gitlab.now().unwrap_or(date),
             listed: date,
@@ -378,7 +379,12 @@ impl Run<'_> {
             seen = Observed { claim: old.claim, hand: old.hand, begun: old.begun, preflight: old.preflight, waited_out: old.waited_out, ..seen };
         }
         self.seen = Some(seen);
-        self.look_at(lists).await
+        let looked = self.look_at(lists).await;
+        if looked.is_err() {
+            // Half a look is none.
+            self.seen = before;
+        }
+        looked
     }
 
     /// Reads the variables and the records again, not the keys.

@@ -5,3 +5,5 @@
 mod kit;
 #[path = "plan/table.rs"]
 mod table;
+#[path = "plan/worlds.rs"]
+mod worlds;

@@ -221,7 +221,12 @@ impl Scene {
             }
             let description = secret.description.as_deref().unwrap_or_default();
             let ours = self.mode != Mode::Setup;
-            if !id.masked || !secret.masked || !secret.raw || secret.hidden != (self.mode == Mode::Hidden) || ours != description.starts_with("deploys the shop") {
+            if !id.masked
+                || !secret.masked
+                || !secret.raw
+                || secret.hidden != (self.mode == Mode::Hidden)
+                || ours != description.starts_with("deploys the shop")
+            {
                 return Err(format!("flags or description of {home} have changed: {secret:?}"));
             }
             let records = usize::from(home == project(PROJECT));
@@ -271,7 +276,8 @@ impl Scene {
 
     /// What a person would see.
     pub(crate) fn left(&self) -> String {
-        let keys: Vec<String> = self.world.keys(USER).iter().map(|key| format!("{} {}", key.id, if key.active { "active" } else { "disabled" })).collect();
+        let keys: Vec<String> =
+            self.world.keys(USER).iter().map(|key| format!("{} {}", key.id, if key.active { "active" } else { "disabled" })).collect();
         let mut text = format!("\n  old key {}\n  keys {}", self.old.as_ref().map_or("none", |old| &old.id), keys.join(", "));
         for home in self.mode.targets() {
             for variable in self.world.variables(home) {
@@ -289,7 +295,12 @@ impl Scene {
         let start = log.first().map_or(0, |entry| entry.at);
         for Entry { n, at, action, who, what, status, effect, fault, .. } in &log {
             let n = n.map_or(String::new(), |n| n.to_string());
-            text += &format!("\n{n:>4} +{:<6} {action} {what} -> {status}{} {} {who}", at - start, if *effect { " effect" } else { "" }, fault.clone().unwrap_or_default());
+            text += &format!(
+                "\n{n:>4} +{:<6} {action} {what} -> {status}{} {} {who}",
+                at - start,
+                if *effect { " effect" } else { "" },
+                fault.clone().unwrap_or_default()
+            );
         }
         text
     }
