@@ -631,7 +631,7 @@ fn fresh(facts: &Facts, seen: &Observed) -> Fresh {
         return Fresh::Several(tags.into_iter().cloned().collect());
     } else {
         match &seen.keys.iter().filter(born).collect::<Vec<_>>()[..] {
-            [] if seen.begun == Begun::Recorded => return Fresh::ToMake,
+            [] if seen.begun == Begun::Recorded && seen.keys.len() < 2 => return Fresh::ToMake,
             [] => return Fresh::Never,
             [key] => key.id.clone(),
             several => return Fresh::Several(several.iter().map(|key| key.id.clone()).collect()),

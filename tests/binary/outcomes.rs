@@ -271,7 +271,7 @@ Next       run without ROTATOR_DRY_RUN
 }
 
 /// A record of a run that has announced itself and nothing more.
-pub fn announce(setting: &Setting, job: u64) {
+fn announce(setting: &Setting, job: u64) {
     let now = |seconds: i64| iso(setting.world.now() + seconds * 1000);
     let record = serde_json::json!({ "user": USER, "job": format!("{PROJECT}/{job}"), "at": now(-60), "ends": now(3000) });
     let name = format!("CREDENTIAL_ROTATOR_{job}_0badcafe");
