@@ -640,8 +640,8 @@ fn fresh(facts: &Facts, seen: &Observed) -> Fresh {
     let Some(key) = seen.key(&id) else { return Fresh::Gone(id) };
     let readable = seen.targets.iter().any(|target| matches!(&target.secret, SecretSeen::Readable { owner: Owner::Key(owner), .. } if *owner == id));
     match seen.hand.as_ref().filter(|hand| hand.key == id) {
-        Some(hand) if hand.doomed => Fresh::Doomed(id),
         _ if !key.active => Fresh::Disabled(key.clone()),
+        Some(hand) if hand.doomed => Fresh::Doomed(id),
         Some(hand) if !hand.verified => Fresh::Unverified(id),
         Some(_) => Fresh::Ready(id),
         None if readable => Fresh::Ready(id),

@@ -1,0 +1,311 @@
+//! The README and the program tell the same: its table, exit codes, failures, policies, links and samples.
+
+use std::fmt::Debug;
+use std::fs;
+use std::path::Path;
+
+use credential_rotator::config::{Complaints, VARIABLES, table_markdown};
+use credential_rotator::fence::Fenced;
+use credential_rotator::plan::Refusal;
+use credential_rotator::record::AccessKeyId;
+use credential_rotator::transport::{Problem, Reason};
+use credential_rotator::trouble::{CredentialAdvice, Reach, RoleRefusal, Trouble, exit};
+use jiff::Timestamp;
+use yaml_rust2::YamlLoader;
+
+/// Stand for whatever the log names; the README has `N` for the number and leaves the status out.
+const NUMBER: u16 = 4040;
+const WHAT: &str = "WHAT";
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("the README has no {start}"));
+    rest.split_once(end).unwrap_or_else(|| panic!("the README has no {end} after {start}")).0
+}
+
+#[test]
+fn the_table_of_variables_is_the_programs_own() {
+    let readme = read("README.md");
+    assert_eq!(between(&readme, "<!-- variables -->\n", "<!-- /variables -->"), table_markdown());
+}
+
+#[test]
+fn every_exit_code_is_listed() {
+    let codes = [exit::OK, exit::FAILED, exit::CONFIGURATION, exit::REFUSED, exit::DEPLOY, exit::BUSY, exit::SIGNAL];
+    assert_eq!(read("src/trouble.rs").matches("    pub const ").count(), codes.len(), "a code that this test does not know");
+    let readme = read("README.md");
+    let listed = between(&readme, "\n## Exit codes\n", "\n## ");
+    for code in codes {
+        assert!(listed.contains(&format!("\n| {} | ", shown(code))), "{code}");
+    }
+}
+
+#[test]
+fn every_recognised_failure_is_under_when_a_run_fails() {
+    let readme = read("README.md");
+    let listed = between(&readme, "\n## When a run fails\n", "\n## ");
+    let rows: Vec<String> =
+        failures().iter().map(Trouble::lines).map(|lines| format!("| {} | {} |", plain(&lines.error), shown(lines.exit))).collect();
+    let missing: Vec<_> = rows.iter().filter(|row| !listed.contains(&format!("\n{row} "))).collect();
+    assert!(missing.is_empty(), "rows of the README must begin so: {missing:#?}");
+}
+
+#[test]
+fn what_is_listed_as_a_failure_is_one() {
+    let readme = read("README.md");
+    let listed = between(&readme, "\n## When a run fails\n", "\n## ");
+    let known: Vec<String> = failures().iter().map(|trouble| plain(&trouble.lines().error)).collect();
+    let rows = listed.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")).map(|(error, _)| error);
+    // The one that is not a trouble is the binary's own.
+    let of_the_binary = "the only arguments are --help and --version";
+    assert!(read("src/main.rs").contains(of_the_binary));
+    for row in rows.filter(|row| !["error", "---", of_the_binary].contains(row)) {
+        assert!(known.iter().any(|error| error == row), "the program never says: {row}");
+    }
+}
+
+/// A failure that is missing here is missing in the README.
+#[test]
+fn the_failures_of_this_test_are_all_that_there_are() {
+    let some = failures();
+    let inner = |pick: fn(&Trouble) -> Option<String>| some.iter().filter_map(pick).collect::<Vec<_>>();
+    complete("trouble.rs", "Trouble", &some.iter().map(name).collect::<Vec<_>>());
+    let problems = inner(|trouble| if let Trouble::GitLab { problem, .. } = trouble { Some(name(problem)) } else { None });
+    complete("transport.rs", "Problem", &problems);
+    let reasons = inner(|trouble| match trouble {
+        Trouble::GitLab { problem: Problem::Denied { reason, .. }, .. } => Some(name(reason)),
+        _ => None,
+    });
+    complete("transport.rs", "Reason", &reasons);
+    let reach = inner(|trouble| if let Trouble::AwsUnreachable { reach, .. } = trouble { Some(name(reach)) } else { None });
+    complete("trouble.rs", "Reach", &reach);
+    complete("fence.rs", "Fenced", &inner(|trouble| if let Trouble::ClaimLost(why) = trouble { Some(name(why)) } else { None }));
+    complete("plan.rs", "Refusal", &inner(|trouble| if let Trouble::Refused(refusal) = trouble { Some(name(refusal)) } else { None }));
+    let advice = inner(|trouble| if let Trouble::NoAwsCredentials { advice } = trouble { Some(name(advice)) } else { None });
+    complete("trouble.rs", "CredentialAdvice", &advice);
+    complete("trouble.rs", "RoleRefusal", &inner(|trouble| if let Trouble::RoleRefused { why, .. } = trouble { Some(name(why)) } else { None }));
+}
+
+#[test]
+fn the_policies_to_copy_are_json() {
+    let readme = read("README.md");
+    let mut names = Vec::new();
+    for rest in readme.split("<!-- policy: ").skip(1) {
+        let (name, block) = rest.split_once(" -->\n```json\n").expect("a block of JSON right behind the marker");
+        let (block, _) = block.split_once("\n```").expect("an end of the block");
+        let policy: serde_json::Value = serde_json::from_str(block).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(policy["Version"], "2012-10-17", "{name}");
+        assert!(policy["Statement"].is_array(), "{name}");
+        names.push(name);
+    }
+    assert_eq!(names, ["self", "self-path", "role", "role-trust", "chain", "chain-trust"]);
+}
+
+#[test]
+fn the_samples_are_yaml_and_name_inputs_that_the_components_have() {
+    let readme = read("README.md");
+    let mut includes = 0;
+    for rest in readme.split("\n```yaml\n").skip(1) {
+        let (block, _) = rest.split_once("\n```").expect("an end of the block");
+        // Interpolation is GitLab's, before YAML.
+        let documents = YamlLoader::load_from_str(&block.replace("$[[ ", "").replace(" ]]", "")).unwrap_or_else(|error| panic!("{error}\n{block}"));
+        for include in documents.iter().flat_map(|document| document["include"].as_vec().into_iter().flatten()) {
+            let component = include["component"].as_str().expect("a component");
+            let (name, version) = component.rsplit('/').next().and_then(|last| last.split_once('@')).expect("NAME@VERSION");
+            assert_eq!(version, env!("CARGO_PKG_VERSION"), "{component}");
+            let template = read(&format!("templates/{name}.yml"));
+            for input in include["inputs"].as_hash().expect("inputs").keys() {
+                let input = input.as_str().expect("a name");
+                assert!(template.contains(&format!("\n    {input}:\n")), "{name} has no input {input}");
+            }
+            includes += 1;
+        }
+    }
+    assert!(includes >= 2);
+}
+
+#[test]
+fn every_variable_and_every_link_exists() {
+    for file in ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+        let text = read(file);
+        for rest in text.split("`ROTATOR_").skip(1) {
+            let name: String = rest.chars().take_while(|letter| letter.is_ascii_uppercase() || *letter == '_').collect();
+            let known = name.is_empty() || name == "BIN" || VARIABLES.iter().any(|row| row.name == format!("ROTATOR_{name}"));
+            assert!(known, "{file}: ROTATOR_{name}");
+        }
+        let headings: Vec<String> = text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
+        for rest in text.split("](").skip(1) {
+            let (link, _) = rest.split_once(')').expect("a link");
+            match link.strip_prefix('#') {
+                Some(heading) => assert!(headings.iter().any(|known| known == heading), "{file}: #{heading}"),
+                None if link.starts_with("https://") => {}
+                None => {
+                    let path = link.split('#').next().unwrap_or(link);
+                    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(), "{file}: {link}");
+                }
+            }
+        }
+    }
+}
+
+/// As GitLab makes the link of a heading.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    text.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter)).map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+}
+
+fn shown(code: u8) -> String {
+    if code >= exit::SIGNAL { "128+n".to_owned() } else { code.to_string() }
+}
+
+/// The first line of an error, without what it was about.
+fn plain(error: &str) -> String {
+    let line = error.lines().next().unwrap_or_default();
+    let line = line.strip_prefix(&format!("{WHAT}: ")).unwrap_or(line);
+    let line = line.replace(&format!(" ({NUMBER})"), "").replace(&NUMBER.to_string(), "N").replace("1970-01-01", "DATE");
+    line.trim_end_matches(" ()").trim_end_matches([':', ' ']).to_owned()
+}
+
+/// The variant's name.
+fn name(value: &impl Debug) -> String {
+    format!("{value:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
+}
+
+/// Compares with the variants that the source declares.
+fn complete(file: &str, kind: &str, known: &[String]) {
+    let source = read(&format!("src/{file}"));
+    let body = between(&source, &format!("pub enum {kind} {{\n"), "\n}");
+    let variant = |line: &str| line.strip_prefix("    ").filter(|rest| rest.starts_with(|first: char| first.is_ascii_uppercase())).map(name_of);
+    let declared: Vec<String> = body.lines().filter_map(variant).collect();
+    assert!(!declared.is_empty());
+    for variant in declared {
+        assert!(known.contains(&variant), "{kind}::{variant} is not in `failures`");
+    }
+}
+
+fn name_of(line: &str) -> String {
+    line.chars().take_while(char::is_ascii_alphanumeric).collect()
+}
+
+/// Every failure that is recognised, with words in capitals for what it names.
+fn failures() -> Vec<Trouble> {
+    let mut all = vec![
+        Trouble::Configuration(Complaints(Vec::new())),
+        Trouble::CaFile { path: text("FILE") },
+        Trouble::ReportFile { path: text("FILE"), variable: "VARIABLE" },
+        Trouble::NoRoots,
+        Trouble::EchoDiffers { what: text(WHAT), field: "FIELD" },
+        Trouble::UnreadableRecord { name: text("NAME") },
+        Trouble::ProfileMissing,
+        Trouble::UserNotFound { user: text("USER") },
+        Trouble::NoUser { root: true },
+        Trouble::NoUser { root: false },
+        Trouble::AnotherPrincipal { user: text("USER"), arn: text("ARN") },
+        Trouble::IdTokenEnded,
+        Trouble::Throttled { what: WHAT },
+        Trouble::KeyLimit { user: text("USER") },
+        Trouble::Aws { what: WHAT, code: text("CODE") },
+        Trouble::ClockWrong { seconds: NUMBER.into() },
+        Trouble::NotVerifiable { key: key(), seconds: NUMBER.into() },
+        Trouble::CreateUnclear,
+        Trouble::CreatedOrphan,
+        Trouble::NoTimeLeft { needed: NUMBER.into(), left: NUMBER.into() },
+        Trouble::Stopped { signal: 15 },
+    ];
+    for (wrong_secret, session) in [(false, false), (false, true), (true, false), (true, true)] {
+        all.push(Trouble::KeyRefused { what: WHAT, key: Some(key()), wrong_secret, session });
+    }
+    for (explicit, session) in [(false, false), (true, false), (false, true)] {
+        all.push(Trouble::IamDenied { action: "ACTION", user: Some(text("USER")), explicit, session });
+    }
+    for advice in [CredentialAdvice::Protected, CredentialAdvice::Scoped, CredentialAdvice::Exists, CredentialAdvice::NoVariables] {
+        all.push(Trouble::NoAwsCredentials { advice });
+    }
+    for why in [RoleRefusal::Denied, RoleRefusal::TokenInvalid, RoleRefusal::NoProvider] {
+        all.push(Trouble::RoleRefused { role: text("ROLE"), why });
+    }
+    all.extend(fenced().map(Trouble::ClaimLost));
+    all.extend(reaches().map(|reach| Trouble::AwsUnreachable { what: WHAT, host: text("HOST"), reach }));
+    let problems = reaches().map(Problem::Unreachable).into_iter().chain(fenced().map(Problem::Fenced)).chain([Problem::Lost, Problem::Garbled]);
+    let denied = reasons().into_iter().map(|reason| Problem::Denied { status: NUMBER, reason, pause: None, doubt: false });
+    all.extend(problems.chain(denied).map(|problem| Trouble::GitLab { what: text(WHAT), host: text("HOST"), problem }));
+    all.extend(refusals().into_iter().map(Trouble::Refused));
+    all
+}
+
+fn reaches() -> [Reach; 9] {
+    use Reach::{Expired, Name, Other, OtherName, Proxy, Refused, TimedOut, Tls, UnknownIssuer};
+    [Name, Refused, TimedOut, UnknownIssuer, OtherName, Expired, Tls, Proxy, Other]
+}
+
+fn fenced() -> [Fenced; 4] {
+    [Fenced::JobEnded, Fenced::Unseen, Fenced::TimeOver, Fenced::RecordGone]
+}
+
+fn reasons() -> Vec<Reason> {
+    vec![
+        Reason::TokenInvalid,
+        Reason::TokenExpired,
+        Reason::TokenScope,
+        Reason::TokenGranular,
+        Reason::Blocked,
+        Reason::Archived,
+        Reason::ReadOnly,
+        Reason::Forbidden,
+        Reason::NotFound,
+        Reason::Moved,
+        Reason::Redirected,
+        Reason::Taken,
+        Reason::Unmaskable,
+        Reason::RateLimited,
+        Reason::PipelineEmpty,
+        Reason::PipelineWorkflow,
+        Reason::PipelineRef,
+        Reason::PipelinePermission,
+        Reason::PipelineVariables,
+        Reason::PipelineInputs,
+        Reason::NotRetryable,
+        Reason::Server,
+        Reason::Other,
+    ]
+}
+
+fn refusals() -> Vec<Refusal> {
+    let target = || text("TARGET");
+    vec![
+        Refusal::Busy,
+        Refusal::NoVariables,
+        Refusal::Half { target: target(), missing_secret: true },
+        Refusal::Half { target: target(), missing_secret: false },
+        Refusal::Differ(Vec::new()),
+        Refusal::Mismatch { target: target(), id: key(), tag: key() },
+        Refusal::Unknown { target: target(), key: key() },
+        Refusal::Unusable { target: target(), why: text("REASON") },
+        Refusal::NoSlot { keys: Vec::new(), named: None },
+        Refusal::Preflight(Vec::new()),
+        Refusal::Several(Vec::new()),
+        Refusal::Stranger { target: target(), fresh: key() },
+        Refusal::FreshLost { key: key(), disabled: true },
+        Refusal::FreshLost { key: key(), disabled: false },
+        Refusal::SecretLost { key: key(), target: target() },
+        Refusal::Taken { key: key(), service: text("SERVICE") },
+        Refusal::NotPublishedAnyMore { key: key(), target: target() },
+        Refusal::EnabledAgain { key: key() },
+        Refusal::StillNamed { key: key(), places: vec![text("PLACES")] },
+        Refusal::TooOld { key: key(), created: Timestamp::UNIX_EPOCH },
+        Refusal::DeployFailed(Vec::new()),
+        Refusal::DeployUnproven(Vec::new()),
+        Refusal::DeployTimedOut(Vec::new()),
+    ]
+}
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+fn key() -> AccessKeyId {
+    AccessKeyId::parse("AKIA000000000000WXYZ").expect("the form of an id")
+}
