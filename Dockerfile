@@ -26,7 +26,6 @@ FROM ${BASE_IMAGE}
 ARG TARGETARCH
 # One store for both TLS clients of the program: AWS' and GitLab's.
 COPY --from=roots --chmod=0644 /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --chmod=0644 .ci/image/nsswitch.conf /etc/nsswitch.conf
 COPY --from=build --chmod=0755 /${TARGETARCH}/credential-rotator /usr/local/bin/credential-rotator
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \

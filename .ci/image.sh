@@ -216,7 +216,13 @@ if [ -n "$sandbox" ]; then
   job() {
     curl -fsS "$control/job?name=rotate-key&pipeline=1" |
       sed -E "s,(CI_[A-Z0-9_]*=')https://[^:/']+,\\1https://gitlab.example.com,; s,(AWS_ENDPOINT_URL=')https://[^:/']+,\\1https://aws.example.com,"
-    printf "export ROTATOR_REPORT=report.json CI_SERVER_TLS_CA_FILE=/builds/tls/ca.pem\n"
+    printf "export ROTATOR_DEPLOY_TIMEOUT=1m ROTATOR_REPORT=report.json CI_SERVER_TLS_CA_FILE=/builds/tls/ca.pem\n"
+  }
+  # The job before has ended: a job that still runs has the old key, and a rotation waits for it.
+  ended() {
+    local id
+    id=$(sed -n "s/^export CI_JOB_ID='\(.*\)'$/\1/p" "$work/builds/job.env")
+    curl -fsS "$control/end?job=$id&exit=0"
   }
   state_is() {
     curl -fsS "$control/state" >"$work/state"
@@ -228,10 +234,12 @@ if [ -n "$sandbox" ]; then
   prove 'in the image: without the CA of AWS nothing is done' fails docker 65534:65534 '. /builds/job.env; credential-rotator'
   prove 'in the image: ...because of the certificate' grep -qi certificate "$work/said"
   prove 'in the image: ...no key was made' state_is '.keys["svc-shop"] | length == 1'
+  ended
   job >"$work/builds/job.env"
   echo 'export CI_SERVER_TLS_CA_FILE= SSL_CERT_FILE=/builds/tls/ca.pem' >>"$work/builds/job.env"
   prove 'in the image: SSL_CERT_FILE takes the place of the public roots' docker 65534:65534 \
     '. /builds/job.env; ROTATOR_DRY_RUN=true credential-rotator'
+  ended
   job >"$work/builds/job.env"
   echo 'export SSL_CERT_FILE=/builds/tls/all.pem' >>"$work/builds/job.env"
   prove 'in the image: a private CA is added to the public roots' docker 65534:65534 \

@@ -249,7 +249,8 @@ async fn start_pipeline(gitlab: &Gitlab, config: &Config, place: &Place<'_>, qui
     let what = || format!("starting the deploy pipeline of project {}", place.project);
     let branch = branch(gitlab, config, place).await.map_err(|problem| trouble(gitlab, what(), problem))?;
     let noted = |pipeline: u64| NotedDeploy { place: place.name.clone(), pipeline, job: None, proven: None };
-    let found = adoptable(gitlab, place.project, &branch, quiet, user).await.map_err(|problem| trouble(gitlab, what(), problem))?;
+    let late = |seen: &PipelineSeen| seen.created_at.is_some_and(|created| created > quiet + START_MARGIN);
+    let (found, newest) = adoptable(gitlab, place.project, &branch, late, user).await.map_err(|problem| trouble(gitlab, what(), problem))?;
     if let Some(pipeline) = found {
         return Ok(noted(pipeline));
     }
@@ -260,8 +261,9 @@ async fn start_pipeline(gitlab: &Gitlab, config: &Config, place: &Place<'_>, qui
         Err(problem) if problem.is_ambiguous() => {
             for _ in 0..24 {
                 tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-                let found = adoptable(gitlab, place.project, &branch, quiet, user).await;
-                if let Ok(Some(pipeline)) = found {
+                // What was not there just before is made after `quiet`, however close to it.
+                let found = adoptable(gitlab, place.project, &branch, |seen| seen.id > newest, user).await;
+                if let Ok((Some(pipeline), _)) = found {
                     return Ok(noted(pipeline));
                 }
             }
@@ -295,24 +297,31 @@ pub fn is_own(config: &Config, project: &Name) -> bool {
     }
 }
 
-/// The latest pipeline of the ref that the API started for our user after `quiet`, unless it came to nothing.
-async fn adoptable(gitlab: &Gitlab, project: &Name, branch: &str, quiet: Timestamp, user: Option<u64>) -> Result<Option<u64>, Problem> {
+/// The latest pipeline of the ref that the API started for our user and that is new enough, unless it came to nothing; and the highest id of all.
+async fn adoptable(
+    gitlab: &Gitlab,
+    project: &Name,
+    branch: &str,
+    is_new: impl Fn(&PipelineSeen) -> bool,
+    user: Option<u64>,
+) -> Result<(Option<u64>, u64), Problem> {
     let list = LatestPipelines(built(
         Pipelines::builder().project(id(project)).ref_(branch).order_by(PipelineOrderBy::Id).sort(SortOrder::Descending).build(),
     )?);
-    for seen in gitlab.ask::<Vec<PipelineSeen>>(list).await? {
+    let latest = gitlab.ask::<Vec<PipelineSeen>>(list).await?;
+    let newest = latest.iter().map(|seen| seen.id).max().unwrap_or_default();
+    for seen in latest {
         let dead = matches!(seen.status.as_str(), "failed" | "canceled" | "skipped");
-        let since = seen.created_at.is_some_and(|created| created > quiet + START_MARGIN);
-        if dead || !since || seen.source.as_deref().is_some_and(|source| source != "api") {
+        if dead || !is_new(&seen) || seen.source.as_deref().is_some_and(|source| source != "api") {
             continue;
         }
         let Some(whole) = pipeline(gitlab, project, seen.id).await? else { continue };
         let ours = whole.user.as_ref().is_none_or(|owner| user.is_none_or(|user| owner.id == user));
         if ours {
-            return Ok(Some(seen.id));
+            return Ok((Some(seen.id), newest));
         }
     }
-    Ok(None)
+    Ok((None, newest))
 }
 
 /// Retries the job of the environment's latest successful deployment: the commit that is live, with today's variables.

@@ -302,7 +302,7 @@ hint: nothing to do: it finishes by itself; a run that died is replaced once Git
 
 fn of_two_runs_at_once_one_rotates() {
     let setting = Setting::of_days(75);
-    let (one, other) = (setting.run().set("ROTATOR_LOG", "debug"), setting.run().set("ROTATOR_LOG", "debug"));
+    let (one, other) = (setting.run().beside_another(), setting.run().beside_another());
     let [one, other] = std::thread::scope(|scope| {
         let runs = [one, other].map(|run| scope.spawn(|| run.go()));
         runs.map(|run| run.join().expect("a run ends"))
@@ -537,7 +537,28 @@ Next       the pipeline's own deploy comes next, then its `retire` job proves it
 "#]]);
     assert_eq!(setting.old_is_active(), Some(true));
     let ended = in_job(&setting, "retire", "retire").go();
-    ended.ends(0, "resumed").shows(str![]);
+    ended.ends(0, "resumed").shows(str![[r#"
+section_start:[TIME]:rotator_look Looking at keys and variables
+ INFO claimed the rotation
+ INFO took over the record of an earlier run
+section_end:[TIME]:rotator_look
+section_start:[TIME]:rotator_deploy The deploy
+ INFO the deploy is proven to run with the new key
+section_end:[TIME]:rotator_deploy
+section_start:[TIME]:rotator_retire The old key
+ INFO disabled old key …[OLD]
+ INFO recorded that the old key is disabled
+ INFO deleted old key …[OLD]
+ INFO the rotation is finished
+section_end:[TIME]:rotator_retire
+
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        no rotation is under way, so there is nothing to retire
+Published  project:42
+Deploy     project 42: success
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
     setting.is_rotated();
 }
 
@@ -563,7 +584,12 @@ fn retire_does_not_take_a_deploy_that_started_too_early() {
     let deploy = JobSpec::deploy("deploy", "production").stage("0");
     staged(&setting, "schedule", vec![deploy, rotate_job(), retire_job()]);
     in_job(&setting, "rotate", "rotate").go().ends(0, "deploying");
-    in_job(&setting, "retire", "retire").go().ends(4, "deploy_failed").says(4, str![]);
+    in_job(&setting, "retire", "retire").go().ends(4, "deploy_failed").says(4, str![[r#"
+error: nothing proves that the deploy ran: pipeline [PIPELINE]: job deploy started before the new pair was in place (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: name the jobs that deploy in ROTATOR_DEPLOY_JOBS, or run the one that did not run
+
+"#]]);
     assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 1));
 }
 
@@ -572,7 +598,14 @@ fn retire_by_hand_takes_the_callers_word() {
     staged(&setting, "web", vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2"), retire_job()]);
     in_job(&setting, "rotate", "rotate").go().ends(0, "deploying");
     let ended = in_job(&setting, "retire", "retire").unset("ROTATOR_DEPLOY_JOBS").go();
-    ended.ends(0, "resumed").sums_up(str![]);
+    ended.ends(0, "resumed").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        no rotation is under way, so there is nothing to retire
+Published  project:42
+Deploy     project 42: taken on trust
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
     setting.is_rotated();
 }
 

@@ -8,12 +8,12 @@ use std::thread;
 use std::time::Instant;
 
 /// So many cases of the whole file run at once.
-const BESIDE: usize = 40;
+const BESIDE: usize = 64;
 /// Of the cases that fail so many are shown whole.
 const SHOWN: usize = 8;
 
 pub(crate) struct Case {
-    name: String,
+    pub(crate) name: String,
     /// Gives a word for the statistics.
     act: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
 }

@@ -1,1 +1,138 @@
-//! every_crash
+//! The process is killed right before and right after the effect of every call; then new jobs follow.
+
+use rustix::process::Signal;
+
+use crate::cases::{self, Case};
+use crate::scene::{Aim, Call, Ended, MODES, Mode, PROJECT, Scene, clean_calls};
+use crate::world::Fault;
+
+/// So many more jobs may follow the one that was killed.
+const FURTHER: usize = 2;
+
+/// What GitLab knows of the job that was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    LongAgo,
+    JustNow,
+    /// It says that it still runs.
+    Running,
+    /// It does not show jobs to this token.
+    Hidden,
+    /// The run was no job.
+    NoJob,
+}
+
+/// A job that dies at call `n`; what it left is what the case goes on with. None where the call never came.
+fn crash(scene: &Scene, n: usize, before: bool, job: bool) -> Option<(u64, Ended)> {
+    let aim = Aim::default();
+    scene.world.fault(n, if before { Fault::KillBefore } else { Fault::KillAfter });
+    let shot = aim.clone();
+    scene.world.on_kill(move || shot.fire(Signal::KILL));
+    loop {
+        let id = scene.new_job();
+        let mut env = scene.env(id);
+        if !job {
+            env.retain(|name, _| !name.starts_with("CI_JOB") && !name.starts_with("CI_PIPELINE"));
+        }
+        let running = crate::scene::Running::start(&env);
+        aim.at(&running);
+        let ended = running.wait();
+        scene.keep(&ended);
+        let hit = scene.world.faults_hit()[0].hit;
+        if hit.is_some() || ended.code != 0 || scene.is_finished() {
+            return hit.map(|_| (id, ended));
+        }
+        // The rotation takes several jobs, and a later one is to die.
+        scene.ended_long_ago(id, &ended);
+        std::thread::sleep(crate::scene::NIGHT);
+    }
+}
+
+fn one(mode: Mode, n: usize, before: bool, known: Known) -> Result<String, String> {
+    for _ in 0..3 {
+        let scene = Scene::calm(mode);
+        if known == Known::Hidden {
+            scene.world.hide_jobs(PROJECT, true);
+        }
+        let Some((job, ended)) = crash(&scene, n, before, known != Known::NoJob) else { continue };
+        return go_on(&scene, job, &ended, known).map_err(|why| scene.told(&why));
+    }
+    Err(format!("call {n} never came"))
+}
+
+fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<String, String> {
+    if ended.code != -9 {
+        return Err(format!("the process was to be killed and ended with {}", ended.code));
+    }
+    let claimed = scene.records().iter().any(|record| record.value.contains("\"ends\""));
+    if known == Known::LongAgo || known == Known::JustNow {
+        scene.ended_long_ago(job, ended);
+    }
+    if known == Known::JustNow {
+        scene.world.remove_job(job);
+        scene.world.add_job(PROJECT, job, "failed");
+    }
+    // Whoever may still be at work is not disturbed, and is not waited for.
+    if claimed && known != Known::LongAgo {
+        let before = scene.world.log().len();
+        let busy = scene.run();
+        busy.holds()?;
+        if busy.code != 5 {
+            return Err(format!("beside a run that may be alive a job ended with {}", busy.code));
+        }
+        let own = |what: &str| what.starts_with("CREDENTIAL_ROTATOR_");
+        if let Some(entry) = scene.world.log()[before..].iter().find(|entry| entry.n.is_some() && entry.effect && !own(&entry.what)) {
+            return Err(format!("beside a run that may be alive a job did {} {}", entry.action, entry.what));
+        }
+        match known {
+            Known::JustNow | Known::Running => scene.ended_long_ago(job, ended),
+            Known::Hidden | Known::NoJob => scene.let_promises_pass(),
+            Known::LongAgo => {}
+        }
+    }
+    let further = FURTHER + scene.mode.jobs() - 1;
+    let count = scene.run_until_well(further)?;
+    scene.judge()?;
+    Ok(format!("{count} further jobs"))
+}
+
+/// Writes die both ways; a call that changes nothing dies once, and in the normal run only some of them.
+fn ways(mode: Mode, call: &Call) -> Vec<bool> {
+    let lot = cases::lot(&format!("crash {mode:?} {}", call.n));
+    match (call.effect, cases::all()) {
+        (true, _) | (false, true) => vec![true, false],
+        (false, false) if lot % 4 == 0 => vec![lot / 4 % 2 == 0],
+        (false, false) => vec![],
+    }
+}
+
+fn list(mode: Mode) -> Vec<Case> {
+    let mut list = Vec::new();
+    let mut add = |call: &Call, before: bool, known: Known| {
+        let (n, when) = (call.n, if before { "before" } else { "after" });
+        let name = format!("{mode:?} {when} call {n} ({} {}), {known:?}", call.action, call.what);
+        list.push(Case::new(name, move || one(mode, n, before, known)));
+    };
+    for call in clean_calls(mode) {
+        for before in ways(mode, &call) {
+            add(&call, before, Known::LongAgo);
+        }
+        // Not the first record itself: after it there is one to be respected.
+        let others = [Known::JustNow, Known::Running, Known::Hidden, Known::NoJob];
+        if call.effect && mode == Mode::Own {
+            others.iter().for_each(|known| add(&call, false, *known));
+        } else if call.effect && mode != Mode::Patient {
+            add(&call, false, others[call.n % others.len()]);
+        }
+    }
+    list
+}
+
+#[test]
+fn whenever_a_run_is_killed_two_more_jobs_end_well() {
+    let lists = std::thread::scope(|scope| {
+        let threads = MODES.map(|mode| scope.spawn(move || list(mode)));
+        threads.into_iter().flat_map(|thread| thread.join().expect("a clean rotation ends well")).collect()
+    });
+    cases::run("killed at each call that changes something", lists);
+}

@@ -30,7 +30,7 @@ pub const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 /// So many cases run beside each other: most of them wait most of the time.
 const BESIDE: usize = 20;
 /// No run may take longer; one that does is killed and fails its case.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A world with the user `deployer`, the key `old` published and deployed in project 42.
 pub struct Setting {

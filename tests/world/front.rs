@@ -145,7 +145,7 @@ pub(crate) fn page(input: &Input, items: Vec<Value>) -> Reply {
     let next = if number < pages { (number + 1).to_string() } else { String::new() };
     let previous = if number > 1 { (number - 1).to_string() } else { String::new() };
     let links = [("prev", &previous), ("next", &next)].into_iter().filter(|(_, number)| !number.is_empty());
-    let links: Vec<String> = links.map(|(rel, number)| format!("<{}?page={number}&per_page={size}>; rel=\"{rel}\"", input.url)).collect();
+    let links: Vec<String> = links.map(|(rel, number)| format!("<{}page={number}&per_page={size}>; rel=\"{rel}\"", input.url)).collect();
     for (name, value) in [
         ("Link", links.join(", ")),
         ("X-Page", number.to_string()),
@@ -187,7 +187,9 @@ impl State {
         };
         let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
         let mut input = Input::of(call);
-        input.url = format!("{}{}", self.url, call.path);
+        // Links keep whatever else was asked for (`scope[]`, `pagination=keyset`).
+        let kept: String = call.query.split('&').filter(|part| !part.is_empty() && !part.starts_with("page=") && !part.starts_with("per_page=")).fold(String::new(), |kept, part| kept + part + "&");
+        input.url = format!("{}{}?{kept}", self.url, call.path);
         match (call.method.as_str(), &parts[..]) {
             ("GET", ["user"]) => Reply::json(200, &self.user_json(token.user)),
             ("GET", ["personal_access_tokens", "self"]) if token.tells_about_itself => Reply::json(200, &token_json(&token, self.now())),

@@ -1,0 +1,296 @@
+//! Deploys that do not start, do not end or prove nothing: both keys work on, and a person is told which job to look at.
+
+use snapbox::str;
+
+use crate::at_once;
+use crate::run::*;
+use crate::world::*;
+
+#[test]
+fn the_pipeline_is_refused() {
+    at_once![
+        a_pipeline_without_a_job,
+        a_pipeline_that_the_workflow_filters,
+        a_pipeline_on_a_protected_ref,
+        pipeline_variables_are_forbidden,
+        an_input_that_nobody_declared,
+        a_pipeline_refused_for_another_reason,
+        a_ref_that_vanishes_meanwhile,
+        a_job_that_cannot_be_retried,
+    ];
+}
+
+/// A deploy that ended with 4: both keys work, the new pair is published.
+#[track_caller]
+fn keeps_both(setting: &Setting) {
+    assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), setting.new_key().id));
+}
+
+fn refused(refusal: Refusal) -> (Setting, Ended) {
+    let setting = Setting::of_days(75);
+    setting.world.refuse_pipelines(PROJECT, Some(refusal));
+    let ended = setting.run().go();
+    keeps_both(&setting);
+    (setting, ended)
+}
+
+fn a_pipeline_without_a_job() {
+    let (setting, ended) = refused(Refusal::Empty);
+    ended.says(4, str![[r#"
+error: starting the deploy pipeline of project 42: the pipeline would have no job (400)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: a pipeline started by the API has the source `api`: let the deploy job's `rules:` allow it
+
+"#]]);
+    // The next run takes it up once the cause is mended.
+    setting.world.refuse_pipelines(PROJECT, None);
+    setting.run().go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn a_pipeline_that_the_workflow_filters() {
+    refused(Refusal::Workflow).1.says(4, str![[r#"
+error: starting the deploy pipeline of project 42: `workflow:rules` keep the pipeline from running (400)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: let them allow $CI_PIPELINE_SOURCE == "api"
+
+"#]]);
+}
+
+fn a_pipeline_on_a_protected_ref() {
+    refused(Refusal::Permission).1.says(4, str![[r#"
+error: starting the deploy pipeline of project 42: the token's user may not run a pipeline on this ref (400)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: let it push or merge to the protected branch, or deploy from another ref
+
+"#]]);
+}
+
+fn pipeline_variables_are_forbidden() {
+    let setting = Setting::of_days(75);
+    setting.world.refuse_pipelines(PROJECT, Some(Refusal::VariablesForbidden));
+    setting.run().set("ROTATOR_DEPLOY_VARIABLES", r#"{"REASON": "rotation"}"#).go().says(4, str![[r#"
+error: starting the deploy pipeline of project 42: the project does not allow pipeline variables (400)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: use ROTATOR_DEPLOY_INPUTS instead, or allow the token's role to set pipeline variables in the project's CI/CD settings
+
+"#]]);
+    keeps_both(&setting);
+}
+
+fn an_input_that_nobody_declared() {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue"}"#).go().says(4, str![[r#"
+error: starting the deploy pipeline of project 42: the pipeline does not take these inputs (400)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: compare ROTATOR_DEPLOY_INPUTS with `spec: inputs` of the project
+
+"#]]);
+    keeps_both(&setting);
+}
+
+fn a_pipeline_refused_for_another_reason() {
+    refused(Refusal::Other("Too many pipelines".into())).1.says(4, str![]);
+}
+
+fn a_ref_that_vanishes_meanwhile() {
+    let setting = Setting::of_days(75);
+    let body = r#"{"message":{"base":["Reference not found"]}}"#.to_owned();
+    setting.world.fault_from("POST /projects/:id/pipeline", 1, Fault::Refuse { status: 400, body, headers: Vec::new() });
+    setting.run().go().says(4, str![[r#"
+error: starting the deploy pipeline of project 42: the ref has no such branch or no pipeline configuration (400)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: check the ref in ROTATOR_DEPLOY=pipeline@REF
+
+"#]]);
+    keeps_both(&setting);
+}
+
+fn a_job_that_cannot_be_retried() {
+    let setting = Setting::of_days(75);
+    let live = setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy").expect("the live deploy");
+    setting.world.job_not_retryable(live.id);
+    setting.run().set("ROTATOR_DEPLOY", "environment/production").go().says(4, str![[r#"
+error: redeploying production of project 42: the deployment's job cannot be retried (403)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: deploy once by hand, or use ROTATOR_DEPLOY=pipeline: an archived or already retried job cannot run again
+
+"#]]);
+    keeps_both(&setting);
+}
+
+#[test]
+fn the_deploy_proves_nothing() {
+    at_once![
+        a_deploy_that_fails,
+        a_deploy_that_does_nothing,
+        a_listed_job_that_does_not_exist,
+        a_job_that_waits_for_a_person,
+        a_job_that_no_runner_takes,
+        a_deploy_that_never_ends,
+        a_pipeline_that_is_canceled,
+        a_pipeline_that_is_deleted,
+        a_redeployed_job_that_fails,
+        a_downstream_deploy_that_fails,
+        of_two_projects_one_fails,
+    ];
+}
+
+fn deployed_by(jobs: Vec<JobSpec>) -> Setting {
+    let setting = Setting::of_days(75);
+    setting.world.set_pipeline_config(PROJECT, jobs);
+    setting
+}
+
+fn a_deploy_that_fails() {
+    let setting = deployed_by(vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").fails()]);
+    setting.run().go().says(4, str![[r#"
+error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): deploy (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: mend the deploy and retry it; the next run proves it, or starts another
+
+"#]]);
+    keeps_both(&setting);
+}
+
+fn a_deploy_that_does_nothing() {
+    let setting = deployed_by(vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").manual().allow_failure()]);
+    setting.run().go().says(4, str![[r#"
+error: nothing proves that the deploy ran: http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]: job deploy is manual (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: name the jobs that deploy in ROTATOR_DEPLOY_JOBS, or run the one that did not run
+
+"#]]);
+    keeps_both(&setting);
+}
+
+fn a_listed_job_that_does_not_exist() {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy-prod").go().says(4, str![[r#"
+error: nothing proves that the deploy ran: http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]: there is no job deploy-prod
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: name the jobs that deploy in ROTATOR_DEPLOY_JOBS, or run the one that did not run
+
+"#]]);
+    keeps_both(&setting);
+}
+
+fn a_job_that_waits_for_a_person() {
+    let setting = deployed_by(vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").manual()]);
+    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(4, str![[r#"
+error: the deploy has not ended in time: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is blocked: it waits for a person to start a manual job
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: if it waits for a runner or a person, give it one; the next run goes on; ROTATOR_DEPLOY_TIMEOUT sets how long a run waits
+
+"#]]);
+    keeps_both(&setting);
+    // Somebody starts it; the next run proves it.
+    let job = setting.world.jobs(PROJECT).into_iter().find(|job| job.status == "manual").expect("it waits");
+    setting.world.person_plays_job(job.id);
+    setting.world.finish_pipelines();
+    setting.run().go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn a_job_that_no_runner_takes() {
+    let setting = deployed_by(vec![JobSpec::deploy("deploy", "production").no_runner()]);
+    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(4, str![[r#"
+error: the deploy has not ended in time: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is pending: no runner has taken it yet
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: if it waits for a runner or a person, give it one; the next run goes on; ROTATOR_DEPLOY_TIMEOUT sets how long a run waits
+
+"#]]);
+    keeps_both(&setting);
+}
+
+fn a_deploy_that_never_ends() {
+    let setting = deployed_by(vec![JobSpec::deploy("deploy", "production").never_ends()]);
+    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(4, str![[r#"
+error: the deploy has not ended in time: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is running
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: if it waits for a runner or a person, give it one; the next run goes on; ROTATOR_DEPLOY_TIMEOUT sets how long a run waits
+
+"#]]);
+    keeps_both(&setting);
+}
+
+/// As soon as the program has started its pipeline, this happens to it, whichever try it is.
+fn happens(to_each: impl Fn(&World, u64) + Send + Clone + 'static) -> Ended {
+    let setting = deployed_by(vec![JobSpec::deploy("deploy", "production").never_ends()]);
+    let mut run = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "1m");
+    let started = |entry: &Entry| entry.action == "POST /projects/:id/pipeline";
+    let (world, act) = (setting.world.clone(), to_each);
+    run = run.once(started, move || {
+        let pipelines = world.pipelines(PROJECT).into_iter().filter(|pipeline| pipeline.started_by_program);
+        pipelines.for_each(|pipeline| act(&world, pipeline.id));
+    });
+    let ended = run.go();
+    keeps_both(&setting);
+    ended
+}
+
+fn a_pipeline_that_is_canceled() {
+    happens(World::person_cancels_pipeline).says(4, str![[r#"
+error: the deploy failed: pipeline canceled (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): no job failed
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: mend the deploy and retry it; the next run proves it, or starts another
+
+"#]]);
+}
+
+fn a_pipeline_that_is_deleted() {
+    happens(World::person_deletes_pipeline).says(4, str![[r#"
+error: the deploy failed: pipeline [PIPELINE] of project 42 was deleted
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: mend the deploy and retry it; the next run proves it, or starts another
+
+"#]]);
+}
+
+fn a_redeployed_job_that_fails() {
+    let setting = Setting::of_days(75);
+    let world = setting.world.clone();
+    // What it was given does not work where it runs.
+    let run = setting.run().set("ROTATOR_DEPLOY", "environment/production").once(
+        |entry| entry.action == "POST /projects/:id/jobs/:number/retry",
+        move || {
+            let newest = world.jobs(PROJECT).into_iter().filter(|job| job.name == "deploy").max_by_key(|job| job.id).expect("a deploy");
+            world.job_set_status(newest.id, "failed");
+        },
+    );
+    setting.world.tune(|knobs| knobs.queue_ms = 2000);
+    run.go().says(4, str![[r#"
+error: the deploy failed: job deploy failed (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: mend the deploy and retry it; the next run proves it, or starts another
+
+"#]]);
+    keeps_both(&setting);
+}
+
+fn a_downstream_deploy_that_fails() {
+    let setting = Setting::of_days(75);
+    setting.world.add_project(50, "acme/shop-deploy");
+    setting.world.set_pipeline_config(50, vec![JobSpec::new("ship").fails()]);
+    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::new("build"), JobSpec::bridge("downstream", 50, true)]);
+    setting.run().go().says(4, str![[r#"
+error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): no job failed
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: mend the deploy and retry it; the next run proves it, or starts another
+
+"#]]);
+    keeps_both(&setting);
+}
+
+fn of_two_projects_one_fails() {
+    let setting = Setting::of_days(75);
+    setting.world.add_project(43, "acme/api");
+    setting.world.set_pipeline_config(43, vec![JobSpec::new("ship").fails()]);
+    setting.run().set("ROTATOR_DEPLOY_PROJECTS", "42,acme/api").go().says(4, str![[r#"
+error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/api/-/pipelines/[PIPELINE]): ship (http://127.0.0.1:[PORT]/acme/api/-/jobs/[JOB])
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: mend the deploy and retry it; the next run proves it, or starts another
+
+"#]]);
+    keeps_both(&setting);
+}

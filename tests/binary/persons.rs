@@ -1,0 +1,429 @@
+//! What persons and other tools have done, before and meanwhile: refused with the name of the thing, and never overwritten unasked.
+
+use snapbox::str;
+
+use crate::at_once;
+use crate::run::*;
+use crate::world::*;
+
+#[test]
+fn variables_are_not_a_pair_of_this_user() {
+    at_once![
+        variables_that_are_not_there,
+        an_id_without_a_secret,
+        a_secret_without_an_id,
+        targets_that_name_different_keys,
+        a_key_that_the_user_does_not_have,
+        an_id_that_refers_to_another_variable,
+        a_secret_that_refers_to_another_variable,
+        a_file_variable,
+        an_id_that_is_hidden,
+        an_id_of_a_session,
+        something_else_than_an_id,
+        a_tag_of_another_key_on_a_hidden_secret,
+    ];
+}
+
+/// The project's two variables, as they are; a role signs.
+fn holding(id: Option<Variable>, secret: Option<Variable>) -> Setting {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    for variable in id.into_iter().chain(secret) {
+        setting.world.set_variable(PROJECT, variable);
+    }
+    setting
+}
+
+fn refuses(setting: &Setting, expected: impl snapbox::IntoData) {
+    let ended = setting.run().with_role().go();
+    ended.says(3, expected);
+    assert_eq!(ended.effects(), Vec::<String>::new());
+    assert_eq!(ended.calls("GET /projects/:id/variables"), 2, "such a thing is said only after a second look");
+}
+
+fn variables_that_are_not_there() {
+    refuses(&holding(None, None), str![[r#"
+error: there are no variables to rotate
+state: no variable names a key of this user
+hint: run once with ROTATOR_ACTION=setup to create the first key and both variables, or check ROTATOR_TARGETS and the variables' names
+
+"#]]);
+}
+
+fn an_id_without_a_secret() {
+    let setting = Setting::of_days(75);
+    setting.world.person_removes_variable(PROJECT, SECRET, "*");
+    refuses(&setting, str![[r#"
+error: project:42 has the key's id but no secret
+state: the variables name key …[OLD] (active); production is not affected
+hint: store the secret beside it, or let ROTATOR_FORCE=true replace the key everywhere
+
+"#]]);
+}
+
+fn a_secret_without_an_id() {
+    let setting = Setting::of_days(75);
+    setting.world.person_removes_variable(PROJECT, ID, "*");
+    refuses(&setting, str![[r#"
+error: project:42 has a secret but no key id
+state: no variable names a key of this user
+hint: store the id beside it, or let ROTATOR_FORCE=true replace the key everywhere
+
+"#]]);
+}
+
+fn targets_that_name_different_keys() {
+    let setting = Setting::of_days(75);
+    let other = setting.world.add_key(USER, 20);
+    setting.name(&other.id, "OTHER");
+    setting.world.add_project(43, "acme/api");
+    setting.world.set_pair(43, &other);
+    let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:acme/api").go();
+    ended.says(3, str![[r#"
+error: the targets name different keys (project:42: key …[OLD], project:acme/api: key …[OTHER])
+state: the variables name key …[OLD] (active); production is not affected
+hint: store the same pair in all of them, or let ROTATOR_FORCE=true replace the key everywhere
+
+"#]]);
+}
+
+fn a_key_that_the_user_does_not_have() {
+    let setting = holding(None, None);
+    setting.world.add_user("/", "somebody");
+    let other = setting.world.add_key("somebody", 20);
+    setting.name(&other.id, "OTHER");
+    setting.world.set_pair(PROJECT, &other);
+    refuses(&setting, str![[r#"
+error: project:42 names key …[OTHER], which this user does not have
+state: the variables name key …[OTHER] (gone), WHICH DOES NOT WORK: production is affected
+hint: check ROTATOR_IAM_USER, store a pair of this user, or let ROTATOR_FORCE=true replace the key everywhere
+
+"#]]);
+}
+
+fn an_id_that_refers_to_another_variable() {
+    let secret = Variable::new(SECRET, "${SHARED_SECRET_ACCESS_KEY}").expanded();
+    refuses(&holding(Some(Variable::new(ID, "$SHARED_ACCESS_KEY_ID").expanded()), Some(secret)), str![[r#"
+error: project:42: AWS_ACCESS_KEY_ID refers to another variable
+state: no variable names a key of this user
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]]);
+}
+
+fn a_secret_that_refers_to_another_variable() {
+    let setting = Setting::of_days(75);
+    setting.world.person_sets_variable(PROJECT, Variable::new(SECRET, "$SHARED_SECRET").expanded());
+    refuses(&setting, str![[r#"
+error: project:42: AWS_SECRET_ACCESS_KEY refers to another variable
+state: the variables name key …[OLD] (active); production is not affected
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]]);
+}
+
+fn a_file_variable() {
+    let setting = Setting::of_days(75);
+    setting.world.person_sets_variable(PROJECT, Variable::new(ID, "/secrets/aws/key-id").file());
+    refuses(&setting, str![[r#"
+error: project:42: AWS_ACCESS_KEY_ID holds a path, not a key id
+state: no variable names a key of this user
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]]);
+}
+
+fn an_id_that_is_hidden() {
+    let setting = Setting::of_days(75);
+    let id = setting.old.id.clone();
+    setting.world.person_sets_variable(PROJECT, Variable::new(ID, &id).hidden());
+    refuses(&setting, str![[r#"
+error: project:42: AWS_ACCESS_KEY_ID is hidden, so nobody can tell which key it names; make a visible one (the id is no secret)
+state: no variable names a key of this user
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]]);
+}
+
+fn an_id_of_a_session() {
+    let setting = Setting::of_days(75);
+    let session = setting.world.user_session(USER, 3600);
+    setting.world.person_sets_variable(PROJECT, Variable::new(ID, &session.id));
+    refuses(&setting, str![[r#"
+error: project:42: AWS_ACCESS_KEY_ID holds temporary credentials, which cannot be rotated
+state: no variable names a key of this user
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]]);
+}
+
+fn something_else_than_an_id() {
+    let setting = Setting::of_days(75);
+    setting.world.person_sets_variable(PROJECT, Variable::new(ID, "to be done"));
+    refuses(&setting, str![[r#"
+error: project:42: AWS_ACCESS_KEY_ID does not hold a key id
+state: no variable names a key of this user
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]]);
+}
+
+fn a_tag_of_another_key_on_a_hidden_secret() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    let other = setting.world.add_key(USER, 20);
+    setting.name(&other.id, "OTHER");
+    setting.world.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
+    let tag = format!("[credential-rotator {}]", other.id);
+    setting.world.set_variable(PROJECT, Variable::new(SECRET, &setting.old.secret).hidden().description(&tag));
+    refuses(&setting, str![[r#"
+error: project:42: the id is key …[OLD], but the secret belongs to key …[OTHER]
+state: the variables name key …[OLD] (active); production is not affected
+hint: store a pair that belongs together, or let ROTATOR_FORCE=true replace the key everywhere
+
+"#]]);
+}
+
+#[test]
+fn keys_are_not_as_the_rotation_left_them() {
+    at_once![
+        a_second_key_that_nobody_explains,
+        a_second_key_is_mentioned_while_nothing_is_due,
+        an_old_key_that_was_enabled_again,
+        an_old_key_that_another_scope_still_names,
+        a_published_key_that_was_disabled,
+        a_published_key_that_was_deleted,
+        an_orphan_that_something_else_uses,
+        several_keys_that_could_be_the_one,
+        a_person_changes_a_variable_while_the_key_is_verified,
+        a_person_changes_a_variable_after_the_publication,
+        a_hidden_target_that_fell_behind,
+        a_record_that_nobody_can_read,
+        a_record_that_was_taken_away,
+    ];
+}
+
+fn a_second_key_that_nobody_explains() {
+    let setting = Setting::of_days(75);
+    let other = setting.world.add_key(USER, 200);
+    setting.name(&other.id, "OTHER");
+    setting.world.use_key(&other.id, "s3", 86_400 * 40);
+    setting.run().go().says(3, str![[r#"
+error: no room for a new key: unexplained key AKIA[OTHER], active, made [DATE], last used [DATE] (s3); published key AKIA[OLD], active, made [DATE]
+state: the variables name key …[OLD] (active); production is not affected
+hint: if nothing uses the unexplained key, a person removes it: `aws iam delete-access-key --access-key-id AKIA[OTHER]` (with --user-name, where it is not the caller's own)
+
+"#]]);
+    assert!(setting.world.keys(USER).iter().all(|key| key.active));
+}
+
+fn a_second_key_is_mentioned_while_nothing_is_due() {
+    let setting = Setting::of_days(10);
+    let other = setting.world.add_key(USER, 200);
+    setting.name(&other.id, "OTHER");
+    setting.run().go().ends(0, "not_due").sums_up(str![[r#"
+Key        key …[OLD] of user deployer, made [DATE], 10 days old; a second key …[OTHER] is not of this rotation and will be in its way
+Why        not due: a key is replaced after 60 days, this one on [DATE]
+Published  project:42
+Deploy     none in this run
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+}
+
+/// A rotation whose old key is disabled and waits for its grace period.
+fn disabled() -> Setting {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_GRACE_PERIOD", "1d").go().ends(0, "rotated");
+    assert_eq!(setting.old_is_active(), Some(false));
+    setting
+}
+
+fn an_old_key_that_was_enabled_again() {
+    let setting = disabled();
+    setting.world.person_enables_key(&setting.old.id);
+    setting.run().set("ROTATOR_GRACE_PERIOD", "1d").go().says(3, str![[r#"
+error: old key …[OLD] was enabled again by someone, so something still needs it
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: move that software to the new key, then disable the old one: `aws iam update-access-key --status Inactive --access-key-id AKIA[OLD]`
+
+"#]]);
+    assert_eq!(setting.old_is_active(), Some(true));
+}
+
+fn an_old_key_that_another_scope_still_names() {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_OVERLAP", "1m").go().ends(0, "rotated");
+    setting.world.shift_clock(100);
+    setting.world.person_sets_variable(PROJECT, Variable::new(ID, &setting.old.id).scope("staging"));
+    setting.run().set("ROTATOR_OVERLAP", "1m").go().says(3, str![[r#"
+error: old key …[OLD] is still named by AWS_ACCESS_KEY_ID of project:42 (scope staging)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: publish the new key there too (ROTATOR_TARGETS), or delete that variable; the old key stays until then
+
+"#]]);
+    assert_eq!(setting.old_is_active(), Some(true));
+}
+
+/// Published and deployed; the overlap goes on.
+fn published() -> Setting {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_OVERLAP", "1d").go().ends(0, "rotated");
+    setting
+}
+
+fn a_published_key_that_was_disabled() {
+    let setting = published();
+    let new = setting.new_key();
+    setting.name(&new.id, "NEW");
+    setting.world.person_disables_key(&new.id);
+    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(3, str![[r#"
+error: key …[NEW], which this rotation published, was disabled by someone
+state: the variables name key …[NEW] (disabled), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (disabled)
+hint: enable it again, or let ROTATOR_FORCE=true replace the key everywhere
+
+"#]]);
+}
+
+fn a_published_key_that_was_deleted() {
+    let setting = published();
+    let new = setting.new_key();
+    setting.name(&new.id, "NEW");
+    setting.world.person_deletes_key(&new.id);
+    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(3, str![[r#"
+error: key …[NEW], which this rotation published, was deleted by someone
+state: the variables name key …[NEW] (gone), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (gone)
+hint: store a pair that works, or let ROTATOR_FORCE=true replace the key everywhere
+
+"#]]);
+}
+
+/// A run that was killed right after its key was made: the key is an orphan.
+fn orphaned() -> Setting {
+    let setting = Setting::of_days(75);
+    setting.world.fault_from("sts:GetCallerIdentity", 2, Fault::Hang { effect: false });
+    let run = setting.run();
+    let job = run.job;
+    let mut child = run.command().spawn().expect("the binary starts");
+    until(|| (!setting.fresh().is_empty()).then_some(())).expect("a key is made");
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    setting.world.clear_faults();
+    // It has been dead for more than two minutes.
+    let (started, finished) = (setting.world.now() - 600_000, setting.world.now() - 300_000);
+    setting.world.remove_job(job);
+    setting.world.add_job_at(PROJECT, job, "failed", Some(started), Some(finished));
+    setting
+}
+
+fn an_orphan_that_something_else_uses() {
+    let setting = orphaned();
+    let orphan = setting.new_key();
+    setting.name(&orphan.id, "ORPHAN");
+    setting.world.use_key(&orphan.id, "ec2", 30);
+    setting.run().go().says(3, str![[r#"
+error: key …[ORPHAN], which an earlier run made, was used for ec2: someone has its secret
+state: the variables name a key that works; old key …[OLD] (active), new key …[ORPHAN] (active); production is not affected
+hint: find out who; if nobody should, delete it: `aws iam delete-access-key --access-key-id AKIA[ORPHAN]`
+
+"#]]);
+    // Once a person has removed it, the next run goes on.
+    setting.world.person_deletes_key(&orphan.id);
+    setting.run().go().ends(0, "rotated");
+    setting.is_rotated();
+}
+
+fn several_keys_that_could_be_the_one() {
+    let setting = orphaned();
+    setting.world.tune(|knobs| knobs.keys_per_user = 5);
+    let (orphan, other) = (setting.new_key(), setting.world.person_creates_key(USER));
+    setting.name(&orphan.id, "ORPHAN");
+    setting.name(&other.id, "OTHER");
+    setting.run().go().says(3, str![[r#"
+error: several keys could be the one that an earlier run made: …[OTHER], …[ORPHAN]
+state: the variables name a key that works; old key …[OLD] (active), no new key was made; production is not affected
+hint: delete the one that nothing uses: `aws iam get-access-key-last-used` tells which
+
+"#]]);
+}
+
+fn a_person_changes_a_variable_while_the_key_is_verified() {
+    let setting = Setting::of_days(75);
+    setting.world.add_user("/", "somebody");
+    let other = setting.world.add_key("somebody", 1);
+    setting.name(&other.id, "OTHER");
+    let (world, pair) = (setting.world.clone(), other.clone());
+    // While two targets are written: between the secret of the first and its id.
+    let seen = |entry: &Entry| entry.action == "iam:CreateAccessKey";
+    let run = setting.run().once(seen, move || world.set_pair(PROJECT, &pair));
+    // A write that fails makes the run look again.
+    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, Fault::refuse(400));
+    run.go().says(3, str![[r#"
+error: writing AWS_SECRET_ACCESS_KEY to project:42: GitLab refuses the request (400)
+state: the variables name key …[OLD] (active); production is not affected
+hint: compare the setting with GitLab's version: README, minimum versions
+
+"#]]);
+}
+
+fn a_person_changes_a_variable_after_the_publication() {
+    let setting = published();
+    setting.world.add_user("/", "somebody");
+    let other = setting.world.add_key("somebody", 1);
+    setting.name(&other.id, "OTHER");
+    setting.name(&setting.new_key().id, "NEW");
+    setting.world.set_pair(PROJECT, &other);
+    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(3, str![[r#"
+error: project:42 was changed by someone after key …[NEW] was published
+state: the variables name key …[OTHER] (gone), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (active)
+hint: restore the published pair there, or let ROTATOR_FORCE=true replace the key everywhere
+
+"#]]);
+    assert_eq!(setting.stored().0, other.id, "what a person has stored stays");
+}
+
+fn a_hidden_target_that_fell_behind() {
+    // Two targets, one of them hidden: a person gives the hidden one the old id again, so that its secret cannot be had.
+    let setting = Setting::of_days(75);
+    setting.world.add_project(43, "acme/api");
+    setting.world.set_variable(43, Variable::new(ID, &setting.old.id));
+    setting.world.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());
+    setting.world.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live")]);
+    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
+    let targets = "project:42,project:43";
+    setting.run().set("ROTATOR_TARGETS", targets).go().ends(4, "deploy_failed");
+    setting.world.set_variable(43, Variable::new(ID, &setting.old.id));
+    setting.run().set("ROTATOR_TARGETS", targets).go().says(3, str![[r#"
+error: project:43 was changed by someone after key …[NEW] was published
+state: project:43 HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; old key …[OLD] (active), new key …[NEW] (active)
+hint: restore the published pair there, or let ROTATOR_FORCE=true replace the key everywhere
+
+"#]]);
+}
+
+fn a_record_that_nobody_can_read() {
+    let setting = Setting::of_days(75);
+    setting.world.set_variable(PROJECT, Variable::new("CREDENTIAL_ROTATOR_8000_0badcafe", "{\"v\": 2}").scope("credential-rotator"));
+    setting.run().go().says(3, str![[r#"
+error: the variable CREDENTIAL_ROTATOR_8000_0badcafe (scope credential-rotator) is not a record that this version understands
+state: nothing was changed; keys and variables are as they were before this run
+hint: run the version that wrote it, or, if no rotation is under way, delete that variable
+
+"#]]);
+}
+
+fn a_record_that_was_taken_away() {
+    let setting = Setting::of_days(75);
+    let world = setting.world.clone();
+    let run = setting.run().once(
+        |entry| entry.action == "iam:CreateAccessKey",
+        move || {
+            let records: Vec<Variable> = world.variables(PROJECT).into_iter().filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_")).collect();
+            records.iter().for_each(|record| world.person_removes_variable(PROJECT, &record.key, &record.scope));
+        },
+    );
+    run.go().says(1, str![[r#"
+error: another run has taken over
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: nothing to do: the next run takes up where this one ended
+
+"#]]);
+}

@@ -1,0 +1,918 @@
+//! A tiny IAM and GitLab with ground truth, and a process that works on them with the real `plan`.
+//!
+//! Written from DESIGN.md. It knows whose secret each value really is, what production runs on and who made which key; what a step does
+//! here shares no code with `Observed::apply`, so that each can be held against the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use credential_rotator::config::Action;
+use credential_rotator::plan::{
+    Begun, Claim, DeploySeen, Done, Hand, IdSeen, Key, Made, Note, Observed, Owner, Policy, Question, RecordSeen, Refusal, Role, SecretSeen, Step,
+    TargetSeen, Use, plan,
+};
+use credential_rotator::record::{AccessKeyId, Facts, NotedDeploy, Published};
+
+use crate::kit::{DAY, NOW, at, id};
+use crate::worlds::judge;
+
+pub(crate) type Id = u32;
+
+/// A secret, by what it really is: the one of a key, or nothing that works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Secret {
+    Of(Id),
+    Junk,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct IamKey {
+    pub(crate) id: Id,
+    pub(crate) active: bool,
+    pub(crate) created: i64,
+    /// Lists lag: from when they show it.
+    pub(crate) shown: i64,
+    pub(crate) used: Option<(i64, &'static str)>,
+    pub(crate) foreign: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Value {
+    pub(crate) secret: Secret,
+    pub(crate) hidden: bool,
+    pub(crate) tag: Option<Id>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) id: Option<Id>,
+    pub(crate) value: Option<Value>,
+}
+
+/// A record, as it lies in its variable.
+#[derive(Clone, Debug)]
+pub(crate) struct Paper {
+    pub(crate) name: u32,
+    pub(crate) job: usize,
+    pub(crate) at: i64,
+    pub(crate) ends: Option<i64>,
+    pub(crate) facts: Option<Facts>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) ended: Option<i64>,
+    /// GitLab can say whether it runs.
+    pub(crate) visible: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Succeeds,
+    Fails,
+    Hangs,
+    Unproven,
+    Deleted,
+}
+
+/// A deploy job: it reads the variables when it starts, and production runs on them from when it ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Deploy {
+    pub(crate) number: u64,
+    pub(crate) place: usize,
+    pub(crate) starts: i64,
+    pub(crate) ends: i64,
+    pub(crate) fate: Fate,
+    pub(crate) read: Option<(Option<Id>, Option<Secret>)>,
+    pub(crate) over: Option<Fate>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) now: i64,
+    pub(crate) policy: Policy,
+    pub(crate) keys: Vec<IamKey>,
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) mentions: BTreeSet<Id>,
+    pub(crate) papers: Vec<Paper>,
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) deploys: Vec<Deploy>,
+    pub(crate) production: Vec<Option<(Id, Secret)>>,
+    pub(crate) verified: BTreeSet<Id>,
+    pub(crate) fates: Vec<Fate>,
+    pub(crate) lag: i64,
+    /// A person has changed what production or the records rest on: what follows for production is that person's.
+    pub(crate) tainted: bool,
+    /// The first violation.
+    pub(crate) wrong: Option<String>,
+    /// Ids that a target held when a rotation began.
+    pub(crate) replaced: BTreeSet<Id>,
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+    next: u32,
+    epoch: u64,
+    acted: u64,
+}
+
+/// What goes wrong in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    Refused,
+    ReplyLost,
+    DieBefore,
+    DieAfter,
+    /// Of an effect in two parts, only the first happens.
+    DieBetween,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Tick {
+    Went(Option<Step>),
+    Ended(End),
+    Died,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Done(Done),
+    Refused(Refusal),
+    Failed(&'static str),
+}
+
+/// One run: what a process remembers.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) job: usize,
+    pub(crate) action: Action,
+    pub(crate) forced: Option<i64>,
+    /// Each step's picture is held against what a look would show.
+    pub(crate) compare: bool,
+    pub(crate) steps: u32,
+    own: Option<u32>,
+    announced: Option<u32>,
+    claiming: bool,
+    tries: u32,
+    hand: Option<Hand>,
+    made: Option<Key>,
+    secrets: BTreeSet<Id>,
+    owners: BTreeMap<Secret, Owner>,
+    values: Vec<Option<Value>>,
+    used: BTreeMap<Id, Use>,
+    begun: Option<Begun>,
+    preflight: Option<Vec<String>>,
+    listed: i64,
+    secret_sent: bool,
+    started: BTreeSet<usize>,
+    wait_until: Option<i64>,
+    stale: bool,
+    reread: bool,
+    suspected: Option<Refusal>,
+    sorry: Option<&'static str>,
+    keep_record: bool,
+    seen: Option<Observed>,
+    ends: i64,
+    epoch: u64,
+    began: i64,
+}
+
+fn number(id: &AccessKeyId) -> Id {
+    id.full()[4..].parse().unwrap()
+}
+
+fn place_name(place: usize) -> String {
+    format!("project:{}", place + 1)
+}
+
+impl World {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self {
+            now: NOW,
+            policy,
+            keys: Vec::new(),
+            pairs: Vec::new(),
+            mentions: BTreeSet::new(),
+            papers: Vec::new(),
+            jobs: Vec::new(),
+            deploys: Vec::new(),
+            production: Vec::new(),
+            verified: BTreeSet::new(),
+            fates: Vec::new(),
+            lag: 0,
+            tainted: false,
+            wrong: None,
+            replaced: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            next: 10,
+            epoch: 0,
+            acted: 0,
+        }
+    }
+
+    pub(crate) fn with_key(mut self, id: Id, age_in_days: i64, foreign: bool) -> Self {
+        let created = self.now - age_in_days * DAY;
+        self.keys.push(IamKey { id, active: true, created, shown: created, used: None, foreign });
+        self
+    }
+
+    /// A target that production runs on.
+    pub(crate) fn with_target(mut self, id: Option<Id>, hidden: bool, tag: Option<Id>) -> Self {
+        self.pairs.push(Pair { id, value: id.map(|id| Value { secret: Secret::Of(id), hidden, tag }) });
+        self.production.push(id.map(|id| (id, Secret::Of(id))));
+        self
+    }
+
+    pub(crate) fn key(&self, id: Id) -> Option<&IamKey> {
+        self.keys.iter().find(|key| key.id == id)
+    }
+
+    pub(crate) fn works(&self, id: Option<Id>, secret: Option<Secret>) -> bool {
+        id.is_some_and(|id| secret == Some(Secret::Of(id)) && self.key(id).is_some_and(|key| key.active))
+    }
+
+    pub(crate) fn pair_works(&self, pair: &Pair) -> bool {
+        self.works(pair.id, pair.value.map(|value| value.secret))
+    }
+
+    pub(crate) fn new_key(&mut self, foreign: bool) -> Id {
+        self.next += 1;
+        let (id, shown) = (self.next, self.now + self.lag);
+        self.keys.push(IamKey { id, active: true, created: self.now, shown, used: None, foreign });
+        id
+    }
+
+    pub(crate) fn start_job(&mut self, action: Action, visible: bool) -> Process {
+        self.jobs.push(Job { ended: None, visible });
+        Process {
+            job: self.jobs.len() - 1,
+            action,
+            forced: None,
+            compare: false,
+            steps: 0,
+            own: None,
+            announced: None,
+            claiming: false,
+            tries: 0,
+            hand: None,
+            made: None,
+            secrets: BTreeSet::new(),
+            owners: BTreeMap::new(),
+            values: Vec::new(),
+            used: BTreeMap::new(),
+            begun: None,
+            preflight: None,
+            listed: self.now,
+            secret_sent: false,
+            started: BTreeSet::new(),
+            wait_until: None,
+            stale: false,
+            reread: false,
+            suspected: None,
+            sorry: None,
+            keep_record: false,
+            seen: None,
+            ends: self.now + 2 * 3600,
+            epoch: 0,
+            began: self.now,
+        }
+    }
+
+    pub(crate) fn start_deploy(&mut self, place: usize, delay: i64, lasts: i64, fate: Fate) -> u64 {
+        self.next += 1;
+        let (number, starts) = (u64::from(self.next), self.now + delay);
+        let ends = if fate == Fate::Hangs { starts + 3 * 3600 } else { starts + lasts };
+        self.deploys.push(Deploy { number, place, starts, ends, fate, read: None, over: None });
+        number
+    }
+
+    fn wrong(&mut self, what: &str) {
+        let now = self.now - NOW;
+        self.wrong.get_or_insert_with(|| format!("after {now} s: {what}"));
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// Time passes; jobs start, read their variables, and end.
+    pub(crate) fn pass(&mut self, seconds: i64) {
+        let until = self.now + seconds;
+        loop {
+            let next = |deploy: &Deploy| match (deploy.read, deploy.over) {
+                (None, None) => Some(deploy.starts),
+                (Some(_), None) => Some(deploy.ends),
+                (_, Some(_)) => None,
+            };
+            let due = self.deploys.iter().enumerate().filter_map(|(index, deploy)| Some((next(deploy)?, index))).min();
+            let Some((moment, index)) = due.filter(|(moment, _)| *moment <= until) else { break };
+            self.now = self.now.max(moment);
+            let deploy = self.deploys[index].clone();
+            if let Some((id, secret)) = deploy.read {
+                let works = self.works(id, secret);
+                let fate = match deploy.fate {
+                    Fate::Succeeds if works => {
+                        self.production[deploy.place] = id.zip(secret);
+                        Fate::Succeeds
+                    }
+                    Fate::Succeeds | Fate::Hangs | Fate::Fails => Fate::Fails,
+                    Fate::Unproven => Fate::Unproven,
+                    Fate::Deleted => Fate::Deleted,
+                };
+                self.deploys[index].over = Some(fate);
+            } else {
+                let pair = self.pairs[deploy.place];
+                self.deploys[index].read = Some((pair.id, pair.value.map(|value| value.secret)));
+            }
+        }
+        self.now = until;
+        for (id, secret) in self.production.clone().into_iter().flatten() {
+            if self.works(Some(id), Some(secret)) {
+                let now = self.now;
+                self.keys.iter_mut().filter(|key| key.id == id).for_each(|key| key.used = Some((now, "s3")));
+            }
+        }
+    }
+
+    fn is_alive(&self, paper: &Paper) -> bool {
+        let Some(ends) = paper.ends else { return false };
+        match self.jobs.get(paper.job) {
+            Some(Job { visible: true, ended: None }) => true,
+            Some(Job { visible: true, ended: Some(ended) }) => self.now < ended + 120,
+            Some(Job { visible: false, .. }) | None => self.now < ends + 120,
+        }
+    }
+
+    /// The fence: a reply that says "running" holds for a minute.
+    fn may_act(&self, process: &Process) -> bool {
+        let job = self.jobs[process.job];
+        self.now < process.ends && (!job.visible || job.ended.is_none_or(|ended| self.now < ended + 60))
+    }
+
+    /// What one look shows to this process.
+    pub(crate) fn look(&self, process: &Process) -> Observed {
+        let mut keys: Vec<Key> = Vec::new();
+        for key in &self.keys {
+            let mine = process.made.as_ref().is_some_and(|made| made.id == id(key.id)) && self.now < key.created + 60;
+            if key.shown <= self.now || mine {
+                let used = process.used.get(&key.id).cloned();
+                keys.push(Key { id: id(key.id), active: key.active, created: at(key.created), used });
+            }
+        }
+        let targets = self.pairs.iter().enumerate().map(|(place, pair)| TargetSeen {
+            name: place_name(place),
+            id: pair.id.map_or(IdSeen::Absent, |held| IdSeen::Key(id(held))),
+            secret: pair.value.map_or(SecretSeen::Absent, |value| match value {
+                Value { hidden: true, tag, .. } => SecretSeen::Hidden { tag: tag.map(id) },
+                Value { hidden: false, tag, secret } => SecretSeen::Readable { tag: tag.map(id), owner: process.owner_of(secret) },
+            }),
+        });
+        let others = self.papers.iter().filter(|paper| Some(paper.name) != process.own).map(|paper| RecordSeen {
+            name: paper.name.to_string(),
+            at: at(paper.at),
+            released: paper.ends.is_none(),
+            alive: self.is_alive(paper),
+            facts: paper.facts.clone(),
+        });
+        let own = self.papers.iter().find(|paper| Some(paper.name) == process.own);
+        let mentions = self.mentions.iter().filter(|named| keys.iter().any(|key| key.id == id(**named)));
+        Observed {
+            now: at(self.now),
+            listed: at(process.listed),
+            user: "deployer".to_owned(),
+            targets: targets.collect(),
+            mentions: mentions.map(|named| (id(*named), vec!["BACKUP".to_owned()])).collect(),
+            records: others.collect(),
+            claim: own.map(|paper| Claim { name: paper.name.to_string(), facts: paper.facts.clone() }),
+            hand: process.hand.clone(),
+            begun: process.begun.unwrap_or(Begun::No),
+            preflight: process.preflight.clone(),
+            elders: None,
+            deploys: None,
+            waited_out: process.wait_until.is_some_and(|until| self.now >= until),
+            in_own_deploy: false,
+            keys,
+        }
+    }
+
+    /// Looks at everything; `false` where the own record is gone.
+    fn observe(&mut self, process: &mut Process) -> bool {
+        process.listed = self.now;
+        process.values = self.pairs.iter().map(|pair| pair.value).collect();
+        process.seen = Some(self.look(process));
+        process.own.is_none_or(|own| self.papers.iter().any(|paper| paper.name == own))
+    }
+
+    /// Looks at the variables and records alone.
+    fn reread(&mut self, process: &mut Process) -> bool {
+        process.values = self.pairs.iter().map(|pair| pair.value).collect();
+        let look = self.look(process);
+        if let Some(seen) = &mut process.seen {
+            (seen.targets, seen.mentions, seen.records, seen.now) = (look.targets, look.mentions, look.records, look.now);
+        }
+        process.own.is_none_or(|own| self.papers.iter().any(|paper| paper.name == own))
+    }
+
+    pub(crate) fn policy_of(&self, process: &Process) -> Policy {
+        Policy { action: process.action, forced: process.forced.map(at), ..self.policy.clone() }
+    }
+
+    /// The next thing that this process does.
+    pub(crate) fn tick(&mut self, process: &mut Process, fault: Fault) -> Tick {
+        if process.announced.is_some() || process.claiming {
+            return self.go_on_claiming(process, fault);
+        }
+        if process.seen.is_none() {
+            self.observe(process);
+        }
+        let policy = self.policy_of(process);
+        loop {
+            let over = policy.leave_deploys || process.wait_until.is_some_and(|until| self.now >= until);
+            let Some(seen) = &mut process.seen else { return Tick::Died };
+            (seen.now, seen.waited_out) = (at(self.now), over);
+            let step = plan(seen, &policy);
+            if let Err(what) = judge(seen, &policy, &step) {
+                let what = format!("{what}: {step:?}");
+                self.wrong(&what);
+            }
+            if process.stale && step.has_effect() && !matches!(step, Step::Record(Note::Quiet) | Step::StartDeploy(_)) {
+                process.stale = false;
+                return if self.observe(process) { Tick::Went(None) } else { self.claim_lost(process) };
+            }
+            match &step {
+                Step::Done(done) => return self.end(process, End::Done(done.clone())),
+                Step::Refuse(_) if process.has_unsent_key() => {
+                    process.doom("refused");
+                    return Tick::Went(None);
+                }
+                Step::Refuse(refusal) if refusal.blames_a_person() && process.suspected.as_ref() != Some(refusal) => {
+                    process.suspected = Some(refusal.clone());
+                    self.pass(10);
+                    return if self.observe(process) { Tick::Went(None) } else { self.claim_lost(process) };
+                }
+                Step::Refuse(refusal) => return self.end(process, End::Refused(refusal.clone())),
+                Step::Disable(_, Role::Old) | Step::Delete(_, Role::Old) if !process.reread => {
+                    process.reread = true;
+                    if !self.reread(process) {
+                        return self.claim_lost(process);
+                    }
+                }
+                _ => {
+                    process.reread = false;
+                    process.steps += u32::from(!matches!(step, Step::Wait(_) | Step::Ask(_)));
+                    return self.carry_out(process, &step, fault);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, process: &mut Process, end: End) -> Tick {
+        self.release(process);
+        Tick::Ended(process.sorry.take().map_or(end, End::Failed))
+    }
+
+    fn claim_lost(&mut self, process: &mut Process) -> Tick {
+        process.keep_record = true;
+        self.end(process, End::Failed("claim lost"))
+    }
+
+    fn release(&mut self, process: &Process) {
+        let Some(own) = process.own.filter(|_| !process.keep_record) else { return };
+        self.papers.retain(|paper| paper.name != own || paper.facts.is_some());
+        self.papers.iter_mut().filter(|paper| paper.name == own).for_each(|paper| paper.ends = None);
+    }
+
+    /// Announce, then look.
+    fn go_on_claiming(&mut self, process: &mut Process, fault: Fault) -> Tick {
+        if fault == Fault::DieBefore || fault == Fault::DieAfter {
+            return Tick::Died;
+        }
+        let Some(name) = process.announced.take() else {
+            return self.announce(process);
+        };
+        let busy = self.papers.iter().any(|paper| paper.name != name && paper.ends.is_some() && self.is_alive(paper));
+        if busy {
+            self.papers.retain(|paper| paper.name != name);
+            process.tries += 1;
+            if process.tries >= 4 {
+                return self.end(process, End::Refused(Refusal::Busy));
+            }
+            process.claiming = true;
+            return Tick::Went(None);
+        }
+        process.own = Some(name);
+        self.epoch += 1;
+        process.epoch = self.epoch;
+        if let Some(seen) = &mut process.seen {
+            seen.now = at(self.now);
+            seen.apply(&Step::Claim, None);
+        }
+        self.compare(process, &Step::Claim);
+        if self.observe(process) { Tick::Went(Some(Step::Claim)) } else { self.claim_lost(process) }
+    }
+
+    fn announce(&mut self, process: &mut Process) -> Tick {
+        if !self.may_act(process) {
+            return self.claim_lost(process);
+        }
+        self.next += 1;
+        self.papers.push(Paper { name: self.next, job: process.job, at: self.now, ends: Some(process.ends), facts: None });
+        process.announced = Some(self.next);
+        process.claiming = false;
+        Tick::Went(None)
+    }
+
+    fn carry_out(&mut self, process: &mut Process, step: &Step, fault: Fault) -> Tick {
+        if step.has_effect() {
+            if fault == Fault::DieBefore {
+                return Tick::Died;
+            }
+            if !self.may_act(process) {
+                return self.claim_lost(process);
+            }
+            if fault == Fault::Refused && *step != Step::Create {
+                return self.after(process, step, "refused");
+            }
+        }
+        if *step == Step::Claim {
+            let tick = self.announce(process);
+            return match fault {
+                Fault::ReplyLost => self.end(process, End::Failed("reply lost")),
+                Fault::DieAfter | Fault::DieBetween => Tick::Died,
+                Fault::None | Fault::Refused | Fault::DieBefore => tick,
+            };
+        }
+        self.count(if step.has_effect() { "effects" } else { "questions and waits" });
+        let made = match self.act(process, step, fault) {
+            Ok(made) => made,
+            Err(what) => return self.after(process, step, what),
+        };
+        match fault {
+            Fault::DieAfter | Fault::DieBetween if step.has_effect() => return Tick::Died,
+            Fault::ReplyLost if step.has_effect() && *step != Step::Create => return self.after(process, step, "reply lost"),
+            _ => {}
+        }
+        if let Some(seen) = &mut process.seen {
+            seen.apply(step, made);
+        }
+        self.compare(process, step);
+        if *step == Step::Record(Note::Published) && !self.reread(process) {
+            return self.claim_lost(process);
+        }
+        Tick::Went(Some(step.clone()))
+    }
+
+    fn after(&mut self, process: &mut Process, step: &Step, what: &'static str) -> Tick {
+        if process.has_unsent_key() && !matches!(step, Step::Delete(..)) {
+            process.doom(what);
+            return Tick::Went(None);
+        }
+        if matches!(step, Step::WriteId { .. }) && self.now < process.ends - 30 {
+            self.pass(1);
+            self.reread(process);
+            return Tick::Went(None);
+        }
+        self.end(process, End::Failed(what))
+    }
+
+    /// The picture after a step is what a look would show, but for what is left to be asked again.
+    fn compare(&mut self, process: &Process, step: &Step) {
+        let Some(seen) = process.seen.as_ref().filter(|_| process.compare) else { return };
+        let own_at = |name: &str| self.papers.iter().find(|paper| paper.name.to_string() == name).map(|paper| at(paper.at));
+        let normal = |mut seen: Observed| {
+            (seen.elders, seen.deploys) = (None, None);
+            seen.keys.iter_mut().for_each(|key| key.used = None);
+            if let (Step::Claim, Some(claim)) = (step, &mut seen.claim) {
+                claim.name = String::new();
+            }
+            for record in &mut seen.records {
+                record.at = own_at(&record.name).unwrap_or(record.at);
+            }
+            seen.records.sort_by(|one, other| one.name.cmp(&other.name));
+            seen
+        };
+        let (applied, looked) = (normal(seen.clone()), normal(Observed { waited_out: seen.waited_out, ..self.look(process) }));
+        self.count("pictures compared");
+        if applied != looked {
+            let (applied, looked) = (format!("{applied:#?}"), format!("{looked:#?}"));
+            let only = |one: &str, other: &str| one.lines().filter(|line| !other.lines().any(|it| it == *line)).collect::<Vec<_>>().join("\n");
+            self.wrong(&format!("after {step:?} only `apply` says\n{}\nonly a look says\n{}", only(&applied, &looked), only(&looked, &applied)));
+        }
+    }
+
+    fn own_paper(&mut self, process: &Process) -> Result<&mut Paper, &'static str> {
+        self.papers.iter_mut().find(|paper| Some(paper.name) == process.own).ok_or("the record is gone")
+    }
+
+    fn act(&mut self, process: &mut Process, step: &Step, fault: Fault) -> Result<Option<Made>, &'static str> {
+        if step.has_effect() {
+            // Of two runs that hold a claim one after the other, the earlier one never acts again.
+            if process.epoch < self.acted {
+                self.wrong(&format!("a run acts after its successor: {step:?}"));
+            }
+            self.acted = process.epoch;
+        }
+        match step {
+            Step::Ask(question) => self.answer(process, question),
+            Step::Wait(_) => {
+                process.wait_until.get_or_insert(self.now + 3600);
+                self.pass(10);
+                process.stale = true;
+                if let Some(seen) = &mut process.seen {
+                    (seen.elders, seen.deploys, seen.now) = (None, None, at(self.now));
+                }
+            }
+            Step::TakeOver => {
+                let Some(seen) = &process.seen else { return Ok(None) };
+                let over: BTreeSet<u32> =
+                    seen.records.iter().filter(|other| other.released || !other.alive).map(|other| other.name.parse().unwrap()).collect();
+                let newest = self.papers.iter().filter(|paper| paper.facts.is_some()).max_by_key(|paper| paper.at).and_then(|paper| paper.facts.clone());
+                let own = self.own_paper(process)?;
+                let facts = own.facts.clone().or(newest).filter(|facts| facts.finished.is_none());
+                own.facts = facts.or(own.facts.take());
+                if fault != Fault::DieBetween {
+                    self.papers.retain(|paper| !over.contains(&paper.name));
+                }
+            }
+            Step::Record(note) => self.note(process, *note)?,
+            Step::Create => return self.create(process, fault),
+            Step::Verify(key) => {
+                if let Some(hand) = process.hand.as_mut().filter(|hand| hand.key == *key) {
+                    hand.verified = true;
+                    self.verified.insert(number(key));
+                    let now = self.now;
+                    self.keys.iter_mut().filter(|iam| iam.id == number(key)).for_each(|iam| iam.used = Some((now, "sts")));
+                }
+            }
+            Step::WriteSecret { target, key } => {
+                let key = number(key);
+                if !process.secrets.contains(&key) {
+                    self.wrong("a secret is written that is not at hand");
+                }
+                let hidden = self.pairs[*target].value.is_some_and(|value| value.hidden);
+                let value = Some(Value { secret: Secret::Of(key), hidden, tag: Some(key) });
+                self.pairs[*target].value = value;
+                process.values[*target] = value;
+                process.secret_sent = true;
+                if !self.verified.contains(&key) && !self.tainted {
+                    self.wrong("a key is published that was not verified");
+                }
+            }
+            Step::WriteId { target, key } => {
+                self.pairs[*target].id = Some(number(key));
+                if !self.pair_works(&self.pairs[*target]) && !self.tainted {
+                    self.wrong("a pair is published that does not work");
+                }
+                if !self.verified.contains(&number(key)) && !self.tainted {
+                    self.wrong("a key is named that was not verified");
+                }
+            }
+            Step::StartDeploy(place) => {
+                let fate = self.fates.pop().unwrap_or(Fate::Succeeds);
+                let pipeline = self.start_deploy(*place, 2, 30, fate);
+                process.started.insert(*place);
+                if matches!(fault, Fault::DieBetween | Fault::ReplyLost) {
+                    return if fault == Fault::ReplyLost { Err("reply lost") } else { Ok(None) };
+                }
+                let noted = NotedDeploy { place: place_name(*place), pipeline, job: None, proven: None };
+                let facts = self.own_paper(process)?.facts.as_mut().ok_or("no rotation")?;
+                facts.deploys.retain(|other| other.place != noted.place);
+                facts.deploys.push(noted.clone());
+                return Ok(Some(Made::Deploy(noted)));
+            }
+            Step::Disable(key, _) => {
+                self.judge_loss(number(key));
+                self.keys.iter_mut().filter(|iam| iam.id == number(key)).for_each(|iam| iam.active = false);
+            }
+            Step::Delete(key, _) => {
+                self.judge_loss(number(key));
+                self.keys.retain(|iam| iam.id != number(key));
+                if process.hand.as_ref().is_some_and(|hand| hand.key == *key) {
+                    (process.hand, process.made) = (None, None);
+                }
+            }
+            Step::Claim | Step::Done(_) | Step::Refuse(_) => {}
+        }
+        Ok(None)
+    }
+
+    /// A key is about to stop working at our hands.
+    fn judge_loss(&mut self, key: Id) {
+        self.count("keys disabled or deleted");
+        let named = self.mentions.contains(&key) || self.pairs.iter().any(|pair| pair.id == Some(key));
+        if named {
+            self.wrong("a key is taken away that a variable names");
+        }
+        let held = self.pairs.iter().any(|pair| pair.value.is_some_and(|value| value.secret == Secret::Of(key)));
+        let runs = self.production.iter().flatten().any(|(id, _)| *id == key);
+        let will_run = self.deploys.iter().any(|deploy| deploy.over.is_none() && deploy.fate == Fate::Succeeds && deploy.read.is_some_and(|(id, _)| id == Some(key)));
+        if !self.tainted && (held || runs || will_run) {
+            self.wrong("a key is taken away that production still runs on");
+        }
+        let Some(iam) = self.key(key).cloned() else { return };
+        if iam.foreign && !self.replaced.contains(&key) {
+            let window = self.papers.iter().filter_map(|paper| paper.facts.as_ref()).any(|facts| {
+                let creating = facts.creating.as_second();
+                (creating..=creating + 120).contains(&iam.created) && iam.used.is_none_or(|(_, service)| service == "sts")
+            });
+            if window {
+                self.count("a person's key taken for ours, within two minutes (a known limit)");
+            } else if !self.tainted {
+                self.wrong("a person's key is taken away");
+            }
+        }
+    }
+
+    fn note(&mut self, process: &mut Process, note: Note) -> Result<(), &'static str> {
+        let Some(seen) = process.seen.clone() else { return Ok(()) };
+        let (now, listed) = (at(self.now), at(process.listed));
+        let paper = self.own_paper(process)?;
+        match note {
+            Note::Nothing => paper.facts = None,
+            Note::Begin => {
+                let old = paper.facts.take().filter(|facts| facts.finished.is_none()).map(|facts| facts.previous).unwrap_or_default();
+                let mut from: BTreeSet<AccessKeyId> = seen.keys.iter().map(|key| key.id.clone()).collect();
+                let mut previous: BTreeSet<Option<AccessKeyId>> = old.into_iter().collect();
+                for target in &seen.targets {
+                    if let SecretSeen::Hidden { tag: Some(tag) } | SecretSeen::Readable { tag: Some(tag), .. } = &target.secret {
+                        from.insert(tag.clone());
+                    }
+                    previous.insert(if let IdSeen::Key(id) = &target.id { Some(id.clone()) } else { None });
+                }
+                let replaced: Vec<Id> = previous.iter().flatten().map(number).collect();
+                paper.facts =
+                    Some(Facts { from: from.into_iter().collect(), creating: listed, previous: previous.into_iter().collect(), ..Facts::default() });
+                process.begun = Some(Begun::Recorded);
+                self.replaced.extend(replaced);
+                self.count("rotations begun");
+            }
+            Note::Published => {
+                let IdSeen::Key(key) = seen.targets[0].id.clone() else { return Err("nothing is published") };
+                paper.facts.as_mut().ok_or("no rotation")?.published = Some(Published { key, at: now });
+            }
+            Note::Quiet => paper.facts.as_mut().ok_or("no rotation")?.quiet = Some(now),
+            Note::Proven => {
+                let facts = paper.facts.as_mut().ok_or("no rotation")?;
+                let deploys = seen.deploys.unwrap_or_default();
+                for deploy in &deploys {
+                    if let DeploySeen::Proven(NotedDeploy { place, .. }) = deploy {
+                        facts.deploys.iter_mut().filter(|noted| noted.place == *place && noted.proven.is_none()).for_each(|noted| noted.proven = Some(now));
+                    }
+                }
+                if !deploys.iter().any(|deploy| !matches!(deploy, DeploySeen::Proven(_))) {
+                    facts.deployed = Some(now);
+                }
+            }
+            Note::Disabled => paper.facts.as_mut().ok_or("no rotation")?.disabled = Some(now),
+            Note::Finished => {
+                paper.facts.as_mut().ok_or("no rotation")?.finished = Some(now);
+                paper.ends = None;
+                process.own = None;
+                (process.hand, process.made) = (None, None);
+                let key = self.pairs[0].id;
+                self.tainted &= !self.production.iter().all(|running| running.is_some_and(|(id, secret)| Some(id) == key && self.works(key, Some(secret))));
+                self.count("rotations finished");
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, process: &mut Process, fault: Fault) -> Result<Option<Made>, &'static str> {
+        if self.now > process.listed + 60 {
+            process.begun = None;
+            if !self.observe(process) {
+                return Err("the record is gone");
+            }
+            self.note(process, Note::Begin)?;
+            if let Some(seen) = &mut process.seen {
+                seen.apply(&Step::Record(Note::Begin), None);
+            }
+        }
+        process.begun = Some(Begun::Tried);
+        if fault == Fault::Refused || self.keys.len() >= 2 {
+            self.note(process, Note::Nothing)?;
+            if let Some(seen) = &mut process.seen {
+                seen.apply(&Step::Record(Note::Nothing), None);
+            }
+            return Err("refused");
+        }
+        let key = self.new_key(false);
+        // What was readable before cannot be its secret.
+        for value in self.pairs.iter().filter_map(|pair| pair.value).filter(|value| !value.hidden) {
+            if process.owner_of(value.secret) == Owner::NotAsked {
+                process.owners.insert(value.secret, Owner::Nobody);
+            }
+        }
+        if fault == Fault::ReplyLost {
+            let before = process.seen.as_ref().map_or(0, |seen| seen.keys.len());
+            for pause in [5, 6, 6] {
+                self.pass(pause);
+                if !self.observe(process) {
+                    return Err("the record is gone");
+                }
+                if process.seen.as_ref().is_some_and(|seen| seen.keys.len() > before) {
+                    process.sorry = Some("created an orphan");
+                    return Ok(None);
+                }
+            }
+            process.keep_record = true;
+            return Err("the creation is unclear");
+        }
+        process.secrets.insert(key);
+        process.hand = Some(Hand { key: id(key), verified: false, doomed: false });
+        process.made = Some(Key { id: id(key), active: true, created: at(self.now), used: None });
+        Ok(process.made.clone().map(Made::Key))
+    }
+
+    fn answer(&mut self, process: &mut Process, question: &Question) {
+        let facts = process.seen.as_ref().and_then(|seen| seen.facts().cloned()).unwrap_or_default();
+        match question {
+            Question::WhoseSecrets => {
+                for value in process.values.clone().into_iter().flatten().filter(|value| !value.hidden) {
+                    let owner = match value.secret {
+                        Secret::Of(key) if self.key(key).is_some_and(|key| key.active) => {
+                            process.secrets.insert(key);
+                            Owner::Key(id(key))
+                        }
+                        Secret::Of(_) | Secret::Junk => Owner::Nobody,
+                    };
+                    process.owners.entry(value.secret).or_insert(owner);
+                }
+                let owners: Vec<Option<Owner>> = process.values.iter().map(|value| value.map(|value| process.owner_of(value.secret))).collect();
+                for (target, answer) in process.seen.iter_mut().flat_map(|seen| &mut seen.targets).zip(owners) {
+                    if let (SecretSeen::Readable { owner, .. }, Some(answer)) = (&mut target.secret, answer) {
+                        *owner = answer;
+                    }
+                }
+            }
+            Question::LastUse(asked) => {
+                let used = self.key(number(asked)).and_then(|key| key.used);
+                let used = used.map_or(Use::Never, |(when, service)| Use::At { when: at(when), service: service.to_owned() });
+                process.used.insert(number(asked), used.clone());
+                process.seen.iter_mut().flat_map(|seen| &mut seen.keys).filter(|key| key.id == *asked).for_each(|key| key.used = Some(used.clone()));
+            }
+            Question::Preflight => {
+                let old = self.pairs.first().and_then(|pair| pair.id).is_some_and(|id| self.mentions.contains(&id));
+                process.preflight = Some(if old { vec!["another variable holds the old key".to_owned()] } else { Vec::new() });
+                process.seen.iter_mut().for_each(|seen| seen.preflight.clone_from(&process.preflight));
+            }
+            Question::ElderJobs => {
+                let published = facts.published.map_or(self.now, |published| published.at.as_second());
+                let elder = |deploy: &&Deploy| deploy.read.is_some() && deploy.over.is_none() && deploy.starts < published;
+                let elders = self.deploys.iter().filter(elder).map(|deploy| deploy.number.to_string()).collect();
+                process.seen.iter_mut().for_each(|seen| seen.elders = Some(Vec::clone(&elders)));
+            }
+            Question::Deploys => {
+                let deploys = if self.policy.own_deploy { vec![self.own_deploy(process, &facts)] } else { self.deploys_seen(process, &facts) };
+                process.seen.iter_mut().for_each(|seen| seen.deploys = Some(deploys.clone()));
+            }
+        }
+    }
+
+    fn deploys_seen(&self, process: &Process, facts: &Facts) -> Vec<DeploySeen> {
+        let look = |place| {
+            let Some(noted) = facts.deploys.iter().find(|noted| noted.place == place_name(place)) else { return DeploySeen::Startable };
+            if noted.proven.is_some() {
+                return DeploySeen::Proven(noted.clone());
+            }
+            match self.deploys.iter().find(|deploy| deploy.number == noted.pipeline).map(|deploy| deploy.over) {
+                Some(None) => DeploySeen::Running("p".to_owned()),
+                Some(Some(Fate::Succeeds)) => DeploySeen::Proven(noted.clone()),
+                Some(Some(Fate::Unproven)) => DeploySeen::Unproven("p".to_owned()),
+                Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None if process.started.contains(&place) => DeploySeen::Failed("p".to_owned()),
+                Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None => DeploySeen::Startable,
+            }
+        };
+        (0..self.pairs.len()).map(look).collect()
+    }
+
+    /// The pipeline's own deploys ran after the rotating job, before this one.
+    fn own_deploy(&self, process: &Process, facts: &Facts) -> DeploySeen {
+        let quiet = facts.quiet.map_or(i64::MAX, |quiet| quiet.as_second());
+        let proven = |place| {
+            let counts = |deploy: &Deploy| deploy.place == place && deploy.starts > quiet + 2 && deploy.starts <= process.began && deploy.over == Some(Fate::Succeeds);
+            self.deploys.iter().any(counts)
+        };
+        match (0..self.pairs.len()).all(proven) {
+            true => DeploySeen::Proven(NotedDeploy { place: "own".to_owned(), pipeline: 1, job: None, proven: None }),
+            false => DeploySeen::Unproven("own".to_owned()),
+        }
+    }
+}
+
+impl Process {
+    fn owner_of(&self, secret: Secret) -> Owner {
+        match secret {
+            Secret::Of(key) if self.secrets.contains(&key) => Owner::Key(id(key)),
+            Secret::Of(_) | Secret::Junk => self.owners.get(&secret).cloned().unwrap_or(Owner::NotAsked),
+        }
+    }
+
+    fn has_unsent_key(&self) -> bool {
+        self.hand.as_ref().is_some_and(|hand| !hand.doomed) && !self.secret_sent
+    }
+
+    fn doom(&mut self, what: &'static str) {
+        self.sorry.get_or_insert(what);
+        for hand in self.hand.iter_mut().chain(self.seen.iter_mut().flat_map(|seen| &mut seen.hand)) {
+            hand.doomed = true;
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! How a deploy is started, adopted and started anew: pipelines, and the job of an environment's live deployment.
+
+use crate::at_once;
+use crate::run::*;
+use crate::scene::*;
+use crate::world::*;
+
+#[test]
+fn a_pipeline_is_started_once_whatever_becomes_of_it() {
+    at_once![
+        a_pipeline_whose_creation_was_slow_is_adopted,
+        a_pipeline_whose_reply_was_lost_is_adopted,
+        a_pipeline_of_a_run_that_died_before_it_noted_it_is_adopted,
+        a_pipeline_that_never_gets_jobs_is_replaced,
+        a_pipeline_that_never_got_jobs_and_no_reply_is_replaced,
+        a_canceled_pipeline_is_replaced,
+        a_deleted_pipeline_is_replaced,
+        a_failed_pipeline_that_a_person_mended_is_proof,
+        a_failed_pipeline_is_replaced_by_the_next_run,
+        a_pipeline_of_somebody_else_is_not_adopted,
+    ];
+}
+
+fn ours(setting: &Setting, project: u64) -> Vec<PipelineView> {
+    setting.world.pipelines(project).into_iter().filter(|pipeline| pipeline.started_by_program).collect()
+}
+
+fn a_pipeline_whose_creation_was_slow_is_adopted() {
+    let setting = Setting::of_days(75);
+    setting.world.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Slow { ms: 3000 });
+    setting.run().go().ends(0, "rotated");
+    assert_eq!(ours(&setting, PROJECT).len(), 1);
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
+}
+
+fn a_pipeline_whose_reply_was_lost_is_adopted() {
+    for fault in [Fault::LoseReply, Fault::Truncate, Fault::Instead { status: 502, body: "<html>".into(), headers: vec![] }] {
+        let setting = Setting::of_days(75);
+        setting.world.fault_on("POST /projects/:id/pipeline", 1, fault);
+        setting.run().go().ends(0, "rotated");
+        assert!(setting.world.faults_hit().iter().all(|fault| fault.hit.is_some()));
+        assert_eq!(ours(&setting, PROJECT).len(), 1);
+        setting.is_rotated();
+    }
+}
+
+fn a_pipeline_of_a_run_that_died_before_it_noted_it_is_adopted() {
+    let setting = Setting::of_days(75);
+    let run = setting.run();
+    let mut child = run.command().stderr(std::process::Stdio::null()).spawn().unwrap();
+    let killed = child.id();
+    setting.world.on_kill(move || {
+        let _ = std::process::Command::new("kill").args(["-9", &killed.to_string()]).status();
+    });
+    setting.world.fault_on("POST /projects/:id/pipeline", 1, Fault::KillAfter);
+    child.wait().unwrap();
+    setting.world.job_set_status(run.job, "failed");
+    // Its job has ended, but for two minutes the run may still be alive: let GitLab forget the job, and the record's word count.
+    setting.world.finish_pipelines();
+    let record = setting.records().remove(0);
+    setting.world.person_edits_variable(PROJECT, &record.key, &record.scope, |record| {
+        let mut line: serde_json::Value = serde_json::from_str(&record.value).unwrap();
+        line.as_object_mut().unwrap().remove("ends");
+        record.value = line.to_string();
+    });
+    assert_eq!(ours(&setting, PROJECT).len(), 1);
+    setting.run().go().ends(0, "resumed");
+    assert_eq!(ours(&setting, PROJECT).len(), 1);
+    setting.is_rotated();
+}
+
+fn a_pipeline_that_never_gets_jobs_is_replaced() {
+    stuck(false);
+}
+
+fn a_pipeline_that_never_got_jobs_and_no_reply_is_replaced() {
+    stuck(true);
+}
+
+/// Nine minutes lie between the two runs, by the world's clock.
+fn stuck(lose_reply: bool) {
+    let setting = Setting::of_days(75);
+    setting.world.shift_clock(-280);
+    setting.world.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Stuck { lose_reply });
+    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
+    assert_eq!(ours(&setting, PROJECT).len(), 1);
+    setting.world.shift_clock(280);
+    setting.world.tune(|knobs| knobs.pipeline_creation = PipelineCreation::AtOnce);
+    setting.run().go().ends(0, "resumed");
+    assert_eq!(ours(&setting, PROJECT).len(), 2);
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
+}
+
+/// A run that has started the deploy and left it to the next one.
+fn left_deploying(jobs: Vec<JobSpec>) -> (Setting, u64) {
+    let setting = Setting::of_days(75);
+    setting.world.set_pipeline_config(PROJECT, jobs);
+    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
+    let [pipeline] = &ours(&setting, PROJECT)[..] else { panic!("one deploy") };
+    let id = pipeline.id;
+    (setting, id)
+}
+
+fn good() -> Vec<JobSpec> {
+    vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")]
+}
+
+fn a_canceled_pipeline_is_replaced() {
+    let (setting, pipeline) = left_deploying(vec![JobSpec::deploy("deploy", "production").never_ends()]);
+    setting.world.person_cancels_pipeline(pipeline);
+    setting.world.set_pipeline_config(PROJECT, good());
+    setting.run().go().ends(0, "resumed");
+    assert_eq!(ours(&setting, PROJECT).len(), 2);
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
+}
+
+fn a_deleted_pipeline_is_replaced() {
+    let (setting, pipeline) = left_deploying(vec![JobSpec::deploy("deploy", "production").never_ends()]);
+    setting.world.person_deletes_pipeline(pipeline);
+    setting.world.set_pipeline_config(PROJECT, good());
+    setting.run().go().ends(0, "resumed");
+    assert_eq!(ours(&setting, PROJECT).len(), 1);
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
+}
+
+fn a_failed_pipeline_that_a_person_mended_is_proof() {
+    let setting = Setting::of_days(75);
+    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails_once(), JobSpec::new("smoke").stage("verify")]);
+    let ended = setting.run().go();
+    ended.ends(4, "deploy_failed");
+    holds_both_keys(&setting);
+    let failed = setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy" && job.status == "failed").unwrap();
+    setting.world.person_retries_job(failed.id);
+    setting.world.finish_pipelines();
+    let ended = setting.run().go();
+    ended.ends(0, "resumed");
+    assert_eq!((ended.calls("POST /projects/:id/pipeline"), ours(&setting, PROJECT).len()), (0, 1));
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
+}
+
+fn a_failed_pipeline_is_replaced_by_the_next_run() {
+    let setting = Setting::of_days(75);
+    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
+    let ended = setting.run().go();
+    ended.ends(4, "deploy_failed");
+    assert!(ended.stderr.contains("deploy ("), "the hint or the error names the job: {}", ended.stderr);
+    assert_eq!(ours(&setting, PROJECT).len(), 1);
+    setting.run().go().ends(4, "deploy_failed");
+    assert_eq!(ours(&setting, PROJECT).len(), 2, "one more for each run");
+    holds_both_keys(&setting);
+    setting.world.set_pipeline_config(PROJECT, good());
+    setting.run().go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn a_pipeline_of_somebody_else_is_not_adopted() {
+    let setting = Setting::of_days(75);
+    let mut jobs = good();
+    jobs[1].ms = 20_000;
+    setting.world.fault_on("POST /projects/:id/pipeline", 1, Fault::Close);
+    let world = setting.world.clone();
+    // Another user's pipeline by the API, the push of a person: neither says that our request was heard.
+    let meanwhile = move || {
+        world.start_pipeline_with(PROJECT, "api", "main", vec![JobSpec::new("nightly")]);
+        world.start_pipeline_with(PROJECT, "push", "main", vec![JobSpec::new("build")]);
+    };
+    let asked = |entry: &Entry| entry.action == "POST /projects/:id/pipeline" || entry.fault.is_some();
+    let run = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").once(|entry| entry.action == "GET /projects/:id/jobs", meanwhile);
+    // A connection that was closed before anything happened is ambiguous too; who waits for two minutes is not asked to here.
+    let ended = run.set("CI_JOB_TIMEOUT", "1200").go_for(std::time::Duration::from_secs(20), asked);
+    assert_eq!(ours(&setting, PROJECT).len(), 0, "{}", ended);
+    let record = setting.records().remove(0).value;
+    assert!(!record.contains("deploys"), "{record}");
+    holds_both_keys(&setting);
+}
+
+impl Run<'_> {
+    /// Ends the run by a signal once it has been at it for so long after such an entry.
+    fn go_for(self, long: std::time::Duration, seen: impl Fn(&Entry) -> bool) -> String {
+        let world = self.setting.world.clone();
+        let mut child = self.command().spawn().unwrap();
+        until(|| world.log().iter().any(&seen).then_some(())).expect("it comes that far");
+        let started = std::time::Instant::now();
+        // It looks for its pipeline again and again.
+        while started.elapsed() < long && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let _ = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        let output = child.wait_with_output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[test]
+fn an_environment_is_redeployed_by_its_live_job() {
+    at_once![
+        a_retry_whose_reply_was_lost_is_adopted,
+        a_redeploy_that_failed_is_tried_again_by_the_next_run,
+        a_redeploy_that_a_person_retried_is_proof,
+        a_redeploy_that_was_deleted_is_started_anew,
+        a_canceled_redeploy_is_started_anew,
+        a_job_that_cannot_be_retried_is_named,
+        an_environment_without_a_live_job_is_found_before_anything_is_written,
+        an_older_commit_is_never_deployed_in_place_of_the_live_one,
+    ];
+}
+
+const ENVIRONMENT: (&str, &str) = ("ROTATOR_DEPLOY", "environment/production");
+
+fn redeploying(setting: &Setting) -> Run<'_> {
+    setting.run().set(ENVIRONMENT.0, ENVIRONMENT.1)
+}
+
+/// The job of the live deployment; retries of it end like this from now on.
+fn from_now_on(setting: &Setting, outcome: JobEnd) -> u64 {
+    let mut state = setting.world.lock();
+    for job in state.lab.jobs.values_mut().filter(|job| job.spec.name == "deploy") {
+        job.spec.outcome = outcome;
+    }
+    state.lab.jobs.values().filter(|job| job.spec.name == "deploy").map(|job| job.id).max().expect("a deploy")
+}
+
+fn deploys(setting: &Setting) -> Vec<JobView> {
+    setting.world.jobs(PROJECT).into_iter().filter(|job| job.name == "deploy").collect()
+}
+
+fn a_retry_whose_reply_was_lost_is_adopted() {
+    for fault in [Fault::LoseReply, Fault::Truncate, Fault::Instead { status: 500, body: "{}".into(), headers: vec![] }] {
+        let setting = Setting::of_days(75);
+        setting.world.fault_on("POST /projects/:id/jobs/:number/retry", 1, fault);
+        redeploying(&setting).go().ends(0, "rotated");
+        assert!(setting.world.faults_hit().iter().all(|fault| fault.hit.is_some()));
+        assert_eq!(deploys(&setting).len(), 2, "the live one and one retry");
+        setting.is_rotated();
+        production_is_new(&setting, PROJECT);
+    }
+}
+
+fn a_redeploy_that_failed_is_tried_again_by_the_next_run() {
+    let setting = Setting::of_days(75);
+    from_now_on(&setting, JobEnd::Failure);
+    let ended = redeploying(&setting).go();
+    ended.ends(4, "deploy_failed");
+    holds_both_keys(&setting);
+    assert_eq!(deploys(&setting).len(), 2, "once per run");
+    from_now_on(&setting, JobEnd::Success);
+    redeploying(&setting).go().ends(0, "resumed");
+    assert_eq!(deploys(&setting).len(), 3);
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
+}
+
+fn a_redeploy_that_a_person_retried_is_proof() {
+    let setting = Setting::of_days(75);
+    from_now_on(&setting, JobEnd::Failure);
+    redeploying(&setting).go().ends(4, "deploy_failed");
+    let failed = from_now_on(&setting, JobEnd::Success);
+    setting.world.person_retries_job(failed);
+    setting.world.finish_pipelines();
+    let ended = redeploying(&setting).go();
+    ended.ends(0, "resumed");
+    assert_eq!(ended.calls("POST /projects/:id/jobs/:number/retry"), 0);
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
+}
+
+fn a_redeploy_that_was_deleted_is_started_anew() {
+    let setting = Setting::of_days(75);
+    from_now_on(&setting, JobEnd::Never);
+    redeploying(&setting).set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
+    let pipeline = deploys(&setting)[0].pipeline;
+    setting.world.person_deletes_pipeline(pipeline);
+    let ended = redeploying(&setting).go();
+    assert!([3, 4].contains(&ended.code), "{} {}", ended.code, ended.stderr);
+    holds_both_keys(&setting);
+    // Somebody deploys; that is the live job now.
+    deploy(&setting, PROJECT);
+    redeploying(&setting).go().ends(0, "resumed");
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
+}
+
+fn a_canceled_redeploy_is_started_anew() {
+    let setting = Setting::of_days(75);
+    from_now_on(&setting, JobEnd::Never);
+    redeploying(&setting).set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
+    let pipeline = deploys(&setting)[0].pipeline;
+    setting.world.person_cancels_pipeline(pipeline);
+    from_now_on(&setting, JobEnd::Success);
+    redeploying(&setting).go().ends(0, "resumed");
+    assert_eq!(deploys(&setting).len(), 3);
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
+}
+
+fn a_job_that_cannot_be_retried_is_named() {
+    let setting = Setting::of_days(75);
+    setting.world.job_not_retryable(deploys(&setting)[0].id);
+    let ended = redeploying(&setting).go();
+    assert_ne!(ended.code, 0);
+    holds_both_keys(&setting);
+    assert!(ended.stderr.contains("redeploying production of project 42"), "{}", ended.stderr);
+    deploy(&setting, PROJECT);
+    redeploying(&setting).go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn an_environment_without_a_live_job_is_found_before_anything_is_written() {
+    let setting = Setting::of_days(75);
+    let ended = setting.run().set("ROTATOR_DEPLOY", "environment/staging").go();
+    ended.ends(3, "refused");
+    assert!(ended.stderr.contains("staging"), "{}", ended.stderr);
+    setting.is_untouched();
+}
+
+/// A deployment made through the API, or one whose pipeline was deleted, has no job.
+fn an_older_commit_is_never_deployed_in_place_of_the_live_one() {
+    let setting = Setting::of_days(75);
+    let old_job = setting.world.lock().job_json(deploys(&setting)[0].id);
+    let live = serde_json::json!([{ "id": 9, "iid": 9, "status": "success", "deployable": null }, { "id": 8, "iid": 8, "status": "success", "deployable": old_job }]);
+    let fault = Fault::Instead { status: 200, body: live.to_string(), headers: vec![("content-type".into(), "application/json".into())] };
+    setting.world.fault_from("GET /projects/:id/deployments", 1, fault);
+    let ended = redeploying(&setting).go();
+    ended.ends(3, "refused");
+    assert_eq!(deploys(&setting).len(), 1);
+    setting.is_untouched();
+}

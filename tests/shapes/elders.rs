@@ -1,0 +1,126 @@
+//! Jobs that run with the old pair are waited for before a deploy starts: none of them may be what stays deployed.
+
+use crate::at_once;
+use crate::run::*;
+use crate::scene::*;
+use crate::world::*;
+
+#[test]
+fn no_elder_job_is_what_stays_deployed() {
+    at_once![
+        an_elder_push_pipeline_is_over_before_the_deploy_starts,
+        an_elder_that_outlasts_the_run_is_left_to_the_next_one,
+        an_elder_of_a_deploy_project_counts,
+        an_elder_that_is_being_canceled_counts,
+        an_elder_on_the_second_page_is_seen,
+        an_old_gitlab_without_canceling_jobs_is_asked_all_the_same,
+        a_job_that_waits_for_its_runner_is_no_elder,
+    ];
+}
+
+/// A push pipeline that has picked up the old pair and does not end by itself.
+fn push(setting: &Setting, id: u64) -> JobView {
+    setting.world.start_pipeline_with(id, "push", "main", vec![JobSpec::deploy("deploy", "production").never_ends()]);
+    let job = setting.running_job(id, "deploy");
+    assert_eq!(job.pair.as_ref().map(|pair| &pair.id), Some(&setting.old.id));
+    job
+}
+
+fn ends(world: &World, job: u64) {
+    let at = world.now();
+    world.lock().finish(job, "success", at);
+}
+
+fn an_elder_push_pipeline_is_over_before_the_deploy_starts() {
+    let setting = Setting::of_days(75);
+    let elder = push(&setting, PROJECT);
+    let world = setting.world.clone();
+    let ended = setting.run().once(|entry| entry.action == "GET /projects/:id/jobs", move || ends(&world, elder.id)).go();
+    ended.ends(0, "rotated");
+    let over = only(&ended.log, "the push ends", |entry| entry.action == "job success" && entry.what.ends_with(&setting.old.id));
+    let started = only(&ended.log, "the deploy starts", |entry| entry.action == "POST /projects/:id/pipeline");
+    assert!(over < started && started < disabled_at(&setting, &ended.log));
+    production_is_new(&setting, PROJECT);
+    setting.is_rotated();
+}
+
+fn an_elder_that_outlasts_the_run_is_left_to_the_next_one() {
+    let setting = Setting::of_days(75);
+    let elder = push(&setting, PROJECT);
+    let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    ended.ends(0, "waiting");
+    assert!(ended.stderr.contains("deploy ("), "the job that is waited for is named: {}", ended.stderr);
+    assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
+    holds_both_keys(&setting);
+    ends(&setting.world, elder.id);
+    assert_eq!(setting.world.productions(PROJECT)[0].1.id, setting.old.id);
+    setting.run().go().ends(0, "resumed");
+    production_is_new(&setting, PROJECT);
+    setting.is_rotated();
+}
+
+fn an_elder_of_a_deploy_project_counts() {
+    let setting = Setting::of_days(75);
+    setting.world.add_group(7, "acme");
+    publish(&setting, group(7), "*");
+    add_project(&setting, OTHER, "acme/other", "*");
+    setting.world.person_removes_variable(OTHER, ID, "*");
+    setting.world.person_removes_variable(OTHER, SECRET, "*");
+    setting.world.lock().judge.targets.retain(|target| target.home != project(OTHER));
+    let elder = push(&setting, OTHER);
+    let run = |setting| Setting::run(setting).set("ROTATOR_TARGETS", "group:7,project:42").set("ROTATOR_DEPLOY_PROJECTS", "42,acme/other");
+    let ended = run(&setting).set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    ended.ends(0, "waiting");
+    assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
+    ends(&setting.world, elder.id);
+    run(&setting).go().ends(0, "resumed");
+    production_is_new(&setting, PROJECT);
+    production_is_new(&setting, OTHER);
+    holds_the_new_key(&setting, &[(project(PROJECT), "*"), (group(7), "*")]);
+}
+
+fn an_elder_that_is_being_canceled_counts() {
+    let setting = Setting::of_days(75);
+    let elder = push(&setting, PROJECT);
+    setting.world.job_set_status(elder.id, "canceling");
+    let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    ended.ends(0, "waiting");
+    setting.world.job_set_status(elder.id, "canceled");
+    setting.run().go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn an_elder_on_the_second_page_is_seen() {
+    let setting = Setting::of_days(75);
+    setting.world.add_job_at(PROJECT, 500, "running", Some(setting.world.now() - 60_000), None);
+    // A hundred and thirty that will have begun after the publication; the list is newest first.
+    let young = setting.world.now() + 600_000;
+    for id in 7000..7130 {
+        setting.world.add_job_at(PROJECT, id, "running", Some(young), None);
+    }
+    let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    ended.ends(0, "waiting");
+    assert!(ended.stderr.contains("/-/jobs/500"), "{}", ended.stderr);
+    assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
+    setting.world.job_set_status(500, "success");
+    setting.run().go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn an_old_gitlab_without_canceling_jobs_is_asked_all_the_same() {
+    let setting = Setting::of_days(75);
+    setting.world.tune(|knobs| (knobs.new_job_scopes, knobs.trigger_jobs) = (false, false));
+    let elder = push(&setting, PROJECT);
+    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go().ends(0, "waiting");
+    ends(&setting.world, elder.id);
+    setting.run().go().ends(0, "resumed");
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
+}
+
+fn a_job_that_waits_for_its_runner_is_no_elder() {
+    let setting = Setting::of_days(75);
+    setting.world.start_pipeline_with(PROJECT, "push", "main", vec![JobSpec::new("build").no_runner()]);
+    setting.run().go().ends(0, "rotated");
+    setting.is_rotated();
+}

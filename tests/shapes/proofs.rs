@@ -1,0 +1,184 @@
+//! What proves a deploy: jobs of the pipeline and of those that it triggers, numbered parts, all pages.
+
+use crate::at_once;
+use crate::run::*;
+use crate::scene::*;
+use crate::world::*;
+
+#[test]
+fn a_deploy_is_proven_by_its_jobs_wherever_they_are() {
+    at_once![
+        a_downstream_pipeline_that_is_waited_for_is_proof,
+        a_downstream_pipeline_that_nobody_waits_for_is_proof_once_it_is_done,
+        a_downstream_deploy_that_failed_is_no_proof_until_somebody_mends_it,
+        a_downstream_pipeline_of_a_downstream_pipeline_counts,
+        the_successor_of_bridges_is_asked_where_they_are_gone,
+        numbered_jobs_all_count,
+        a_matrix_counts_whole,
+        one_part_that_waits_for_a_person_is_no_proof,
+        jobs_beyond_the_first_page_count,
+        a_missing_job_is_no_proof,
+        a_manual_deploy_is_no_proof_without_a_list,
+    ];
+}
+
+/// The deploy is a trigger job; what it triggers deploys project 43.
+fn with_downstream(depend: bool, downstream: Vec<JobSpec>) -> Setting {
+    let setting = Setting::of_days(75);
+    add_project(&setting, OTHER, "acme/deployer", "*");
+    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::new("build"), JobSpec::bridge("release", OTHER, depend)]);
+    setting.world.set_pipeline_config(OTHER, downstream);
+    setting
+}
+
+/// Project 42 itself deploys nothing any more, so the judge watches 43 alone.
+fn run(setting: &Setting) -> Run<'_> {
+    setting.run().set("ROTATOR_TARGETS", "project:42,project:43").set("ROTATOR_DEPLOY_PROJECTS", "42")
+}
+
+/// The production of 42 has moved to 43.
+fn moved(setting: Setting) -> Setting {
+    let mut state = setting.world.lock();
+    state.judge.deploys.remove(&PROJECT);
+    state.judge.productions.retain(|(project, _), _| *project != PROJECT);
+    drop(state);
+    setting
+}
+
+fn both(setting: &Setting) {
+    holds_the_new_key(setting, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
+    production_is_new(setting, OTHER);
+}
+
+fn a_downstream_pipeline_that_is_waited_for_is_proof() {
+    let setting = moved(with_downstream(true, vec![JobSpec::deploy("deploy", "production").ms(500)]));
+    let ended = run(&setting).go();
+    ended.ends(0, "rotated");
+    both(&setting);
+    assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log));
+}
+
+fn a_downstream_pipeline_that_nobody_waits_for_is_proof_once_it_is_done() {
+    for list in ["", "deploy"] {
+        let setting = moved(with_downstream(false, vec![JobSpec::new("prepare").ms(500), JobSpec::deploy("deploy", "production").ms(2500)]));
+        let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", list).go();
+        ended.ends(0, "rotated");
+        both(&setting);
+        assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log), "{list}");
+    }
+}
+
+fn a_downstream_deploy_that_failed_is_no_proof_until_somebody_mends_it() {
+    let setting = moved(with_downstream(false, vec![JobSpec::deploy("deploy", "production").fails_once()]));
+    let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    holds_both_keys(&setting);
+    let failed = setting.world.jobs(OTHER).into_iter().find(|job| job.status == "failed").unwrap();
+    setting.world.person_retries_job(failed.id);
+    setting.world.finish_pipelines();
+    run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
+    both(&setting);
+}
+
+fn a_downstream_pipeline_of_a_downstream_pipeline_counts() {
+    let setting = moved(with_downstream(false, vec![JobSpec::deploy("deploy", "production").ms(1500)]));
+    setting.world.add_project(44, "acme/between");
+    setting.world.set_pipeline_config(44, vec![JobSpec::bridge("next", OTHER, false)]);
+    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::bridge("release", 44, false)]);
+    let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    ended.ends(0, "rotated");
+    both(&setting);
+    assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log));
+}
+
+fn the_successor_of_bridges_is_asked_where_they_are_gone() {
+    let setting = moved(with_downstream(true, vec![JobSpec::deploy("deploy", "production")]));
+    let gone = Fault::Refuse { status: 404, body: r#"{"error":"404 Not Found"}"#.into(), headers: vec![("content-type".into(), "application/json".into())] };
+    setting.world.fault_from("GET /projects/:id/pipelines/:number/bridges", 1, gone);
+    let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    ended.ends(0, "rotated");
+    assert!(ended.calls("GET /projects/:id/pipelines/:number/trigger_jobs") > 0);
+    both(&setting);
+}
+
+fn numbered_jobs_all_count() {
+    let setting = Setting::of_days(75);
+    setting.world.set_pipeline_config(
+        PROJECT,
+        vec![JobSpec::deploy("deploy 1/2", "production"), JobSpec::deploy("deploy 2/2", "production").allow_failure().fails_once()],
+    );
+    let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    assert!(ended.stderr.contains("deploy 2/2"), "{}", ended.stderr);
+    holds_both_keys(&setting);
+    let failed = setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy 2/2").unwrap();
+    setting.world.person_retries_job(failed.id);
+    setting.world.finish_pipelines();
+    setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn a_matrix_counts_whole() {
+    let setting = Setting::of_days(75);
+    let job = |name: &str, environment: &str| JobSpec::deploy(name, environment);
+    setting.world.set_pipeline_config(PROJECT, vec![job("deploy: [eu, prod]", "eu"), job("deploy: [us, prod]", "production").ms(1500)]);
+    let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    ended.ends(0, "rotated");
+    let disabled = disabled_at(&setting, &ended.log);
+    for name in ["deploy: [eu, prod]", "deploy: [us, prod]"] {
+        assert!(deployed_at(&setting, &ended.log, PROJECT, name) < disabled, "{name}");
+    }
+    production_is_new(&setting, PROJECT);
+}
+
+fn one_part_that_waits_for_a_person_is_no_proof() {
+    let setting = Setting::of_days(75);
+    setting.world.set_pipeline_config(
+        PROJECT,
+        vec![JobSpec::deploy("deploy: [eu, prod]", "eu"), JobSpec::deploy("deploy: [us, prod]", "production").manual().allow_failure()],
+    );
+    let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    assert!(ended.stderr.contains("deploy: [us, prod]"), "{}", ended.stderr);
+    holds_both_keys(&setting);
+    let manual = setting.world.jobs(PROJECT).into_iter().find(|job| job.status == "manual").unwrap();
+    setting.world.person_plays_job(manual.id);
+    setting.world.finish_pipelines();
+    setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+/// The list is newest first, so what was made first is on the last page.
+fn jobs_beyond_the_first_page_count() {
+    let setting = Setting::of_days(75);
+    let mut jobs = vec![JobSpec::deploy("deploy", "production").stage("a").allow_failure().fails_once()];
+    jobs.extend((0..250).map(|number| JobSpec::new(&format!("check {number}")).stage("b")));
+    setting.world.set_pipeline_config(PROJECT, jobs);
+    let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    assert!(ended.stderr.contains("deploy"), "{}", ended.stderr);
+    assert!(ended.calls("GET /projects/:id/pipelines/:number/jobs") >= 3);
+    holds_both_keys(&setting);
+    let failed = setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy" && job.status == "failed").unwrap();
+    setting.world.person_retries_job(failed.id);
+    setting.world.finish_pipelines();
+    setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn a_missing_job_is_no_proof() {
+    let setting = Setting::of_days(75);
+    let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy,migrate").go();
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    assert!(ended.stderr.contains("there is no job migrate"), "{}", ended.stderr);
+    holds_both_keys(&setting);
+}
+
+fn a_manual_deploy_is_no_proof_without_a_list() {
+    let setting = Setting::of_days(75);
+    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").manual().allow_failure()]);
+    let ended = setting.run().go();
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    assert!(ended.stderr.contains("deploy is manual"), "{}", ended.stderr);
+    holds_both_keys(&setting);
+}

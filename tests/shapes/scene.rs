@@ -1,0 +1,111 @@
+//! What the cases have in common: more places that hold the pair, and how they are looked at.
+
+#![allow(unreachable_pub)]
+
+use crate::run::*;
+use crate::world::*;
+
+pub const OTHER: u64 = 43;
+
+/// A project with the old pair in a scope, its production running with it; the judge watches both.
+pub fn add_project(setting: &Setting, id: u64, path: &str, scope: &str) {
+    let world = &setting.world;
+    world.add_project(id, path);
+    world.set_pipeline_config(id, vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")]);
+    publish(setting, project(id), scope);
+    deploy(setting, id);
+}
+
+/// What is in the variables goes live.
+pub fn deploy(setting: &Setting, id: u64) {
+    setting.world.start_pipeline(id, "push");
+    setting.world.finish_pipelines();
+    setting.world.watch_deploy(id);
+}
+
+/// The old pair in this scope, watched.
+pub fn publish(setting: &Setting, home: Home, scope: &str) {
+    store(setting, home, scope, &setting.old);
+    setting.world.watch_target(home, scope, ID, SECRET);
+}
+
+pub fn store(setting: &Setting, home: Home, scope: &str, pair: &Pair) {
+    setting.world.set_variable(home, Variable::new(ID, &pair.id).masked().scope(scope));
+    setting.world.set_variable(home, Variable::new(SECRET, &pair.secret).masked().scope(scope));
+}
+
+pub fn stored(setting: &Setting, home: Home, scope: &str) -> (String, String) {
+    let value = |name| setting.world.variable(home, name, scope).map(|variable| variable.value).unwrap_or_default();
+    (value(ID), value(SECRET))
+}
+
+/// Every place holds the one key that is left, and it is a new one.
+#[track_caller]
+pub fn holds_the_new_key(setting: &Setting, places: &[(Home, &str)]) {
+    let new = setting.new_key();
+    assert_eq!(setting.old_is_active(), None, "the old key is left");
+    for (home, scope) in places {
+        assert_eq!(stored(setting, *home, scope), (new.id.clone(), new.secret.clone()), "{home}@{scope}");
+    }
+}
+
+/// Both keys work and the new one is published.
+#[track_caller]
+pub fn holds_both_keys(setting: &Setting) {
+    let new = setting.new_key();
+    assert_eq!((setting.stored().0, setting.old_is_active()), (new.id, Some(true)));
+}
+
+/// The place in the log of the one entry that is meant.
+#[track_caller]
+pub fn only(log: &[Entry], which: &str, is: impl Fn(&Entry) -> bool) -> usize {
+    let found: Vec<usize> = log.iter().filter(|entry| is(entry)).map(|entry| entry.seq).collect();
+    let [seq] = found[..] else { panic!("{which}: {found:?}") };
+    seq
+}
+
+/// When the old key was disabled.
+#[track_caller]
+pub fn disabled_at(setting: &Setting, log: &[Entry]) -> usize {
+    only(log, "the old key is disabled", |entry| entry.action == "iam:UpdateAccessKey" && entry.effect && entry.what.contains(&setting.old.id))
+}
+
+/// When the job of this name of this project succeeded with the new key.
+#[track_caller]
+pub fn deployed_at(setting: &Setting, log: &[Entry], project: u64, job: &str) -> usize {
+    let new = setting.new_key().id;
+    let text = format!("{job} of {project} success with {new}");
+    only(log, &text, |entry| entry.action == "job success" && entry.what == text)
+}
+
+/// What runs of this project was deployed with the new key, and it works.
+#[track_caller]
+pub fn production_is_new(setting: &Setting, project: u64) {
+    let new = setting.new_key();
+    let productions = setting.world.productions(project);
+    assert!(!productions.is_empty(), "nothing of {project} was deployed");
+    for (environment, pair) in productions {
+        assert_eq!(pair.id, new.id, "{environment} of {project}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(setting.world.production_signs(project)).unwrap();
+}
+
+/// A date as a record has it.
+pub fn moment(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).unwrap().to_string()
+}
+
+/// Leaves a record as `src/record.rs` writes it, released: its run has ended in order.
+pub fn leave_record(setting: &Setting, home: Home, facts: &serde_json::Value) {
+    let mut line = serde_json::json!({ "user": USER, "at": moment(setting.world.now() - 60_000) });
+    line.as_object_mut().unwrap().extend(facts.as_object().unwrap().clone());
+    setting.world.set_variable(home, Variable::new("CREDENTIAL_ROTATOR_8000_00c0ffee", &line.to_string()).scope("credential-rotator"));
+}
+
+/// A key that an earlier run of ours has made just now.
+pub fn made_by_an_earlier_run(setting: &Setting) -> Pair {
+    let new = setting.world.add_key(USER, 0);
+    setting.world.ours(&new.id);
+    new
+}

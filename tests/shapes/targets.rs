@@ -1,0 +1,188 @@
+//! Where a key is published: projects, groups, scopes, by ids and by paths.
+
+use crate::at_once;
+use crate::run::*;
+use crate::scene::*;
+use crate::world::*;
+
+#[test]
+fn one_key_is_published_wherever_the_targets_say() {
+    at_once![
+        projects_groups_and_scopes_hold_one_key,
+        a_key_stays_until_every_project_is_deployed,
+        a_group_is_written_in_its_own_scope_only,
+        a_scope_that_the_group_does_not_have_is_refused,
+        a_group_without_scopes_keeps_the_records_for_all,
+        a_scope_that_a_group_drops_never_gets_an_id,
+        a_scope_that_a_group_drops_onto_another_variable_leaves_it_alone,
+        deploy_projects_may_be_others_than_the_targets,
+    ];
+}
+
+fn projects_groups_and_scopes_hold_one_key() {
+    let setting = Setting::of_days(75);
+    setting.world.add_group(7, "acme");
+    setting.world.add_group(8, "acme/sub.group");
+    add_project(&setting, OTHER, "acme/sub.group/shop-2.0_x", "production");
+    publish(&setting, project(PROJECT), "review/*");
+    publish(&setting, group(7), "*");
+    publish(&setting, group(8), "staging/eu.west-1");
+    let targets =
+        "project:42, project:42@review/*,project:acme/sub.group/shop-2.0_x@production,group:7,group:acme/sub.group@staging/eu.west-1";
+    let ended = setting.run().set("ROTATOR_TARGETS", targets).go();
+    ended.ends(0, "rotated");
+    let places = [
+        (project(PROJECT), "*"),
+        (project(PROJECT), "review/*"),
+        (project(OTHER), "production"),
+        (group(7), "*"),
+        (group(8), "staging/eu.west-1"),
+    ];
+    holds_the_new_key(&setting, &places);
+    let disabled = disabled_at(&setting, &ended.log);
+    for id in [PROJECT, OTHER] {
+        assert!(deployed_at(&setting, &ended.log, id, "deploy") < disabled, "{id}");
+        production_is_new(&setting, id);
+    }
+    // Ten writes of the pair, each under the name that the configuration has, and none anywhere else.
+    let written = |name: &str| ended.log.iter().filter(|entry| entry.effect && entry.action.starts_with("PUT ") && entry.what.starts_with(name)).count();
+    assert_eq!((written("AWS_ACCESS_KEY_ID@"), written("AWS_SECRET_ACCESS_KEY@")), (5, 5));
+    let by_path = ended.log.iter().filter(|entry| entry.effect && entry.what.ends_with(" acme/sub.group/shop-2.0_x")).count();
+    assert_eq!(by_path, 2);
+}
+
+fn a_key_stays_until_every_project_is_deployed() {
+    let setting = Setting::of_days(75);
+    add_project(&setting, OTHER, "acme/other", "*");
+    let good = vec![JobSpec::deploy("deploy", "production")];
+    setting.world.set_pipeline_config(OTHER, vec![JobSpec::deploy("deploy", "production").fails()]);
+    let targets = "project:42,project:43";
+    let ended = setting.run().set("ROTATOR_TARGETS", targets).go();
+    ended.ends(4, "deploy_failed");
+    holds_both_keys(&setting);
+    assert_eq!(ended.calls("iam:UpdateAccessKey"), 0);
+    setting.world.set_pipeline_config(OTHER, good);
+    let ended = setting.run().set("ROTATOR_TARGETS", targets).go();
+    ended.ends(0, "resumed");
+    holds_the_new_key(&setting, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
+    // What was proven is not deployed a second time.
+    assert_eq!(setting.world.pipelines(PROJECT).iter().filter(|pipeline| pipeline.started_by_program).count(), 1);
+    assert_eq!(setting.world.pipelines(OTHER).iter().filter(|pipeline| pipeline.started_by_program).count(), 2);
+    production_is_new(&setting, OTHER);
+}
+
+/// A pair of somebody else in the same group, under the same names.
+fn foreign_pair(setting: &Setting, home: Home, scope: &str) -> Pair {
+    setting.world.add_user("/", "stranger");
+    let foreign = setting.world.add_key("stranger", 5);
+    store(setting, home, scope, &foreign);
+    setting.world.watch_target(home, scope, ID, SECRET);
+    foreign
+}
+
+fn a_group_is_written_in_its_own_scope_only() {
+    let setting = Setting::of_days(75);
+    setting.world.add_group(7, "acme");
+    let foreign = foreign_pair(&setting, group(7), "*");
+    publish(&setting, group(7), "production");
+    let ended = setting.run().set("ROTATOR_TARGETS", "group:7@production,project:42").go();
+    ended.ends(0, "rotated");
+    holds_the_new_key(&setting, &[(group(7), "production"), (project(PROJECT), "*")]);
+    assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
+    let unscoped = ended.log.iter().filter(|entry| entry.action.starts_with("PUT /groups") && entry.what.contains("@?")).count();
+    assert_eq!(unscoped, 0, "a write to a group without its scope");
+}
+
+fn a_scope_that_the_group_does_not_have_is_refused() {
+    let setting = Setting::of_days(75);
+    setting.world.add_group(7, "acme");
+    let foreign = foreign_pair(&setting, group(7), "*");
+    let ended = setting.run().set("ROTATOR_TARGETS", "group:7@production,project:42").go();
+    ended.ends(3, "refused");
+    setting.is_untouched();
+    assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
+    assert_eq!(ended.effects(), Vec::<String>::new());
+}
+
+fn a_group_without_scopes_keeps_the_records_for_all() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    setting.world.tune(|knobs| knobs.group_scopes = false);
+    setting.world.add_group(7, "acme");
+    publish(&setting, group(7), "*");
+    let setting = setting.deployed_from_the_group();
+    let run = setting.run().set("ROTATOR_TARGETS", "group:7").set("ROTATOR_DEPLOY_PROJECTS", "42").set("ROTATOR_GRACE_PERIOD", "3s");
+    run.go().ends(0, "rotated");
+    assert_eq!(setting.old_is_active(), Some(false));
+    let records = |setting: &Setting| {
+        let all = setting.world.variables(group(7)).into_iter().filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"));
+        all.map(|record| record.scope).collect::<Vec<_>>()
+    };
+    assert_eq!(records(&setting), ["*"]);
+    // The next run finds it there, goes on from it and is the one that is left.
+    until(|| (setting.run().set("ROTATOR_TARGETS", "group:7").set("ROTATOR_DEPLOY_PROJECTS", "42").set("ROTATOR_GRACE_PERIOD", "3s").go().outcome() == "resumed").then_some(()))
+        .expect("the grace period ends");
+    holds_the_new_key(&setting, &[(group(7), "*")]);
+    assert_eq!(records(&setting), ["*"]);
+}
+
+impl Setting {
+    fn deployed_from_the_group(self) -> Self {
+        deploy(&self, PROJECT);
+        self
+    }
+}
+
+/// Nothing published yet; a role makes the first pair.
+fn first_pair_for_a_group_that_drops_scopes() -> Setting {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    setting.world.tune(|knobs| knobs.group_scopes = false);
+    setting.world.add_group(7, "acme");
+    setting
+}
+
+fn set_up<'a>(setting: &'a Setting) -> Run<'a> {
+    let run = setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_TARGETS", "group:7@production");
+    // The job ends soon, so a torn pair is not tried for an hour.
+    run.set("ROTATOR_DEPLOY", "none").set("CI_JOB_TIMEOUT", "320")
+}
+
+fn a_scope_that_a_group_drops_never_gets_an_id() {
+    let setting = first_pair_for_a_group_that_drops_scopes();
+    let ended = set_up(&setting).go();
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert!(ended.stderr.contains("scope"), "{}", ended.stderr);
+    let variables = setting.world.variables(group(7));
+    assert!(!variables.iter().any(|variable| variable.key == ID), "an id was published for all environments");
+    assert_eq!(setting.old_is_active(), Some(true));
+}
+
+fn a_scope_that_a_group_drops_onto_another_variable_leaves_it_alone() {
+    let setting = first_pair_for_a_group_that_drops_scopes();
+    let foreign = foreign_pair(&setting, group(7), "*");
+    let ended = set_up(&setting).go();
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
+    // Nothing names the key that was made for it, so it is gone again.
+    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
+}
+
+fn deploy_projects_may_be_others_than_the_targets() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    setting.world.add_group(7, "acme");
+    publish(&setting, group(7), "*");
+    for (id, path) in [(OTHER, "acme/eu/shop"), (44, "acme/us.east/shop")] {
+        setting.world.add_project(id, path);
+        setting.world.set_pipeline_config(id, vec![JobSpec::deploy("deploy", "production")]);
+        deploy(&setting, id);
+    }
+    let run = setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "43,acme/us.east/shop");
+    let ended = run.go();
+    ended.ends(0, "rotated");
+    holds_the_new_key(&setting, &[(group(7), "*")]);
+    let disabled = disabled_at(&setting, &ended.log);
+    for id in [OTHER, 44] {
+        assert!(deployed_at(&setting, &ended.log, id, "deploy") < disabled, "{id}");
+        production_is_new(&setting, id);
+    }
+    assert_eq!(ended.report["deploys"].as_array().map(Vec::len), Some(2));
+}

@@ -1,0 +1,116 @@
+//! Half-written states of two targets, set up by hand: the next run heals each as the plan says.
+
+use crate::run::*;
+use crate::scene::*;
+use crate::world::*;
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Half {
+    Old,
+    /// The new secret beside the old id.
+    Torn,
+    New,
+}
+
+/// What a run that died has left in the first target (readable) and the second one.
+fn left(first: Half, second: Half, hidden: bool) -> (Setting, Pair) {
+    let setting = Setting::of_days(75);
+    let old = setting.old.clone();
+    setting.world.add_project(OTHER, "acme/other");
+    setting.world.set_pipeline_config(OTHER, vec![JobSpec::deploy("deploy", "production")]);
+    let secret = Variable::new(SECRET, &old.secret);
+    setting.world.set_variable(OTHER, Variable::new(ID, &old.id).masked());
+    setting.world.set_variable(OTHER, if hidden { secret.hidden() } else { secret.masked() });
+    setting.world.watch_target(OTHER, "*", ID, SECRET);
+    deploy(&setting, OTHER);
+    let creating = moment(setting.world.now() - 1000);
+    let new = made_by_an_earlier_run(&setting);
+    for (id, half) in [(PROJECT, first), (OTHER, second)] {
+        if half != Half::Old {
+            setting.world.person_edits_variable(id, SECRET, "*", |variable| {
+                variable.value.clone_from(&new.secret);
+                variable.description = Some(format!("of the shop [credential-rotator {}]", new.id));
+            });
+        }
+        if half == Half::New {
+            setting.world.person_edits_variable(id, ID, "*", |variable| variable.value.clone_from(&new.id));
+        }
+    }
+    leave_record(&setting, project(PROJECT), &serde_json::json!({ "from": [old.id], "creating": creating, "previous": [old.id] }));
+    (setting, new)
+}
+
+fn heals(first: Half, second: Half, hidden: bool) {
+    let (setting, new) = left(first, second, hidden);
+    let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
+    let orphaned = (first, second) == (Half::Old, Half::Old);
+    ended.ends(0, if orphaned { "rotated" } else { "resumed" });
+    holds_the_new_key(&setting, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
+    assert_eq!(setting.new_key().id == new.id, !orphaned, "a key whose secret is lost is replaced, any other is kept");
+    assert_eq!(ended.calls("iam:CreateAccessKey"), usize::from(orphaned));
+    for id in [PROJECT, OTHER] {
+        production_is_new(&setting, id);
+    }
+    assert_eq!(setting.records().len(), 1);
+    let kept = setting.world.variable(OTHER, SECRET, "*").unwrap();
+    assert_eq!(kept.hidden, hidden);
+}
+
+#[test]
+fn torn_and_partly_published_targets_are_healed_forward() {
+    use Half::{New, Old, Torn};
+    let mut cases: Vec<(String, Box<dyn Fn() + Send + Sync>)> = Vec::new();
+    for first in [Old, Torn, New] {
+        for second in [Old, Torn, New] {
+            cases.push((format!("{first:?} and {second:?}"), Box::new(move || heals(first, second, false))));
+        }
+    }
+    // A hidden target is written last, so these are all that a run can leave.
+    for (first, second) in [(Old, Old), (Torn, Old), (New, Old), (New, Torn), (New, New)] {
+        cases.push((format!("{first:?} and {second:?}, hidden"), Box::new(move || heals(first, second, true))));
+    }
+    beside_each_other(&cases);
+}
+
+#[test]
+fn what_only_a_person_can_have_left_is_refused_with_both_keys_alive() {
+    use Half::{New, Old, Torn};
+    let mut cases: Vec<(String, Box<dyn Fn() + Send + Sync>)> = Vec::new();
+    // The only copy of the secret is hidden, and the readable target does not have it.
+    for second in [Torn, New] {
+        cases.push((
+            format!("Old and {second:?}, hidden"),
+            Box::new(move || {
+                let (setting, new) = left(Old, second, true);
+                let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
+                ended.ends(3, "refused");
+                assert_eq!((setting.old_is_active(), setting.new_key().id.as_str()), (Some(true), new.id.as_str()));
+                assert_eq!(setting.stored(), (setting.old.id.clone(), setting.old.secret.clone()));
+                // What was torn is whole: each target names a pair that works.
+                assert_eq!(stored(&setting, project(OTHER), "*"), (new.id, new.secret));
+            }),
+        ));
+    }
+    cases.push((
+        "a third key in one target".into(),
+        Box::new(|| {
+            let (setting, new) = left(New, Old, false);
+            let foreign = setting.world.add_key("stranger", 3);
+            store(&setting, project(OTHER), "*", &foreign);
+            let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
+            ended.ends(3, "refused");
+            assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), new.id));
+            assert_eq!(stored(&setting, project(OTHER), "*").0, foreign.id);
+        }),
+    ));
+    beside_each_other(&cases);
+}
+
+fn beside_each_other(cases: &[(String, Box<dyn Fn() + Send + Sync>)]) {
+    let only = std::env::var("CASE").unwrap_or_default();
+    let failed: Vec<&str> = std::thread::scope(|scope| {
+        let threads: Vec<_> = cases.iter().filter(|(name, _)| name.contains(&only)).map(|(name, case)| (name, scope.spawn(case))).collect();
+        threads.into_iter().filter_map(|(name, thread)| thread.join().is_err().then_some(name.as_str())).collect()
+    });
+    assert!(failed.is_empty(), "of {} cases these failed: {}", cases.len(), failed.join("; "));
+}

@@ -1,0 +1,212 @@
+//! What the variables hold: files, references, white space, half pairs, many pages, and secrets byte for byte.
+
+use credential_rotator::config::Config;
+use credential_rotator::record::AccessKeyId;
+use credential_rotator::transport::Gitlab;
+use credential_rotator::variables::{self, Half};
+use secrecy::SecretString;
+
+use crate::at_once;
+use crate::run::*;
+use crate::scene::*;
+use crate::world::*;
+
+#[test]
+fn whatever_the_variables_hold_is_taken_for_what_it_is() {
+    at_once![
+        file_variables_stay_files,
+        a_reference_is_never_overwritten,
+        white_space_around_a_pair_is_none_of_it,
+        half_a_pair_is_refused,
+        values_that_could_not_be_masked_are_replaced_by_masked_ones,
+        among_hundreds_of_variables_the_pair_is_found,
+        an_echo_that_differs_is_looked_into_before_the_id_is_written,
+        a_secret_that_was_changed_after_it_was_written_gets_no_id,
+        an_echo_of_another_variable_gets_no_id,
+    ];
+}
+
+/// A role signs, and the deploy reads no pair: what stands in the variables is of no use to a job as it is.
+fn with_variables(id: impl Fn(&Pair) -> Variable, secret: impl Fn(&Pair) -> Variable) -> Setting {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    setting.world.set_variable(PROJECT, id(&setting.old));
+    setting.world.set_variable(PROJECT, secret(&setting.old));
+    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::new("deploy")]);
+    setting
+}
+
+fn file_variables_stay_files() {
+    let setting = with_variables(|old| Variable::new(ID, &old.id).file(), |old| Variable::new(SECRET, &old.secret).file().masked());
+    setting.run().with_role().go().ends(0, "rotated");
+    setting.is_rotated();
+    for name in [ID, SECRET] {
+        let variable = setting.world.variable(PROJECT, name, "*").unwrap();
+        assert!(variable.file && variable.masked && variable.raw, "{name}");
+    }
+}
+
+fn a_reference_is_never_overwritten() {
+    let plain_id = |old: &Pair| Variable::new(ID, &old.id);
+    let plain_secret = |old: &Pair| Variable::new(SECRET, &old.secret);
+    let referring = |name: &'static str| move |_: &Pair| Variable::new(name, "$TEAM_CREDENTIALS").expanded();
+    for setting in [with_variables(referring(ID), plain_secret), with_variables(plain_id, referring(SECRET))] {
+        let ended = setting.run().with_role().set("ROTATOR_FORCE", "true").go();
+        ended.ends(3, "refused");
+        assert!(ended.stderr.contains("refers to another variable"), "{}", ended.stderr);
+        assert_eq!(ended.effects(), ["sts:AssumeRoleWithWebIdentity ".to_owned()][..0], "{:?}", ended.effects());
+        assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
+    }
+}
+
+fn white_space_around_a_pair_is_none_of_it() {
+    let setting = with_variables(
+        |old| Variable::new(ID, &format!("  {}\n", old.id)),
+        |old| Variable::new(SECRET, &format!("{}\r\n", old.secret)),
+    );
+    setting.run().with_role().go().ends(0, "rotated");
+    setting.is_rotated();
+}
+
+fn half_a_pair_is_refused() {
+    for (id, secret) in [(true, None), (true, Some("")), (true, Some("  ")), (false, Some("x"))] {
+        let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+        if id {
+            setting.world.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
+        }
+        if let Some(secret) = secret {
+            let whole = if secret == "x" { setting.old.secret.as_str() } else { secret };
+            setting.world.set_variable(PROJECT, Variable::new(SECRET, whole));
+        }
+        let ended = setting.run().unset(ID).unset(SECRET).with_role().go();
+        ended.ends(3, "refused");
+        let missing = if id { SECRET } else { ID };
+        assert!(ended.stderr.contains(missing), "{id} {secret:?} {}", ended.stderr);
+        assert_eq!((setting.fresh().len(), setting.old_is_active(), setting.records().len()), (0, Some(true), 0));
+    }
+}
+
+fn values_that_could_not_be_masked_are_replaced_by_masked_ones() {
+    let setting = with_variables(
+        |old| Variable::new(ID, &format!("{} ", old.id)).expanded(),
+        |_| Variable::new(SECRET, "a b").expanded().description("typed by hand"),
+    );
+    setting.run().with_role().go().ends(0, "rotated");
+    setting.is_rotated();
+    for name in [ID, SECRET] {
+        let variable = setting.world.variable(PROJECT, name, "*").unwrap();
+        assert!(variable.masked && variable.raw, "{name}");
+    }
+    let description = setting.world.variable(PROJECT, SECRET, "*").unwrap().description.unwrap();
+    assert_eq!(description, format!("typed by hand [credential-rotator {}]", setting.new_key().id));
+}
+
+fn among_hundreds_of_variables_the_pair_is_found() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    for number in 0..350 {
+        let name = format!("SETTING_{number}");
+        setting.world.set_variable(PROJECT, Variable::new(&name, "a plain value").scope(if number % 2 == 0 { "*" } else { "staging" }));
+    }
+    let setting = setting.published();
+    let before: Vec<Variable> = setting.world.variables(PROJECT).into_iter().filter(|variable| variable.key.starts_with("SETTING_")).collect();
+    let ended = setting.run().go();
+    ended.ends(0, "rotated");
+    setting.is_rotated();
+    let after: Vec<Variable> = setting.world.variables(PROJECT).into_iter().filter(|variable| variable.key.starts_with("SETTING_")).collect();
+    assert!(before == after, "a variable that is none of ours was changed");
+    assert_eq!(ended.calls("GET /projects/:id/variables") % 4, 0, "each look has all four pages");
+    assert_eq!(setting.records().len(), 1);
+}
+
+fn another_value() -> Fault {
+    let body = serde_json::json!({
+        "key": SECRET, "value": "not-what-was-sent", "masked": true, "raw": true, "protected": false, "environment_scope": "*", "variable_type": "env_var",
+    });
+    Fault::Instead { status: 200, body: body.to_string(), headers: vec![] }
+}
+
+/// Position of the first entry that is meant.
+#[track_caller]
+fn first(log: &[Entry], what: &str, is: impl Fn(&Entry) -> bool) -> usize {
+    log.iter().position(is).unwrap_or_else(|| panic!("no {what}"))
+}
+
+fn puts(entry: &Entry, name: &str) -> bool {
+    entry.action == "PUT /projects/:id/variables/:key" && entry.what.starts_with(name)
+}
+
+fn an_echo_that_differs_is_looked_into_before_the_id_is_written() {
+    let setting = Setting::of_days(75);
+    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, another_value());
+    let ended = setting.run().go();
+    ended.ends(0, "rotated");
+    assert!(ended.stderr.contains("GitLab stored another value than was sent"), "{}", ended.stderr);
+    assert!(setting.world.faults_hit().iter().all(|fault| fault.hit.is_some()));
+    let (secret, id) = (first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")), first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")));
+    let looked = ended.log[secret..id].iter().any(|entry| entry.action == "GET /projects/:id/variables" && entry.status == 200);
+    assert!(looked, "the id was written on the strength of an echo that differs");
+    setting.is_rotated();
+}
+
+fn a_secret_that_was_changed_after_it_was_written_gets_no_id() {
+    let setting = Setting::of_days(75);
+    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, another_value());
+    let world = setting.world.clone();
+    let mangled = move || world.person_edits_variable(PROJECT, SECRET, "*", |variable| variable.value = "another/tool+wrote=this%20one".into());
+    let ended = setting.run().once(|entry| puts(entry, "AWS_SECRET"), mangled).go();
+    ended.ends(0, "rotated");
+    // The judge sees to it that no id ever stood beside the value that is nobody's.
+    assert_eq!(ended.log.iter().filter(|entry| puts(entry, "AWS_SECRET")).count(), 2);
+    setting.is_rotated();
+}
+
+fn an_echo_of_another_variable_gets_no_id() {
+    for (field, value) in [("environment_scope", "production"), ("key", "OTHER_KEY")] {
+        let setting = Setting::of_days(75);
+        let mut body = serde_json::json!({ "key": SECRET, "value": null, "hidden": true, "masked": true, "raw": true, "environment_scope": "*" });
+        body[field] = value.into();
+        let fault = Fault::Instead { status: 200, body: body.to_string(), headers: vec![] };
+        setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, fault);
+        let ended = setting.run().go();
+        ended.ends(0, "rotated");
+        let (secret, id) = (first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")), first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")));
+        let looked = ended.log[secret..id].iter().any(|entry| entry.action == "GET /projects/:id/variables" && entry.status == 200);
+        assert!(looked, "{field}");
+        setting.is_rotated();
+    }
+}
+
+/// AWS's secrets have `/` and `+`; what comes next year may have more.
+#[test]
+fn a_secret_arrives_byte_for_byte() {
+    let setting = Setting::of_days(75);
+    setting.world.add_group(7, "acme");
+    publish(&setting, group(7), "*");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let key = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
+    let mut env = setting.world.env(PROJECT, { setting.world.add_job(PROJECT, 9001, "running"); 9001 });
+    env.push(("ROTATOR_TARGETS".into(), "project:acme/shop,group:7".into()));
+    let config = Config::from_env(env.into_iter().map(|(name, value)| (name.into(), value.into()))).unwrap();
+    let gitlab = Gitlab::new(&config).unwrap_or_else(|trouble| panic!("{trouble}"));
+    let secrets = [
+        "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY=",
+        "++++++++//////========%%%%%%%%",
+        "%2F%2B%3D%25%00%0A",
+        "a+b/c=d%e&f;g?h#i@j:k~l.m-n_o!p$q'r(s)t*u,v[w]x{y}z|\\\"<>^`",
+        "%%%2525==&value=injected&masked=false",
+        "ümläut-ß-€-漢字-🔑",
+    ];
+    runtime.block_on(async {
+        for secret in secrets {
+            for target in &config.targets {
+                let lists = variables::look(&gitlab, &variables::owners(&config.targets)).await.unwrap_or_else(|trouble| panic!("{trouble}"));
+                let value = SecretString::from(secret);
+                let written = variables::write(&gitlab, &config, &lists, target, Half::Secret, &key, &value).await;
+                written.unwrap_or_else(|trouble| panic!("{secret}: {trouble}"));
+            }
+            for home in [project(PROJECT), group(7)] {
+                assert_eq!(stored(&setting, home, "*").1, secret);
+                assert!(setting.world.variable(home, SECRET, "*").unwrap().masked);
+            }
+        }
+    });
+}
