@@ -235,7 +235,7 @@ impl State {
         let reads = call.method == "GET";
         let about_itself = call.path.ends_with("/personal_access_tokens/self");
         let has = |scope: &str| token.scopes.iter().any(|known| known == scope);
-        // FACTS.md: every verb on variables, listing too, needs `api`.
+        // Every verb on variables, listing too, needs `api`.
         let variables = call.path.contains("/variables");
         if !(has("api") || about_itself || (reads && has("read_api") && !variables)) {
             return Err(Reply::json(

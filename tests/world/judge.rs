@@ -1,4 +1,4 @@
-//! The judge: after every single change, whether the invariants of `DESIGN.md` still hold. It knows what no caller can know.
+//! The judge: after every single change, whether the invariants of `ARCHITECTURE.md` still hold. It knows what no caller can know.
 //!
 //! What a person does (through the tests' own functions) is never a violation; what it breaks is taken as it then is.
 

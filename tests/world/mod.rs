@@ -1,7 +1,7 @@
 //! The world: a hostile stand-in for AWS IAM, AWS STS and GitLab over real HTTP on loopback.
 //!
 //! One world is one server on its own thread (a test may block as it likes), one clock, one lock, one log and one judge.
-//! It behaves as `FACTS.md` says, and no kinder. Hostile by default (`.calm()` turns that off); the chaos is seeded.
+//! It behaves as AWS and GitLab do, and no kinder. Hostile by default (`.calm()` turns that off); the chaos is seeded.
 //!
 //! ```ignore
 //! #[path = "world/mod.rs"] mod world;
