@@ -1,25 +1,24 @@
 #!/usr/bin/env python3
 """An independent judge of the world: the same binary against moto as IAM and STS, in self mode and in role mode.
 
-GitLab is the sandbox's world, kept open by `sandbox serve`. moto checks signatures and policies once `reset-auth` is posted; it keeps
-accepting disabled keys, so what is disabled is read from its list. Usage: moto.py PROGRAM SANDBOX
+GitLab is the world of the tests, kept open by the example `serve`. moto checks signatures and policies once `reset-auth` is posted; it keeps
+accepting disabled keys, so what is disabled is read from its list. Usage: moto.py PROGRAM SERVE
 """
 import json
 import os
-import pathlib
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.parse
 import urllib.request
 
 import boto3
+from world import World
 
-PROGRAM, SANDBOX = sys.argv[1:3]
+PROGRAM, SERVE = sys.argv[1:3]
 PORT = 15999
 MOTO = f"http://127.0.0.1:{PORT}"
-PROJECT = 101
+PROJECT = 42
 passed = 0
 
 
@@ -113,49 +112,47 @@ def rotate(env, iam, user, mode, **credentials):
 
 
 def main():
-    folder = pathlib.Path(tempfile.mkdtemp())
     moto = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(PORT)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    sandbox = subprocess.Popen([SANDBOX, "serve", str(folder)])
     try:
         wait_for(lambda: urllib.request.urlopen(f"{MOTO}/moto-api/").status == 200)
-        wait_for((folder / "state.json").exists)
-        env = dict(line.split("=", 1) for line in (folder / "env").read_text().splitlines())
-        env = {name: value.strip("'") for name, value in env.items()}
-        iam = client("iam", aws_access_key_id="admin", aws_secret_access_key="admin")
-        user = "moto-deployer"
-        iam.create_user(UserName=user)
-        allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["iam:*", "sts:*"], "Resource": "*"}]}
-        iam.put_user_policy(UserName=user, PolicyName="rotation", PolicyDocument=json.dumps(allowed))
-        trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Federated": "*"}, "Action": "sts:AssumeRoleWithWebIdentity"}]}
-        role = iam.create_role(RoleName="rotator", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
-        iam.put_role_policy(RoleName="rotator", PolicyName="rotation", PolicyDocument=json.dumps(allowed))
-        iam.create_user(UserName="judge")
-        iam.put_user_policy(UserName="judge", PolicyName="all", PolicyDocument=json.dumps(allowed))
-        judge = iam.create_access_key(UserName="judge")["AccessKey"]
-        first = iam.create_access_key(UserName=user)["AccessKey"]
-        publish(env, first)
-        check_after(0)
-        iam = client("iam", **as_credentials(judge))
-        wrong = client("sts", **as_credentials({**first, "SecretAccessKey": "x" * 40}))
-        try:
-            wrong.get_caller_identity()
-            sys.exit("moto: signatures are not checked")
-        except wrong.exceptions.ClientError as error:
-            assert "SignatureDoesNotMatch" in str(error), error
-        proven("signatures are checked: a wrong secret is refused")
-
-        pair = stored(env)
-        own = {"AWS_ACCESS_KEY_ID": pair["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": pair["SecretAccessKey"]}
-        rotate(env, iam, user, "self mode", **own)
-        rotate(env, iam, user, "role mode", ROTATOR_IAM_USER=user, ROTATOR_AWS_ROLE_ARN=role, ROTATOR_AWS_ID_TOKEN=env["ID_TOKEN"])
-        calm = run(env, ROTATOR_IAM_USER=user, ROTATOR_AWS_ROLE_ARN=role, ROTATOR_AWS_ID_TOKEN=env["ID_TOKEN"])
-        assert "not due" in calm, calm
-        proven("a young key is left alone")
+        with World(SERVE, "in-project") as world:
+            judge(world.job("moto"))
     finally:
-        (folder / "stop").touch()
         moto.terminate()
-        sandbox.wait(10)
     print(f"{passed} passed, 0 failed")
+
+
+def judge(env):
+    iam = client("iam", aws_access_key_id="admin", aws_secret_access_key="admin")
+    user = "moto-deployer"
+    iam.create_user(UserName=user)
+    allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["iam:*", "sts:*"], "Resource": "*"}]}
+    iam.put_user_policy(UserName=user, PolicyName="rotation", PolicyDocument=json.dumps(allowed))
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Federated": "*"}, "Action": "sts:AssumeRoleWithWebIdentity"}]}
+    role = iam.create_role(RoleName="rotator", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    iam.put_role_policy(RoleName="rotator", PolicyName="rotation", PolicyDocument=json.dumps(allowed))
+    iam.create_user(UserName="judge")
+    iam.put_user_policy(UserName="judge", PolicyName="all", PolicyDocument=json.dumps(allowed))
+    keeper = iam.create_access_key(UserName="judge")["AccessKey"]
+    first = iam.create_access_key(UserName=user)["AccessKey"]
+    publish(env, first)
+    check_after(0)
+    iam = client("iam", **as_credentials(keeper))
+    wrong = client("sts", **as_credentials({**first, "SecretAccessKey": "x" * 40}))
+    try:
+        wrong.get_caller_identity()
+        sys.exit("moto: signatures are not checked")
+    except wrong.exceptions.ClientError as error:
+        assert "SignatureDoesNotMatch" in str(error), error
+    proven("signatures are checked: a wrong secret is refused")
+
+    pair = stored(env)
+    own = {"AWS_ACCESS_KEY_ID": pair["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": pair["SecretAccessKey"]}
+    rotate(env, iam, user, "self mode", **own)
+    rotate(env, iam, user, "role mode", ROTATOR_IAM_USER=user, ROTATOR_AWS_ROLE_ARN=role, ROTATOR_AWS_ID_TOKEN=env["ROTATOR_AWS_ID_TOKEN"])
+    calm = run(env, ROTATOR_IAM_USER=user, ROTATOR_AWS_ROLE_ARN=role, ROTATOR_AWS_ID_TOKEN=env["ROTATOR_AWS_ID_TOKEN"])
+    assert "not due" in calm, calm
+    proven("a young key is left alone")
 
 
 main()

@@ -2,20 +2,20 @@
 """Makes the pictures of the README: the log of a job that rotates a key, and the life of two keys over nine days.
 
 The log is that of a real run in the world of the tests, with names, dates and addresses made constant. The life follows from the
-defaults that `--help` prints and a daily schedule. Usage: docs/pictures.py PROGRAM SANDBOX
+defaults that `--help` prints and a daily schedule. Usage: docs/pictures.py PROGRAM SERVE
 """
 import datetime
 import html
-import os
 import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 import textwrap
-import time
 
-PROGRAM, SANDBOX = sys.argv[1:3]
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / ".ci"))
+from world import World
+
+PROGRAM, SERVE = sys.argv[1:3]
 FOLDER = pathlib.Path(__file__).parent
 BEGIN = datetime.datetime(2026, 1, 1, 4)
 DAYS = 9
@@ -24,23 +24,11 @@ FONT = "font-family='ui-monospace, SFMono-Regular, Menlo, Consolas, monospace'"
 
 def job_log():
     """What a run with the defaults prints; the world's seconds are those of today."""
-    folder = pathlib.Path(tempfile.mkdtemp())
-    sandbox = subprocess.Popen([SANDBOX, "serve", str(folder)])
-    try:
-        while not (folder / "state.json").exists():
-            time.sleep(0.1)
-        given = dict(line.split("=", 1) for line in (folder / "env").read_text().splitlines())
-        given = {name: value.strip("'") for name, value in given.items()}
-        old = given["ALPHA_KEY_ID"]
-        env = {
-            "CI_API_V4_URL": given["CI_API_V4_URL"], "AWS_ENDPOINT_URL": given["AWS_ENDPOINT_URL"], "CI_PROJECT_ID": "101",
-            "ROTATOR_GITLAB_TOKEN": given["ROTATOR_GITLAB_TOKEN"], "AWS_ACCESS_KEY_ID": old, "AWS_SECRET_ACCESS_KEY": given["ALPHA_SECRET"],
-        }
+    with World(SERVE, "in-project") as world:
+        env = {name: value for name, value in world.job("rotate-key").items() if name not in ("GITLAB_CI", "CI_JOB_ID")}
+        old = env["AWS_ACCESS_KEY_ID"]
         began = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
         done = subprocess.run([PROGRAM], env=env, stderr=subprocess.PIPE, text=True, check=True)
-    finally:
-        (folder / "stop").touch()
-        sandbox.wait(10)
     text = done.stderr.replace(f"…{old[-4:]}", "…WXYZ")
     text = re.sub(r"…(?!WXYZ)[A-Z0-9]{4}", "…ABCD", text)
     text = re.sub(r"http://127\.0\.0\.1:\d+", "https://gitlab.example.com", text)

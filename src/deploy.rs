@@ -25,7 +25,7 @@ use crate::variables::{id, trouble};
 /// A pipeline that has had no jobs for so long never gets any (gitlab-org/gitlab#452059).
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(5);
 /// Dates of jobs are whole seconds in places: a start this close to `quiet` proves nothing.
-const START_MARGIN: SignedDuration = SignedDuration::from_secs(2);
+pub const START_MARGIN: SignedDuration = SignedDuration::from_secs(2);
 /// Downstream pipelines of downstream pipelines; GitLab's own limit is two levels for children.
 const DEPTH: u8 = 4;
 /// How many of the latest pipelines of a ref are looked at for one to adopt.
@@ -145,14 +145,23 @@ pub fn places(config: &Config) -> Vec<Place<'_>> {
 pub async fn elders(gitlab: &Gitlab, projects: &[Name], published: Timestamp, exempt: &BTreeSet<u64>) -> Result<Vec<String>, Trouble> {
     let mut elders = Vec::new();
     for project in projects {
-        let scopes = [JobScope::Running, JobScope::Canceling];
-        let jobs = Jobs::builder().project(id(project)).scopes(scopes.into_iter()).build();
-        let jobs = gitlab.list::<JobSeen>(jobs.map_err(|_| Problem::Garbled).map_err(|problem| asking(gitlab, project, problem))?).await;
-        let jobs = jobs.map_err(|problem| asking(gitlab, project, problem))?;
+        let jobs = running(gitlab, project).await.map_err(|problem| asking(gitlab, project, problem))?;
         let elder = |job: &&JobSeen| job.started_at.is_some_and(|start| start <= published) && !exempt.contains(&job.id);
         elders.extend(jobs.iter().filter(elder).map(|job| format!("{} ({} of project {project})", job.name, job.link())));
     }
     Ok(elders)
+}
+
+/// The jobs that run now, those that are being canceled too: GitLab knows that word since 17.0 and refuses it before.
+async fn running(gitlab: &Gitlab, project: &Name) -> Result<Vec<JobSeen>, Problem> {
+    match running_in(gitlab, project, &[JobScope::Running, JobScope::Canceling]).await {
+        Err(Problem::Denied { status: 400, .. }) => running_in(gitlab, project, &[JobScope::Running]).await,
+        reply => reply,
+    }
+}
+
+async fn running_in(gitlab: &Gitlab, project: &Name, scopes: &[JobScope]) -> Result<Vec<JobSeen>, Problem> {
+    gitlab.list(built(Jobs::builder().project(id(project)).scopes(scopes.iter().copied()).build())?).await
 }
 
 /// What became of one place's deploy. `started` says whether this run has already started one there.
@@ -197,7 +206,10 @@ pub async fn look(
         "failed" | "canceled" | "skipped" => {
             let jobs = jobs(gitlab, place.project, pipeline.id).await.map_err(problem)?;
             let failed = jobs.iter().filter(|job| job.status == "failed" && !job.allow_failure).map(|job| format!("{} ({})", job.name, job.link()));
-            let failed = failed.collect::<Vec<_>>().join(", ");
+            let bridges = bridges(gitlab, place.project, pipeline.id).await.map_err(problem)?;
+            let broken = bridges.iter().filter(|bridge| bridge.status == "failed" && !bridge.allow_failure);
+            let broken = broken.map(|bridge| format!("trigger job {} ({})", bridge.name, bridge.web_url.as_deref().unwrap_or("no link")));
+            let failed = failed.chain(broken).collect::<Vec<_>>().join(", ");
             lost(format!("pipeline {} ({link}): {}", pipeline.status, if failed.is_empty() { "no job failed" } else { &failed }))
         }
         "created"
@@ -237,20 +249,29 @@ fn own(pipeline: u64) -> NotedDeploy {
     NotedDeploy { place: "own pipeline".to_owned(), pipeline, job: None, proven: None }
 }
 
+/// Which pipeline may be adopted: one of our user, made after `quiet`, and not the one that came to nothing.
+#[derive(Clone, Copy)]
+pub struct Ours {
+    pub quiet: Timestamp,
+    pub user: Option<u64>,
+    pub lost: Option<u64>,
+}
+
 /// Starts a deploy, or adopts the one that an earlier try of this rotation started.
-pub async fn start(gitlab: &Gitlab, config: &Config, place: &Place<'_>, quiet: Timestamp, user: Option<u64>) -> Result<NotedDeploy, Trouble> {
+pub async fn start(gitlab: &Gitlab, config: &Config, place: &Place<'_>, ours: Ours) -> Result<NotedDeploy, Trouble> {
     match place.mode {
-        DeployMode::Environment(environment) => redeploy(gitlab, place, environment, quiet).await,
-        DeployMode::Pipeline { .. } | DeployMode::None => start_pipeline(gitlab, config, place, quiet, user).await,
+        DeployMode::Environment(environment) => redeploy(gitlab, place, environment, ours.quiet).await,
+        DeployMode::Pipeline { .. } | DeployMode::None => start_pipeline(gitlab, config, place, ours).await,
     }
 }
 
-async fn start_pipeline(gitlab: &Gitlab, config: &Config, place: &Place<'_>, quiet: Timestamp, user: Option<u64>) -> Result<NotedDeploy, Trouble> {
+async fn start_pipeline(gitlab: &Gitlab, config: &Config, place: &Place<'_>, ours: Ours) -> Result<NotedDeploy, Trouble> {
     let what = || format!("starting the deploy pipeline of project {}", place.project);
     let branch = branch(gitlab, config, place).await.map_err(|problem| trouble(gitlab, what(), problem))?;
     let noted = |pipeline: u64| NotedDeploy { place: place.name.clone(), pipeline, job: None, proven: None };
-    let late = |seen: &PipelineSeen| seen.created_at.is_some_and(|created| created > quiet + START_MARGIN);
-    let (found, newest) = adoptable(gitlab, place.project, &branch, late, user).await.map_err(|problem| trouble(gitlab, what(), problem))?;
+    // Our clock is never ahead of GitLab's, so what a run asked for right after `quiet` is later, by however little.
+    let late = |seen: &PipelineSeen| ours.lost != Some(seen.id) && seen.created_at.is_some_and(|created| created > ours.quiet);
+    let (found, newest) = adoptable(gitlab, place.project, &branch, late, ours.user).await.map_err(|problem| trouble(gitlab, what(), problem))?;
     if let Some(pipeline) = found {
         return Ok(noted(pipeline));
     }
@@ -262,12 +283,16 @@ async fn start_pipeline(gitlab: &Gitlab, config: &Config, place: &Place<'_>, qui
             for _ in 0..24 {
                 tokio::time::sleep(std::time::Duration::from_secs(5)).await;
                 // What was not there just before is made after `quiet`, however close to it.
-                let found = adoptable(gitlab, place.project, &branch, |seen| seen.id > newest, user).await;
+                let found = adoptable(gitlab, place.project, &branch, |seen| seen.id > newest, ours.user).await;
                 if let Ok((Some(pipeline), _)) = found {
                     return Ok(noted(pipeline));
                 }
             }
             Err(trouble(gitlab, what(), problem))
+        }
+        // A refusal of the pipeline that no text explains: exit and hint are a deploy's all the same.
+        Err(Problem::Denied { status: status @ 400, reason: Reason::Other, pause, doubt }) => {
+            Err(trouble(gitlab, what(), Problem::Denied { status, reason: Reason::PipelineOther, pause, doubt }))
         }
         Err(problem) => Err(trouble(gitlab, what(), problem)),
     }
@@ -359,8 +384,9 @@ async fn latest_deployment(gitlab: &Gitlab, project: &Name, environment: &str) -
         .order_by(DeploymentOrderBy::Id)
         .sort(SortOrder::Descending)
         .build();
+    // Only the latest is live: where that one has no job (made by the API, or its pipeline was deleted), an earlier one's ships an older commit.
     let deployments = gitlab.ask::<Vec<DeploymentSeen>>(built(list)?).await?;
-    Ok(deployments.into_iter().find_map(|deployment| deployment.deployable))
+    Ok(deployments.into_iter().next().and_then(|deployment| deployment.deployable))
 }
 
 /// Whether there is anything to redeploy.

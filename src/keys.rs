@@ -416,6 +416,8 @@ impl Aws {
             Some("RequestTimeTooSkewed" | "RequestExpired") => skew(),
             Some("SignatureDoesNotMatch") => refused(true),
             Some("InvalidClientTokenId" | "UnrecognizedClientException" | "AuthFailure") => refused(false),
+            // A role's session ends with the ID token; temporary credentials of the environment are nobody's to renew.
+            Some("ExpiredToken" | "ExpiredTokenException") if matches!(self.signer, Signer::Environment) => refused(false),
             Some("ExpiredToken" | "ExpiredTokenException") => Trouble::IdTokenEnded,
             Some("AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation") => {
                 Trouble::IamDenied { action, user, explicit: message.contains("explicit deny"), session }

@@ -814,15 +814,8 @@ impl Observed {
             Some(_) => format!("key {id} (disabled)"),
             None => format!("key {id} (gone)"),
         };
-        let named = self.targets.iter().find_map(|target| target.id.key());
         let works = |id: &AccessKeyId| self.key(id).is_some_and(|key| key.active);
-        let Some(facts) = self.facts().filter(|facts| facts.unfinished()) else {
-            return match named {
-                None => "no variable names a key of this user".to_owned(),
-                Some(id) if works(id) => format!("the variables name {}; production is not affected", name(id)),
-                Some(id) => format!("the variables name {}, WHICH DOES NOT WORK: production is affected", name(id)),
-            };
-        };
+        let Some(facts) = self.facts().filter(|facts| facts.unfinished()) else { return self.state_at_rest() };
         let fresh = fresh(facts, self).key().cloned();
         let olds = self.keys.iter().filter(|key| facts.previous.iter().flatten().any(|id| *id == key.id)).map(|key| name(&key.id));
         let olds = olds.collect::<Vec<_>>().join(", ");
@@ -841,6 +834,22 @@ impl Observed {
             Some(dead) => format!("the variables name {}, WHICH DOES NOT WORK: production is affected; old {olds}, {fresh_text}", name(dead)),
             None if olds.is_empty() => format!("the variables name a key that works; {fresh_text}; production is not affected"),
             None => format!("the variables name a key that works; old {olds}, {fresh_text}; production is not affected"),
+        }
+    }
+
+    /// The same where no rotation is under way.
+    fn state_at_rest(&self) -> String {
+        let named = self.targets.iter().find_map(|target| target.id.key());
+        if let Some(broken) = self.targets.iter().find(|target| target.is_broken()) {
+            return format!("{} HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail", broken.name);
+        }
+        match named.map(|id| (id, self.key(id))) {
+            None => "no variable names a key of this user, so what production uses cannot be told from here".to_owned(),
+            Some((id, Some(key))) if key.active => format!("the variables name key {id} (active); production is not affected"),
+            Some((id, Some(_))) => format!("the variables name key {id} (disabled), WHICH DOES NOT WORK: production is affected"),
+            Some((id, None)) => {
+                format!("the variables name key {id}, which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED")
+            }
         }
     }
 
@@ -932,6 +941,17 @@ impl RecordSeen {
 }
 
 impl TargetSeen {
+    /// Half a pair, or two halves that do not belong together, as far as that can be seen.
+    fn is_broken(&self) -> bool {
+        match (&self.id, &self.secret) {
+            (IdSeen::Key(_), SecretSeen::Absent) => true,
+            (IdSeen::Key(id), SecretSeen::Hidden { tag: Some(other) } | SecretSeen::Readable { owner: Owner::Key(other), .. }) => id != other,
+            (IdSeen::Absent, SecretSeen::Hidden { .. } | SecretSeen::Readable { .. }) => true,
+            (IdSeen::Absent, SecretSeen::Absent | SecretSeen::Unusable(_)) | (IdSeen::Unusable(_), _) => false,
+            (IdSeen::Key(_), SecretSeen::Unusable(_) | SecretSeen::Hidden { tag: None } | SecretSeen::Readable { .. }) => false,
+        }
+    }
+
     pub fn is_on(&self, key: &AccessKeyId) -> bool {
         self.id.key() == Some(key) && self.secret.is_of(key)
     }

@@ -96,7 +96,7 @@ fn variable_findings(config: &Config, lists: &Lists, seen: &Observed) -> Vec<Str
     }
     let named: Vec<&AccessKeyId> = seen.targets.iter().filter_map(|target| target.id.key()).collect();
     for (key, places) in seen.mentions.iter().filter(|(key, _)| named.contains(key)) {
-        findings.push(format!("key {key} is also named by {}: publish there too (ROTATOR_TARGETS), or delete that variable", places.join(", ")));
+        findings.push(format!("key {key} is also named by {}: publish there too, or delete what is named", places.join(", ")));
     }
     let room = AccessKeyId::parse("AKIA0000000000000000");
     for target in &config.targets {

@@ -279,7 +279,10 @@ impl Report {
             End::Done(Done::NotDue { due, .. }) if self.outcome == Outcome::NotDue => {
                 format!("not due: a key is replaced after {}, this one on {}", span(config.rotate_after), date(*due))
             }
-            End::Done(Done::Checked { next, .. }) => format!("checked only; a rotation would: {next}"),
+            End::Done(Done::Checked { next, .. }) => {
+                let due = *next == Step::Record(Note::Begin).to_string();
+                format!("checked only; a rotation would: {}", if due { "replace the key" } else { next })
+            }
             End::Done(Done::NothingToRetire { .. }) => "no rotation is under way, so there is nothing to retire".to_owned(),
             End::Done(Done::AlreadySetUp { .. }) => "the variables are there already, so nothing was set up".to_owned(),
             End::Done(Done::InOwnDeploy) => "this job is part of the rotation's own deploy, so it does nothing".to_owned(),
@@ -300,6 +303,9 @@ impl Report {
             End::Done(Done::Waiting(waiting)) => next_after(waiting, config),
             End::Trouble(trouble) => trouble.lines().hint,
             End::DryRun(_) => "run without ROTATOR_DRY_RUN".to_owned(),
+            End::Done(Done::Checked { .. }) if key.is_some_and(|key| key.created + config.rotate_after <= seen.now) => {
+                "the next scheduled run of the rotation replaces this key".to_owned()
+            }
             End::Done(_) => key.map_or_else(
                 || "nothing".to_owned(),
                 |key| format!("the next scheduled run looks again; this key is replaced on {}", date(key.created + config.rotate_after)),
@@ -383,11 +389,12 @@ fn next_after(waiting: &Waiting, config: &Config) -> String {
         Waiting::ElderJobs(_) | Waiting::Deploys(_) => format!("{waiting}; the next run goes on; both keys work until then"),
         Waiting::OwnDeploy => format!("{waiting}; both keys work until then"),
         Waiting::Overlap { old, until } => {
-            format!(
-                "old key {old} is disabled after {} and deleted {} days later, each by the next scheduled run",
-                time(*until),
-                days(config.grace_period)
-            )
+            let grace = match days(config.grace_period) {
+                0 => format!("{} minutes", config.grace_period.as_mins()),
+                1 => "a day".to_owned(),
+                days => format!("{days} days"),
+            };
+            format!("old key {old} is disabled after {} and deleted {grace} later, each by the next scheduled run", time(*until))
         }
         Waiting::StillUsed { .. } => format!("{waiting}; it is disabled once nothing uses it"),
         Waiting::Grace { old, until } => format!("old key {old} is deleted after {} by the next scheduled run", time(*until)),

@@ -82,6 +82,7 @@ pub enum Reason {
     PipelinePermission,
     PipelineVariables,
     PipelineInputs,
+    PipelineOther,
     NotRetryable,
     Server,
     Other,

@@ -279,6 +279,13 @@ impl Trouble {
                 "AWS_PROFILE names a profile that does not exist here".to_owned(),
                 "remove AWS_PROFILE from the job's variables: a pipeline job has no AWS configuration file",
             ),
+            Self::KeyRefused { what, key: Some(key), session: true, .. } if key.is_of_a_session() => lines(
+                exit::REFUSED,
+                format!(
+                    "{what}: AWS does not accept the temporary credentials {key} (their time is over, or they are of GetSessionToken, which IAM refuses)"
+                ),
+                "temporary credentials cannot rotate a key: store the user's own key in the variables, without AWS_SESSION_TOKEN, or use a role (ROTATOR_AWS_ROLE_ARN)",
+            ),
             Self::KeyRefused { what, key, wrong_secret, session } => {
                 let key = key.as_ref().map_or_else(|| "the credentials in use".to_owned(), |key| format!("key {key}"));
                 let error = match wrong_secret {
@@ -331,7 +338,7 @@ impl Trouble {
             Self::IdTokenEnded => lines(
                 exit::FAILED,
                 "the job's ID token has ended, and with it the role's session".to_owned(),
-                "nothing to do: the next run takes up where this one ended",
+                "nothing to do: the next run has a new token and takes up where this one ended; where every run ends so, ROTATOR_AWS_ID_TOKEN is not the one of the job's `id_tokens:`",
             ),
             Self::Throttled { what } => lines(
                 exit::FAILED,
@@ -350,7 +357,11 @@ impl Trouble {
             ),
             Self::ClockWrong { seconds } => lines(
                 exit::FAILED,
-                format!("the runner's clock is off by {seconds} seconds, so AWS rejects its signatures"),
+                format!(
+                    "the runner's clock is {} seconds {} the servers', so AWS rejects its signatures",
+                    seconds.unsigned_abs(),
+                    if *seconds < 0 { "behind" } else { "ahead of" }
+                ),
                 "mend the time synchronisation of the runner's host, then run again",
             ),
             Self::NotVerifiable { key, seconds } => lines(
@@ -388,6 +399,10 @@ impl Trouble {
     /// Which keys work now, and whether production is affected.
     pub fn state(&self, seen: Option<&Observed>) -> String {
         match (self, seen) {
+            (Self::KeyRefused { key: Some(key), session: false, .. }, None) => {
+                format!("nothing was changed; key {key} does not work, so where the variables still name it PRODUCTION IS AFFECTED")
+            }
+            (Self::CreateUnclear, Some(seen)) => seen.state().replace("no new key was made", "whether a new key was made is not known"),
             (Self::Configuration(_), _) | (_, None) => "nothing was changed; keys and variables are as they were before this run".to_owned(),
             (_, Some(seen)) => seen.state(),
         }
@@ -432,7 +447,9 @@ fn gitlab_lines(what: &str, host: &str, problem: &Problem) -> Lines {
             let (exit, hint) = reach_hint(*reach, "ROTATOR_GITLAB_API_URL", "ROTATOR_GITLAB_CA_FILE");
             (exit, format!("{host} {}", reach_text(*reach)), hint)
         }
-        Problem::Lost => (exit::FAILED, format!("{host} gave no whole reply in time"), "run again".to_owned()),
+        Problem::Lost => {
+            (exit::FAILED, format!("{host} gave no whole reply in time"), "run again; ROTATOR_HTTP_TIMEOUT sets how long a reply may take".to_owned())
+        }
         Problem::Garbled => (
             exit::REFUSED,
             format!("{host} answered something that is not GitLab's API"),
@@ -476,9 +493,11 @@ fn denied(reason: &Reason) -> (u8, &'static str, &'static str) {
             (exit::REFUSED, "GitLab finds nothing there, or hides it from this token", "check the id or path, and that the token's user is a member")
         }
         Reason::Moved => (exit::REFUSED, "the project has moved", "use its new path or, better, its numeric id"),
-        Reason::Redirected => {
-            (exit::REFUSED, "the address answers with a redirect or a page", "ROTATOR_GITLAB_API_URL must be the API's own address, with https")
-        }
+        Reason::Redirected => (
+            exit::REFUSED,
+            "the address answers with a redirect or a page",
+            "ROTATOR_GITLAB_API_URL must be the API's own address, with https; a login page or a bot check may stand before it",
+        ),
         Reason::Taken => (exit::FAILED, "a variable of that name and scope exists already", "run again: it looks afresh"),
         Reason::Unmaskable => (exit::REFUSED, "GitLab refuses the value", "look at the variable's settings in GitLab: it must allow a masked value"),
         Reason::RateLimited => {
@@ -493,7 +512,7 @@ fn denied(reason: &Reason) -> (u8, &'static str, &'static str) {
             (exit::DEPLOY, "`workflow:rules` keep the pipeline from running", "let them allow $CI_PIPELINE_SOURCE == \"api\"")
         }
         Reason::PipelineRef => {
-            (exit::DEPLOY, "the ref has no such branch or no pipeline configuration", "check the ref in ROTATOR_DEPLOY=pipeline@REF")
+            (exit::DEPLOY, "there is no such ref, or it has no pipeline configuration", "check the ref in ROTATOR_DEPLOY=pipeline@REF")
         }
         Reason::PipelinePermission => (
             exit::DEPLOY,
@@ -508,13 +527,20 @@ fn denied(reason: &Reason) -> (u8, &'static str, &'static str) {
         Reason::PipelineInputs => {
             (exit::DEPLOY, "the pipeline does not take these inputs", "compare ROTATOR_DEPLOY_INPUTS with `spec: inputs` of the project")
         }
+        Reason::PipelineOther => (
+            exit::DEPLOY,
+            "GitLab does not make the pipeline",
+            "run a pipeline on that ref by hand (Build, Pipelines, New pipeline): GitLab shows its reason there, such as a mistake in .gitlab-ci.yml",
+        ),
         Reason::NotRetryable => (
             exit::DEPLOY,
             "the deployment's job cannot be retried",
             "deploy once by hand, or use ROTATOR_DEPLOY=pipeline: an archived or already retried job cannot run again",
         ),
-        Reason::Server => (exit::FAILED, "GitLab has an error of its own", "run again"),
-        Reason::Other => (exit::REFUSED, "GitLab refuses the request", "compare the setting with GitLab's version: README, minimum versions"),
+        Reason::Server => (exit::FAILED, "GitLab has an error of its own", "run again; where it stays so, ask those who run this GitLab"),
+        Reason::Other => {
+            (exit::REFUSED, "GitLab refuses the request", "compare GitLab's version with the README's minimum, and look at the project's settings")
+        }
     }
 }
 
@@ -545,6 +571,9 @@ fn iam_denied(action: &str, user: Option<&str>, explicit: bool, session: bool) -
     };
     Lines { error, hint, exit: exit::REFUSED }
 }
+
+/// What the commands of a hint leave out: the refusals do not know the user.
+const WHOSE: &str = "(with --user-name, where it is not the caller's own)";
 
 fn refusal_lines(refusal: &Refusal) -> Lines {
     let forced = "or let ROTATOR_FORCE=true replace the key everywhere";
@@ -619,12 +648,12 @@ fn refusal_lines(refusal: &Refusal) -> Lines {
         Refusal::SecretLost { key, target } => (
             exit::REFUSED,
             format!("{target} does not hold key {key}, and its secret cannot be read anywhere (hidden variables)"),
-            format!("store the pair of the other targets there, {forced}"),
+            "nobody can read it out of a hidden variable: let ROTATOR_FORCE=true replace the key everywhere".into(),
         ),
         Refusal::Taken { key, service } => (
             exit::REFUSED,
             format!("key {key}, which an earlier run made, was used for {service}: someone has its secret"),
-            format!("find out who; if nobody should, delete it: `aws iam delete-access-key --access-key-id {}`", key.full()),
+            format!("find out who; if nobody should, delete it: `aws iam delete-access-key --access-key-id {}` {WHOSE}", key.full()),
         ),
         Refusal::NotPublishedAnyMore { key, target } => (
             exit::REFUSED,
@@ -635,14 +664,14 @@ fn refusal_lines(refusal: &Refusal) -> Lines {
             exit::REFUSED,
             format!("old key {key} was enabled again by someone, so something still needs it"),
             format!(
-                "move that software to the new key, then disable the old one: `aws iam update-access-key --status Inactive --access-key-id {}`",
+                "move that software to the new key, then disable the old one: `aws iam update-access-key --status Inactive --access-key-id {}` {WHOSE}",
                 key.full()
             ),
         ),
         Refusal::StillNamed { key, places } => (
             exit::REFUSED,
             format!("old key {key} is still named by {}", places.join(", ")),
-            "publish the new key there too (ROTATOR_TARGETS), or delete that variable; the old key stays until then".into(),
+            "publish the new key there too, or delete what is named; the old key stays until then".into(),
         ),
         Refusal::TooOld { key, created } => (
             exit::REFUSED,
@@ -657,7 +686,8 @@ fn refusal_lines(refusal: &Refusal) -> Lines {
         Refusal::DeployUnproven(what) => (
             exit::DEPLOY,
             format!("nothing proves that the deploy ran: {}", what.join("; ")),
-            "name the jobs that deploy in ROTATOR_DEPLOY_JOBS, or run the one that did not run".into(),
+            "run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs that deploy, so that only those must have run; then run this again"
+                .into(),
         ),
         Refusal::DeployTimedOut(what) => (
             exit::DEPLOY,
@@ -682,10 +712,7 @@ fn describe(key: &Key, named: Option<&AccessKeyId>) -> String {
 fn removal(keys: &[Key], named: Option<&AccessKeyId>) -> String {
     let commands =
         keys.iter().filter(|key| named != Some(&key.id)).map(|key| format!("`aws iam delete-access-key --access-key-id {}`", key.id.full()));
-    format!(
-        "if nothing uses the unexplained key, a person removes it: {} (with --user-name, where it is not the caller's own)",
-        commands.collect::<Vec<_>>().join(", ")
-    )
+    format!("if nothing uses the unexplained key, a person removes it: {} {WHOSE}", commands.collect::<Vec<_>>().join(", "))
 }
 
 /// A date without the time of day.

@@ -139,9 +139,13 @@ impl Lists {
                     continue;
                 }
                 for key in keys.iter().filter(|key| value.contains(key.id.full())) {
+                    let scope = &variable.environment_scope;
                     let mut place = format!("{} of {owner}", variable.key);
-                    if variable.environment_scope != "*" {
-                        place += &format!(" (scope {})", variable.environment_scope);
+                    if scope != "*" {
+                        place += &format!(" (scope {scope})");
+                    }
+                    if variable.key == config.key_id_variable {
+                        place += &format!(" [{owner}@{scope} in ROTATOR_TARGETS]");
                     }
                     mentions.entry(key.id.clone()).or_default().push(place);
                 }

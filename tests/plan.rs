@@ -7,6 +7,8 @@ mod healing;
 mod kit;
 #[path = "plan/model.rs"]
 mod model;
+#[path = "plan/simulation.rs"]
+mod simulation;
 #[path = "plan/table.rs"]
 mod table;
 #[path = "plan/worlds.rs"]

@@ -5,6 +5,8 @@
 mod run;
 mod world;
 
+#[path = "shapes/beside.rs"]
+mod beside;
 #[path = "shapes/deploys.rs"]
 mod deploys;
 #[path = "shapes/elders.rs"]

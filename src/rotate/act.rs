@@ -104,7 +104,10 @@ impl Run<'_> {
                 seen.apply(&Step::Record(Note::Begin), None);
             }
         }
+        // Whatever ends this run before that is known, its record counts on: what it has made may show up late.
+        self.keep_record = true;
         let made = self.aws.create(self.user(), || self.gitlab.may_act()).await;
+        self.keep_record = matches!(made, Err(CreateFailure::Unclear));
         if let Some(seen) = &mut self.seen {
             seen.begun = Begun::Tried;
         }
@@ -141,10 +144,10 @@ impl Run<'_> {
             if self.seen.as_ref().is_some_and(|seen| seen.keys.len() > before) {
                 // Its secret is lost; the plan removes it, and this run makes no other.
                 self.sorry = Some(Trouble::CreatedOrphan);
+                self.keep_record = false;
                 return Ok(None);
             }
         }
-        self.keep_record = true;
         Err(Trouble::CreateUnclear)
     }
 
@@ -172,10 +175,12 @@ impl Run<'_> {
         let quiet = self.seen.as_ref().and_then(|seen| seen.facts().and_then(|facts| facts.quiet)).unwrap_or_else(Timestamp::now);
         let places = places(self.config);
         let user = self.token.as_ref().and_then(|token| token.user_id);
-        let noted = deploy::start(self.gitlab, self.config, &places[index], quiet, user).await?;
+        let mut facts = self.seen.as_ref().and_then(|seen| seen.facts().cloned()).unwrap_or_default();
+        // What is noted where a start is planned came to nothing.
+        let lost = facts.deploys.iter().find(|noted| noted.place == places[index].name).map(|noted| noted.pipeline);
+        let noted = deploy::start(self.gitlab, self.config, &places[index], deploy::Ours { quiet, user, lost }).await?;
         self.started.insert(index);
         self.pause = Duration::from_secs(1);
-        let mut facts = self.seen.as_ref().and_then(|seen| seen.facts().cloned()).unwrap_or_default();
         facts.deploys.retain(|other| other.place != noted.place);
         facts.deploys.push(noted.clone());
         self.write_record(Some(facts), true).await?;

@@ -161,8 +161,13 @@ impl Run<'_> {
         let in_own_deploy = self.is_in_own_deploy(&records);
         let mut targets = lists.targets(self.config);
         for (target, value) in targets.iter_mut().zip(lists.secrets(self.config)) {
-            if let (SecretSeen::Readable { owner, .. }, Some(value)) = (&mut target.secret, value) {
+            if let (SecretSeen::Readable { tag, owner }, Some(value)) = (&mut target.secret, value) {
                 *owner = self.owner_of(&value);
+                // A tag is believed until it is known to be wrong: the secret of its key is at hand, and it is another one.
+                let known = tag.as_ref().and_then(|id| self.secrets.get(id));
+                if known.is_some_and(|secret| secret.expose_secret() != value.expose_secret()) {
+                    *tag = None;
+                }
             }
         }
         if let Some(seen) = &mut self.seen {

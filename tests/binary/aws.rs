@@ -2,24 +2,22 @@
 
 use snapbox::str;
 
-use crate::at_once;
+use crate::cases;
 use crate::run::*;
 use crate::world::*;
 
-#[test]
-fn iam_denies() {
-    at_once![
-        listing_keys_is_denied,
-        creating_a_key_is_denied,
-        disabling_a_key_is_denied,
-        deleting_a_key_is_denied,
-        asking_for_the_last_use_is_denied,
-        creating_is_denied_explicitly,
-        listing_is_denied_explicitly,
-        a_role_may_not_list,
-        a_session_of_a_user_cannot_call_iam,
-    ];
-}
+/// Iam denies.
+pub(crate) const IAM_DENIES: &[Case] = cases![
+    listing_keys_is_denied,
+    creating_a_key_is_denied,
+    disabling_a_key_is_denied,
+    deleting_a_key_is_denied,
+    asking_for_the_last_use_is_denied,
+    creating_is_denied_explicitly,
+    listing_is_denied_explicitly,
+    a_role_may_not_list,
+    a_session_of_a_user_cannot_call_iam,
+];
 
 const ALL: [&str; 5] = ["iam:ListAccessKeys", "iam:CreateAccessKey", "iam:UpdateAccessKey", "iam:DeleteAccessKey", "iam:GetAccessKeyLastUsed"];
 
@@ -133,45 +131,46 @@ fn a_session_of_a_user_cannot_call_iam() {
     let setting = Setting::of_days(75);
     let session = setting.world.user_session(USER, 3600);
     setting.run().with_pair(&session).go().says(3, str![[r#"
-error: listing the user's access keys: AWS does not accept key …[KEY] (deleted, disabled, or of another partition)
+error: listing the user's access keys: AWS does not accept the temporary credentials …[KEY] (their time is over, or they are of GetSessionToken, which IAM refuses)
 state: nothing was changed; keys and variables are as they were before this run
-hint: AWS_SESSION_TOKEN stands beside the pair: remove that variable if it is a leftover
+hint: temporary credentials cannot rotate a key: store the user's own key in the variables, without AWS_SESSION_TOKEN, or use a role (ROTATOR_AWS_ROLE_ARN)
 
 "#]]);
 }
 
-#[test]
-fn the_signer_is_not_the_right_one() {
-    at_once![
-        no_credentials_at_all,
-        protected_variables_on_an_unprotected_ref,
-        scoped_variables_without_an_environment,
-        variables_that_did_not_reach_the_job,
-        a_profile_that_is_not_there,
-        the_root_user,
-        a_roles_session_without_a_user,
-        a_user_who_does_not_exist,
-        a_pair_that_was_disabled,
-        a_pair_that_was_deleted,
-        a_pair_whose_secret_is_anothers,
-        a_leftover_session_token,
-        a_role_that_does_not_trust_this_project,
-        a_role_that_wants_another_audience,
-        a_token_that_is_none,
-        a_chain_that_breaks,
-        an_id_token_that_has_ended,
-        an_id_token_that_ends_meanwhile,
-    ];
-}
+/// The signer is not the right one.
+pub(crate) const THE_SIGNER_IS_NOT_THE_RIGHT_ONE: &[Case] = cases![
+    no_credentials_at_all,
+    protected_variables_on_an_unprotected_ref,
+    scoped_variables_without_an_environment,
+    variables_that_did_not_reach_the_job,
+    a_profile_that_is_not_there,
+    the_root_user,
+    a_roles_session_without_a_user,
+    a_user_who_does_not_exist,
+    a_pair_that_was_disabled,
+    a_pair_that_was_deleted,
+    a_pair_whose_secret_is_anothers,
+    a_leftover_session_token,
+    a_role_that_does_not_trust_this_project,
+    a_role_that_wants_another_audience,
+    a_token_that_is_none,
+    a_chain_that_breaks,
+    an_id_token_that_has_ended,
+    an_id_token_that_ends_meanwhile,
+];
 
 fn no_credentials_at_all() {
     let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    setting.run().go().says(3, str![[r#"
+    setting.run().go().says(
+        3,
+        str![[r#"
 error: this job has no AWS credentials
 state: nothing was changed; keys and variables are as they were before this run
 hint: set ROTATOR_AWS_ROLE_ARN and ROTATOR_AWS_ID_TOKEN, or let the key rotate itself by its own variables (first key: ROTATOR_ACTION=setup)
 
-"#]]);
+"#]],
+    );
 }
 
 /// The variables are like this, and the job does not get them.
@@ -186,53 +185,68 @@ fn protected_variables_on_an_unprotected_ref() {
     let setting = unreached(Variable::protected);
     setting.world.start_pipeline_with(PROJECT, "schedule", "feature", vec![JobSpec::new("rotate").never_ends()]);
     let job = setting.running_job(PROJECT, "rotate").id;
-    setting.run_as(PROJECT, job).go().says(3, str![[r#"
+    setting.run_as(PROJECT, job).go().says(
+        3,
+        str![[r#"
 error: this job has no AWS credentials
 state: nothing was changed; keys and variables are as they were before this run
 hint: the project's variables are protected and this ref is not: run the schedule on a protected branch, or protect this one
 
-"#]]);
+"#]],
+    );
 }
 
 fn scoped_variables_without_an_environment() {
     let setting = unreached(|variable| variable.scope("production"));
-    setting.run().set("ROTATOR_TARGETS", "project:42@production").go().says(3, str![[r#"
+    setting.run().set("ROTATOR_TARGETS", "project:42@production").go().says(
+        3,
+        str![[r#"
 error: this job has no AWS credentials
 state: nothing was changed; keys and variables are as they were before this run
 hint: the project's variables are scoped to an environment: give the job `environment: {name: …, action: access}` (input `environment`)
 
-"#]]);
+"#]],
+    );
 }
 
 fn variables_that_did_not_reach_the_job() {
     let setting = Setting::of_days(75);
-    setting.run().set(ID, "").set(SECRET, "").go().says(3, str![[r#"
+    setting.run().set(ID, "").set(SECRET, "").go().says(
+        3,
+        str![[r#"
 error: this job has no AWS credentials
 state: nothing was changed; keys and variables are as they were before this run
 hint: the variables exist but did not reach this job: look for an empty variable of the same name in the pipeline, schedule or job
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_profile_that_is_not_there() {
     let setting = Setting::of_days(75);
-    setting.run().unset(ID).unset(SECRET).set("AWS_PROFILE", "deploy").go().says(3, str![[r#"
+    setting.run().unset(ID).unset(SECRET).set("AWS_PROFILE", "deploy").go().says(
+        3,
+        str![[r#"
 error: AWS_PROFILE names a profile that does not exist here
 state: nothing was changed; keys and variables are as they were before this run
 hint: remove AWS_PROFILE from the job's variables: a pipeline job has no AWS configuration file
 
-"#]]);
+"#]],
+    );
 }
 
 fn the_root_user() {
     let setting = Setting::of_days(75);
     let root = setting.world.add_root_key(400);
-    setting.run().with_pair(&root).go().says(3, str![[r#"
+    setting.run().with_pair(&root).go().says(
+        3,
+        str![[r#"
 error: the credentials in use are the root user's, whose keys are not rotated here
 state: nothing was changed; keys and variables are as they were before this run
 hint: delete the root user's access keys; create an IAM user or a role for this job
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_roles_session_without_a_user() {
@@ -240,12 +254,15 @@ fn a_roles_session_without_a_user() {
     let run = setting.run().with_role();
     let session = setting.world.role_session("rotator", 3600);
     let run = run.unset("ROTATOR_AWS_ROLE_ARN").unset("ROTATOR_AWS_ID_TOKEN").unset("ROTATOR_IAM_USER");
-    run.with_pair(&session).go().says(3, str![[r#"
+    run.with_pair(&session).go().says(
+        3,
+        str![[r#"
 error: the credentials in use are a role's, so they do not say whose key is meant
 state: nothing was changed; keys and variables are as they were before this run
 hint: set ROTATOR_IAM_USER to the name of the user whose key is rotated
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_user_who_does_not_exist() {
@@ -254,85 +271,111 @@ fn a_user_who_does_not_exist() {
     let trust = Trust::WebIdentity { aud: "*".into(), sub: "*".into() };
     let policy = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iam:*", "Resource": "*"}]}"#;
     let admin = setting.world.add_role("admin", trust, 3600, policy);
-    run.set("ROTATOR_AWS_ROLE_ARN", &admin).set("ROTATOR_IAM_USER", "deploier").go().says(3, str![[r#"
+    run.set("ROTATOR_AWS_ROLE_ARN", &admin).set("ROTATOR_IAM_USER", "deploier").go().says(
+        3,
+        str![[r#"
 error: the IAM user deploier does not exist in this account
 state: nothing was changed; keys and variables are as they were before this run
 hint: ROTATOR_IAM_USER must be the name alone (no path, no ARN) of a user in the account of the credentials in use
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_pair_that_was_disabled() {
     let setting = Setting::of_days(75);
     setting.world.person_disables_key(&setting.old.id);
-    setting.run().go().says(3, str![[r#"
+    setting.run().go().says(
+        3,
+        str![[r#"
 error: listing the user's access keys: AWS does not accept key …[OLD] (deleted, disabled, or of another partition)
-state: nothing was changed; keys and variables are as they were before this run
+state: nothing was changed; key …[OLD] does not work, so where the variables still name it PRODUCTION IS AFFECTED
 hint: if the job started before the last rotation, retry it: it gets today's variables; else enable the key, or store one that works, or use a role
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_pair_that_was_deleted() {
     let setting = Setting::of_days(75);
     setting.world.person_deletes_key(&setting.old.id);
-    setting.run().go().says(3, str![[r#"
+    setting.run().go().says(
+        3,
+        str![[r#"
 error: listing the user's access keys: AWS does not accept key …[OLD] (deleted, disabled, or of another partition)
-state: nothing was changed; keys and variables are as they were before this run
+state: nothing was changed; key …[OLD] does not work, so where the variables still name it PRODUCTION IS AFFECTED
 hint: if the job started before the last rotation, retry it: it gets today's variables; else enable the key, or store one that works, or use a role
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_pair_whose_secret_is_anothers() {
     let setting = Setting::of_days(75);
-    setting.run().set(SECRET, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY").go().says(3, str![[r#"
+    setting.run().set(SECRET, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY").go().says(
+        3,
+        str![[r#"
 error: listing the user's access keys: AWS knows key …[OLD], but the secret is not its own
-state: nothing was changed; keys and variables are as they were before this run
+state: nothing was changed; key …[OLD] does not work, so where the variables still name it PRODUCTION IS AFFECTED
 hint: if the job started before the last rotation, retry it: it gets today's variables; else a person must store a matching pair
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_leftover_session_token() {
     // An `ASIA` pair whose session is over.
     let setting = Setting::of_days(75);
     let session = setting.world.user_session(USER, -60);
-    setting.run().with_pair(&session).go().says(3, str![]);
+    setting.run().with_pair(&session).go().says(3, str![[r#"
+error: listing the user's access keys: AWS does not accept the temporary credentials …[KEY] (their time is over, or they are of GetSessionToken, which IAM refuses)
+state: nothing was changed; keys and variables are as they were before this run
+hint: temporary credentials cannot rotate a key: store the user's own key in the variables, without AWS_SESSION_TOKEN, or use a role (ROTATOR_AWS_ROLE_ARN)
+
+"#]]);
 }
 
 fn a_role_that_does_not_trust_this_project() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
     let token = setting.world.issue_id_token("https://aws.example", "project_path:acme/other:ref_type:branch:ref:main", 3600);
-    run.set("ROTATOR_AWS_ID_TOKEN", &token).go().says(3, str![[r#"
+    run.set("ROTATOR_AWS_ID_TOKEN", &token).go().says(
+        3,
+        str![[r#"
 error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed
 state: nothing was changed; keys and variables are as they were before this run
 hint: the role's trust policy must allow this project and ref (condition on `sub`) and the token's `aud`; a chained role must allow the role before it
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_role_that_wants_another_audience() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
     let token = setting.world.issue_id_token("https://gitlab.example", "project_path:acme/shop:ref_type:branch:ref:main", 3600);
-    run.set("ROTATOR_AWS_ID_TOKEN", &token).go().says(3, str![[r#"
+    run.set("ROTATOR_AWS_ID_TOKEN", &token).go().says(
+        3,
+        str![[r#"
 error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed
 state: nothing was changed; keys and variables are as they were before this run
 hint: the ID token is not accepted: check `aud` of `id_tokens:` and the provider's audience
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_token_that_is_none() {
     let setting = Setting::of_days(75);
-    setting.run().with_role().set("ROTATOR_AWS_ID_TOKEN", "eyJhbGciOiJub25lIn0.e30.c2ln").go().says(3, str![[r#"
+    setting.run().with_role().set("ROTATOR_AWS_ID_TOKEN", "eyJhbGciOiJub25lIn0.e30.c2ln").go().says(
+        3,
+        str![[r#"
 error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed
 state: nothing was changed; keys and variables are as they were before this run
 hint: the ID token is not accepted: check `aud` of `id_tokens:` and the provider's audience
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_chain_that_breaks() {
@@ -341,12 +384,15 @@ fn a_chain_that_breaks() {
     let first = run.env("ROTATOR_AWS_ROLE_ARN");
     let world = &setting.world;
     let second = world.add_role("keys", Trust::Principal("arn:aws:iam::123456789012:role/other".into()), 3600, &world.rotation_policy(USER));
-    run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}")).go().says(3, str![[r#"
+    run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}")).go().says(
+        3,
+        str![[r#"
 error: the role arn:aws:iam::123456789012:role/keys cannot be assumed
 state: nothing was changed; keys and variables are as they were before this run
 hint: the role's trust policy must allow this project and ref (condition on `sub`) and the token's `aud`; a chained role must allow the role before it
 
-"#]]);
+"#]],
+    );
 }
 
 fn an_id_token_that_has_ended() {
@@ -356,7 +402,7 @@ fn an_id_token_that_has_ended() {
     run.set("ROTATOR_AWS_ID_TOKEN", &token).go().says(1, str![[r#"
 error: the job's ID token has ended, and with it the role's session
 state: nothing was changed; keys and variables are as they were before this run
-hint: nothing to do: the next run takes up where this one ended
+hint: nothing to do: the next run has a new token and takes up where this one ended; where every run ends so, ROTATOR_AWS_ID_TOKEN is not the one of the job's `id_tokens:`
 
 "#]]);
 }
@@ -374,47 +420,51 @@ fn an_id_token_that_ends_meanwhile() {
     run.go().says(1, str![[r#"
 error: the job's ID token has ended, and with it the role's session
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: nothing to do: the next run takes up where this one ended
+hint: nothing to do: the next run has a new token and takes up where this one ended; where every run ends so, ROTATOR_AWS_ID_TOKEN is not the one of the job's `id_tokens:`
 
 "#]]);
 }
 
-#[test]
-fn keys_do_not_come_as_they_should() {
-    at_once![
-        a_clock_that_is_wrong,
-        a_new_key_that_never_works,
-        a_quota_of_one,
-        a_reply_to_the_creation_that_is_lost,
-        a_creation_that_is_never_seen,
-        iam_throttles_for_ever,
-        iam_has_an_error_for_ever,
-        an_endpoint_that_nobody_listens_at,
-    ];
-}
+/// Keys do not come as they should.
+pub(crate) const KEYS_DO_NOT_COME_AS_THEY_SHOULD: &[Case] = cases![
+    a_clock_that_is_wrong,
+    a_new_key_that_never_works,
+    a_quota_of_one,
+    a_reply_to_the_creation_that_is_lost,
+    a_creation_that_is_never_seen,
+    iam_throttles_for_ever,
+    iam_has_an_error_for_ever,
+    an_endpoint_that_nobody_listens_at,
+];
 
 fn a_clock_that_is_wrong() {
     let setting = Setting::of_days(75);
     setting.world.shift_clock(900);
     let ended = setting.run().go();
-    ended.says(1, str![[r#"
-error: the runner's clock is off by [N] seconds, so AWS rejects its signatures
+    ended.says(
+        1,
+        str![[r#"
+error: the runner's clock is [N] seconds behind the servers', so AWS rejects its signatures
 state: nothing was changed; keys and variables are as they were before this run
 hint: mend the time synchronisation of the runner's host, then run again
 
-"#]]);
+"#]],
+    );
     setting.is_untouched();
 }
 
 fn a_new_key_that_never_works() {
     let setting = Setting::of_days(75);
     setting.world.tune(|knobs| (knobs.invisible_for, knobs.invisible_share) = (std::time::Duration::from_secs(600), 100));
-    setting.run().go().says(1, str![[r#"
+    setting.run().go().says(
+        1,
+        str![[r#"
 error: new key …[KEY] did not work within 10 seconds, so it was not published
 state: the variables name key …[OLD] (active); production is not affected
 hint: run again; where it stays so, set AWS_REGION to a region whose STS endpoint is enabled in the account
 
-"#]]);
+"#]],
+    );
     assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 0), "the new key is gone again");
     assert_eq!(setting.stored().0, setting.old.id);
 }
@@ -422,24 +472,30 @@ hint: run again; where it stays so, set AWS_REGION to a region whose STS endpoin
 fn a_quota_of_one() {
     let setting = Setting::of_days(75);
     setting.world.tune(|knobs| knobs.keys_per_user = 1);
-    setting.run().go().says(3, str![[r#"
+    setting.run().go().says(
+        3,
+        str![[r#"
 error: AWS says that the user deployer already has as many access keys as it may
 state: the variables name key …[OLD] (active); production is not affected
 hint: `aws iam list-access-keys --user-name deployer` shows them; delete the one that nothing uses
 
-"#]]);
+"#]],
+    );
     setting.is_untouched();
 }
 
 fn a_reply_to_the_creation_that_is_lost() {
     let setting = Setting::of_days(75);
     setting.world.fault_on("iam:CreateAccessKey", 1, Fault::LoseReply);
-    setting.run().go().says(1, str![[r#"
+    setting.run().go().says(
+        1,
+        str![[r#"
 error: the reply to CreateAccessKey was lost; the key that it made was removed, for its secret is lost
 state: the variables name key …[OLD] (active); production is not affected
 hint: run again
 
-"#]]);
+"#]],
+    );
     assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 0), "the orphan is gone");
     setting.run().go().ends(0, "rotated");
     setting.is_rotated();
@@ -448,12 +504,15 @@ hint: run again
 fn a_creation_that_is_never_seen() {
     let setting = Setting::of_days(75);
     setting.world.fault_on("iam:CreateAccessKey", 1, Fault::Close);
-    setting.run().go().says(1, str![[r#"
+    setting.run().go().says(
+        1,
+        str![[r#"
 error: the reply to CreateAccessKey was lost, and no new key is to be seen
-state: the variables name a key that works; old key …[OLD] (active), no new key was made; production is not affected
+state: the variables name a key that works; old key …[OLD] (active), whether a new key was made is not known; production is not affected
 hint: run again in a few minutes: should the key appear, that run removes it, for its secret is lost
 
-"#]]);
+"#]],
+    );
     setting.world.clear_faults();
     assert_eq!(setting.stored().0, setting.old.id);
 }
@@ -461,32 +520,41 @@ hint: run again in a few minutes: should the key appear, that run removes it, fo
 fn iam_throttles_for_ever() {
     let setting = Setting::of_days(75);
     setting.world.fault_from("iam:ListAccessKeys", 1, Fault::refuse(400));
-    setting.run().go().says(1, str![[r#"
+    setting.run().go().says(
+        1,
+        str![[r#"
 error: listing the user's access keys: AWS throttles this account's calls
 state: nothing was changed; keys and variables are as they were before this run
 hint: run again; spread the schedules of many projects over the day
 
-"#]]);
+"#]],
+    );
 }
 
 fn iam_has_an_error_for_ever() {
     let setting = Setting::of_days(75);
     setting.world.fault_from("iam:ListAccessKeys", 1, Fault::refuse(500));
-    setting.run().go().says(1, str![[r#"
+    setting.run().go().says(
+        1,
+        str![[r#"
 error: listing the user's access keys: AWS answered InternalFailure
 state: nothing was changed; keys and variables are as they were before this run
 hint: run again; if it stays, look the code up in the documentation of IAM and STS
 
-"#]]);
+"#]],
+    );
 }
 
 fn an_endpoint_that_nobody_listens_at() {
     let setting = Setting::of_days(75);
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
-    setting.run().set("AWS_ENDPOINT_URL_IAM", &format!("http://127.0.0.1:{port}")).go().says(1, str![[r#"
+    setting.run().set("AWS_ENDPOINT_URL_IAM", &format!("http://127.0.0.1:{port}")).go().says(
+        1,
+        str![[r#"
 error: listing the user's access keys: 127.0.0.1:[PORT] refuses the connection
 state: nothing was changed; keys and variables are as they were before this run
 hint: check AWS_ENDPOINT_URL* and AWS_REGION and the runner's network, then run again
 
-"#]]);
+"#]],
+    );
 }

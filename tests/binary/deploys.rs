@@ -2,23 +2,21 @@
 
 use snapbox::str;
 
-use crate::at_once;
+use crate::cases;
 use crate::run::*;
 use crate::world::*;
 
-#[test]
-fn the_pipeline_is_refused() {
-    at_once![
-        a_pipeline_without_a_job,
-        a_pipeline_that_the_workflow_filters,
-        a_pipeline_on_a_protected_ref,
-        pipeline_variables_are_forbidden,
-        an_input_that_nobody_declared,
-        a_pipeline_refused_for_another_reason,
-        a_ref_that_vanishes_meanwhile,
-        a_job_that_cannot_be_retried,
-    ];
-}
+/// The pipeline is refused.
+pub(crate) const THE_PIPELINE_IS_REFUSED: &[Case] = cases![
+    a_pipeline_without_a_job,
+    a_pipeline_that_the_workflow_filters,
+    a_pipeline_on_a_protected_ref,
+    pipeline_variables_are_forbidden,
+    an_input_that_nobody_declared,
+    a_pipeline_refused_for_another_reason,
+    a_ref_that_vanishes_meanwhile,
+    a_job_that_cannot_be_retried,
+];
 
 /// A deploy that ended with 4: both keys work, the new pair is published.
 #[track_caller]
@@ -36,12 +34,15 @@ fn refused(refusal: Refusal) -> (Setting, Ended) {
 
 fn a_pipeline_without_a_job() {
     let (setting, ended) = refused(Refusal::Empty);
-    ended.says(4, str![[r#"
+    ended.says(
+        4,
+        str![[r#"
 error: starting the deploy pipeline of project 42: the pipeline would have no job (400)
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: a pipeline started by the API has the source `api`: let the deploy job's `rules:` allow it
 
-"#]]);
+"#]],
+    );
     // The next run takes it up once the cause is mended.
     setting.world.refuse_pipelines(PROJECT, None);
     setting.run().go().ends(0, "resumed");
@@ -49,60 +50,83 @@ hint: a pipeline started by the API has the source `api`: let the deploy job's `
 }
 
 fn a_pipeline_that_the_workflow_filters() {
-    refused(Refusal::Workflow).1.says(4, str![[r#"
+    refused(Refusal::Workflow).1.says(
+        4,
+        str![[r#"
 error: starting the deploy pipeline of project 42: `workflow:rules` keep the pipeline from running (400)
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: let them allow $CI_PIPELINE_SOURCE == "api"
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_pipeline_on_a_protected_ref() {
-    refused(Refusal::Permission).1.says(4, str![[r#"
+    refused(Refusal::Permission).1.says(
+        4,
+        str![[r#"
 error: starting the deploy pipeline of project 42: the token's user may not run a pipeline on this ref (400)
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: let it push or merge to the protected branch, or deploy from another ref
 
-"#]]);
+"#]],
+    );
 }
 
 fn pipeline_variables_are_forbidden() {
     let setting = Setting::of_days(75);
     setting.world.refuse_pipelines(PROJECT, Some(Refusal::VariablesForbidden));
-    setting.run().set("ROTATOR_DEPLOY_VARIABLES", r#"{"REASON": "rotation"}"#).go().says(4, str![[r#"
+    setting.run().set("ROTATOR_DEPLOY_VARIABLES", r#"{"REASON": "rotation"}"#).go().says(
+        4,
+        str![[r#"
 error: starting the deploy pipeline of project 42: the project does not allow pipeline variables (400)
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: use ROTATOR_DEPLOY_INPUTS instead, or allow the token's role to set pipeline variables in the project's CI/CD settings
 
-"#]]);
+"#]],
+    );
     keeps_both(&setting);
 }
 
 fn an_input_that_nobody_declared() {
     let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue"}"#).go().says(4, str![[r#"
+    setting.run().set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue"}"#).go().says(
+        4,
+        str![[r#"
 error: starting the deploy pipeline of project 42: the pipeline does not take these inputs (400)
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: compare ROTATOR_DEPLOY_INPUTS with `spec: inputs` of the project
 
-"#]]);
+"#]],
+    );
     keeps_both(&setting);
 }
 
 fn a_pipeline_refused_for_another_reason() {
-    refused(Refusal::Other("Too many pipelines".into())).1.says(4, str![]);
+    refused(Refusal::Other("Too many pipelines".into())).1.says(
+        4,
+        str![[r#"
+error: starting the deploy pipeline of project 42: GitLab does not make the pipeline (400)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: run a pipeline on that ref by hand (Build, Pipelines, New pipeline): GitLab shows its reason there, such as a mistake in .gitlab-ci.yml
+
+"#]],
+    );
 }
 
 fn a_ref_that_vanishes_meanwhile() {
     let setting = Setting::of_days(75);
     let body = r#"{"message":{"base":["Reference not found"]}}"#.to_owned();
     setting.world.fault_from("POST /projects/:id/pipeline", 1, Fault::Refuse { status: 400, body, headers: Vec::new() });
-    setting.run().go().says(4, str![[r#"
-error: starting the deploy pipeline of project 42: the ref has no such branch or no pipeline configuration (400)
+    setting.run().go().says(
+        4,
+        str![[r#"
+error: starting the deploy pipeline of project 42: there is no such ref, or it has no pipeline configuration (400)
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: check the ref in ROTATOR_DEPLOY=pipeline@REF
 
-"#]]);
+"#]],
+    );
     keeps_both(&setting);
 }
 
@@ -110,31 +134,32 @@ fn a_job_that_cannot_be_retried() {
     let setting = Setting::of_days(75);
     let live = setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy").expect("the live deploy");
     setting.world.job_not_retryable(live.id);
-    setting.run().set("ROTATOR_DEPLOY", "environment/production").go().says(4, str![[r#"
+    setting.run().set("ROTATOR_DEPLOY", "environment/production").go().says(
+        4,
+        str![[r#"
 error: redeploying production of project 42: the deployment's job cannot be retried (403)
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: deploy once by hand, or use ROTATOR_DEPLOY=pipeline: an archived or already retried job cannot run again
 
-"#]]);
+"#]],
+    );
     keeps_both(&setting);
 }
 
-#[test]
-fn the_deploy_proves_nothing() {
-    at_once![
-        a_deploy_that_fails,
-        a_deploy_that_does_nothing,
-        a_listed_job_that_does_not_exist,
-        a_job_that_waits_for_a_person,
-        a_job_that_no_runner_takes,
-        a_deploy_that_never_ends,
-        a_pipeline_that_is_canceled,
-        a_pipeline_that_is_deleted,
-        a_redeployed_job_that_fails,
-        a_downstream_deploy_that_fails,
-        of_two_projects_one_fails,
-    ];
-}
+/// The deploy proves nothing.
+pub(crate) const THE_DEPLOY_PROVES_NOTHING: &[Case] = cases![
+    a_deploy_that_fails,
+    a_deploy_that_does_nothing,
+    a_listed_job_that_does_not_exist,
+    a_job_that_waits_for_a_person,
+    a_job_that_no_runner_takes,
+    a_deploy_that_never_ends,
+    a_pipeline_that_is_canceled,
+    a_pipeline_that_is_deleted,
+    a_redeployed_job_that_fails,
+    a_downstream_deploy_that_fails,
+    of_two_projects_one_fails,
+];
 
 fn deployed_by(jobs: Vec<JobSpec>) -> Setting {
     let setting = Setting::of_days(75);
@@ -158,7 +183,7 @@ fn a_deploy_that_does_nothing() {
     setting.run().go().says(4, str![[r#"
 error: nothing proves that the deploy ran: http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]: job deploy is manual (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: name the jobs that deploy in ROTATOR_DEPLOY_JOBS, or run the one that did not run
+hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs that deploy, so that only those must have run; then run this again
 
 "#]]);
     keeps_both(&setting);
@@ -166,12 +191,15 @@ hint: name the jobs that deploy in ROTATOR_DEPLOY_JOBS, or run the one that did 
 
 fn a_listed_job_that_does_not_exist() {
     let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy-prod").go().says(4, str![[r#"
+    setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy-prod").go().says(
+        4,
+        str![[r#"
 error: nothing proves that the deploy ran: http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]: there is no job deploy-prod
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: name the jobs that deploy in ROTATOR_DEPLOY_JOBS, or run the one that did not run
+hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs that deploy, so that only those must have run; then run this again
 
-"#]]);
+"#]],
+    );
     keeps_both(&setting);
 }
 
@@ -194,23 +222,29 @@ hint: if it waits for a runner or a person, give it one; the next run goes on; R
 
 fn a_job_that_no_runner_takes() {
     let setting = deployed_by(vec![JobSpec::deploy("deploy", "production").no_runner()]);
-    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(4, str![[r#"
+    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(
+        4,
+        str![[r#"
 error: the deploy has not ended in time: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is pending: no runner has taken it yet
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: if it waits for a runner or a person, give it one; the next run goes on; ROTATOR_DEPLOY_TIMEOUT sets how long a run waits
 
-"#]]);
+"#]],
+    );
     keeps_both(&setting);
 }
 
 fn a_deploy_that_never_ends() {
     let setting = deployed_by(vec![JobSpec::deploy("deploy", "production").never_ends()]);
-    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(4, str![[r#"
+    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(
+        4,
+        str![[r#"
 error: the deploy has not ended in time: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is running
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: if it waits for a runner or a person, give it one; the next run goes on; ROTATOR_DEPLOY_TIMEOUT sets how long a run waits
 
-"#]]);
+"#]],
+    );
     keeps_both(&setting);
 }
 
@@ -230,21 +264,27 @@ fn happens(to_each: impl Fn(&World, u64) + Send + Clone + 'static) -> Ended {
 }
 
 fn a_pipeline_that_is_canceled() {
-    happens(World::person_cancels_pipeline).says(4, str![[r#"
+    happens(World::person_cancels_pipeline).says(
+        4,
+        str![[r#"
 error: the deploy failed: pipeline canceled (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): no job failed
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: mend the deploy and retry it; the next run proves it, or starts another
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_pipeline_that_is_deleted() {
-    happens(World::person_deletes_pipeline).says(4, str![[r#"
+    happens(World::person_deletes_pipeline).says(
+        4,
+        str![[r#"
 error: the deploy failed: pipeline [PIPELINE] of project 42 was deleted
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: mend the deploy and retry it; the next run proves it, or starts another
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_redeployed_job_that_fails() {
@@ -259,12 +299,15 @@ fn a_redeployed_job_that_fails() {
         },
     );
     setting.world.tune(|knobs| knobs.queue_ms = 2000);
-    run.go().says(4, str![[r#"
+    run.go().says(
+        4,
+        str![[r#"
 error: the deploy failed: job deploy failed (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: mend the deploy and retry it; the next run proves it, or starts another
 
-"#]]);
+"#]],
+    );
     keeps_both(&setting);
 }
 
@@ -274,7 +317,7 @@ fn a_downstream_deploy_that_fails() {
     setting.world.set_pipeline_config(50, vec![JobSpec::new("ship").fails()]);
     setting.world.set_pipeline_config(PROJECT, vec![JobSpec::new("build"), JobSpec::bridge("downstream", 50, true)]);
     setting.run().go().says(4, str![[r#"
-error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): no job failed
+error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): trigger job downstream (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: mend the deploy and retry it; the next run proves it, or starts another
 

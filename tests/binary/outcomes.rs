@@ -2,28 +2,26 @@
 
 use snapbox::str;
 
-use crate::at_once;
+use crate::cases;
 use crate::run::*;
 use crate::world::*;
 
-#[test]
-fn a_run_ends_as_the_key_needs_it() {
-    at_once![
-        a_key_that_is_not_due_costs_one_round_trip,
-        a_due_key_is_replaced_from_end_to_end,
-        the_days_of_a_rotation_are_waited_for_by_scheduled_runs,
-        an_old_key_that_is_still_used_stays,
-        a_deploy_is_left_to_the_next_run,
-        a_dry_run_changes_nothing,
-        another_run_at_work_is_left_alone,
-        of_two_runs_at_once_one_rotates,
-        what_a_run_needs_a_person_for_is_refused,
-        a_definite_failure_can_be_run_again,
-        a_failed_deploy_keeps_both_keys,
-        a_hostile_world_is_rotated_all_the_same,
-        a_disabled_published_key_is_replaced_whatever_its_age,
-    ];
-}
+/// A run ends as the key needs it.
+pub(crate) const A_RUN_ENDS_AS_THE_KEY_NEEDS_IT: &[Case] = cases![
+    a_key_that_is_not_due_costs_one_round_trip,
+    a_due_key_is_replaced_from_end_to_end,
+    the_days_of_a_rotation_are_waited_for_by_scheduled_runs,
+    an_old_key_that_is_still_used_stays,
+    a_deploy_is_left_to_the_next_run,
+    a_dry_run_changes_nothing,
+    another_run_at_work_is_left_alone,
+    of_two_runs_at_once_one_rotates,
+    what_a_run_needs_a_person_for_is_refused,
+    a_definite_failure_can_be_run_again,
+    a_failed_deploy_keeps_both_keys,
+    a_hostile_world_is_rotated_all_the_same,
+    a_disabled_published_key_is_replaced_whatever_its_age,
+];
 
 fn a_key_that_is_not_due_costs_one_round_trip() {
     let setting = Setting::of_days(10);
@@ -112,7 +110,7 @@ Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key �
 Why        rotated because the key was due: older than 60 days, or disabled
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
-Next       old key …[OLD] is disabled after [TIME] and deleted 0 days later, each by the next scheduled run
+Next       old key …[OLD] is disabled after [TIME] and deleted 1 minutes later, each by the next scheduled run
 
 "#]]);
     assert_eq!(setting.old_is_active(), Some(true));
@@ -123,7 +121,7 @@ Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key �
 Why        a rotation is under way and waits
 Published  project:42
 Deploy     none in this run
-Next       old key …[OLD] is disabled after [TIME] and deleted 0 days later, each by the next scheduled run
+Next       old key …[OLD] is disabled after [TIME] and deleted 1 minutes later, each by the next scheduled run
 
 "#]]);
     assert_eq!((waiting.effects(), waiting.calls("iam")), (Vec::new(), 1));
@@ -367,35 +365,33 @@ fn a_disabled_published_key_is_replaced_whatever_its_age() {
     setting.is_rotated();
 }
 
-#[test]
-fn every_action_does_its_part() {
-    at_once![
-        check_says_what_a_run_would_do,
-        check_fails_where_a_key_is_too_old,
-        check_refuses_what_rotate_would_refuse,
-        setup_makes_the_first_pair,
-        setup_makes_a_hidden_secret,
-        setup_on_an_unprotected_branch_makes_unprotected_variables,
-        setup_leaves_a_pair_alone,
-        retire_takes_a_proven_deploy_of_its_own_pipeline,
-        retire_waits_for_no_deploy_that_did_not_run,
-        retire_does_not_take_a_deploy_that_started_too_early,
-        retire_by_hand_takes_the_callers_word,
-        retire_without_a_rotation_has_nothing_to_do,
-        force_replaces_a_young_key_once,
-        force_finishes_what_is_under_way_and_then_rotates,
-    ];
-}
+/// Every action does its part.
+pub(crate) const EVERY_ACTION_DOES_ITS_PART: &[Case] = cases![
+    check_says_what_a_run_would_do,
+    check_fails_where_a_key_is_too_old,
+    check_refuses_what_rotate_would_refuse,
+    setup_makes_the_first_pair,
+    setup_makes_a_hidden_secret,
+    setup_on_an_unprotected_branch_makes_unprotected_variables,
+    setup_leaves_a_pair_alone,
+    retire_takes_a_proven_deploy_of_its_own_pipeline,
+    retire_waits_for_no_deploy_that_did_not_run,
+    retire_does_not_take_a_deploy_that_started_too_early,
+    retire_by_hand_takes_the_callers_word,
+    retire_without_a_rotation_has_nothing_to_do,
+    force_replaces_a_young_key_once,
+    force_finishes_what_is_under_way_and_then_rotates,
+];
 
 fn check_says_what_a_run_would_do() {
     let setting = Setting::of_days(75);
     let ended = setting.run().set("ROTATOR_ACTION", "check").go();
     ended.ends(0, "not_due").sums_up(str![[r#"
 Key        key …[OLD] of user deployer, made [DATE], 75 days old
-Why        checked only; a rotation would: record that a rotation begins
+Why        checked only; a rotation would: replace the key
 Published  project:42
 Deploy     none in this run
-Next       the next scheduled run looks again; this key is replaced on [DATE]
+Next       the next scheduled run of the rotation replaces this key
 
 "#]]);
     assert_eq!((ended.effects(), ended.calls("iam")), (Vec::new(), 1));
@@ -424,7 +420,7 @@ fn check_refuses_what_rotate_would_refuse() {
         3,
         str![[r#"
 error: project:42 has the key's id but no secret
-state: the variables name key …[OLD] (active); production is not affected
+state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
 hint: store the secret beside it, or let ROTATOR_FORCE=true replace the key everywhere
 
 "#]],
@@ -453,7 +449,6 @@ section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
  INFO no older job runs any more
  INFO started deploy 1
- INFO waiting: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is pending: no runner has taken it yet
  INFO the deploy is proven to run with the new key
 section_end:[TIME]:rotator_deploy
 section_start:[TIME]:rotator_retire The old key
@@ -571,7 +566,7 @@ fn retire_waits_for_no_deploy_that_did_not_run() {
         str![[r#"
 error: nothing proves that the deploy ran: pipeline [PIPELINE]: job deploy waits for a person (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: name the jobs that deploy in ROTATOR_DEPLOY_JOBS, or run the one that did not run
+hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs that deploy, so that only those must have run; then run this again
 
 "#]],
     );
@@ -587,7 +582,7 @@ fn retire_does_not_take_a_deploy_that_started_too_early() {
     in_job(&setting, "retire", "retire").go().ends(4, "deploy_failed").says(4, str![[r#"
 error: nothing proves that the deploy ran: pipeline [PIPELINE]: job deploy started before the new pair was in place (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: name the jobs that deploy in ROTATOR_DEPLOY_JOBS, or run the one that did not run
+hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs that deploy, so that only those must have run; then run this again
 
 "#]]);
     assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 1));
@@ -654,22 +649,20 @@ fn force_finishes_what_is_under_way_and_then_rotates() {
     assert_ne!(setting.new_key().id, second.id, "the first rotation was finished, its waiting cut short, then another begun");
 }
 
-#[test]
-fn every_shape_of_project_is_served() {
-    at_once![
-        a_role_rotates_within_six_calls_to_iam,
-        a_chain_of_roles_rotates,
-        two_projects_are_published_and_deployed,
-        a_hidden_secret_is_replaced_unread,
-        a_group_is_published_and_its_project_deployed,
-        an_environment_is_redeployed_from_the_live_commit,
-        a_named_ref_is_deployed_with_inputs,
-        pipeline_variables_are_sent_where_they_are_asked_for,
-        an_elder_job_is_waited_for,
-        a_scoped_pair_under_other_names_is_rotated,
-        a_persons_words_and_flags_stay,
-    ];
-}
+/// Every shape of project is served.
+pub(crate) const EVERY_SHAPE_OF_PROJECT_IS_SERVED: &[Case] = cases![
+    a_role_rotates_within_six_calls_to_iam,
+    a_chain_of_roles_rotates,
+    two_projects_are_published_and_deployed,
+    a_hidden_secret_is_replaced_unread,
+    a_group_is_published_and_its_project_deployed,
+    an_environment_is_redeployed_from_the_live_commit,
+    a_named_ref_is_deployed_with_inputs,
+    pipeline_variables_are_sent_where_they_are_asked_for,
+    an_elder_job_is_waited_for,
+    a_scoped_pair_under_other_names_is_rotated,
+    a_persons_words_and_flags_stay,
+];
 
 fn a_role_rotates_within_six_calls_to_iam() {
     let setting = Setting::of_days(75);

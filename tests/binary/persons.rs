@@ -2,27 +2,25 @@
 
 use snapbox::str;
 
-use crate::at_once;
+use crate::cases;
 use crate::run::*;
 use crate::world::*;
 
-#[test]
-fn variables_are_not_a_pair_of_this_user() {
-    at_once![
-        variables_that_are_not_there,
-        an_id_without_a_secret,
-        a_secret_without_an_id,
-        targets_that_name_different_keys,
-        a_key_that_the_user_does_not_have,
-        an_id_that_refers_to_another_variable,
-        a_secret_that_refers_to_another_variable,
-        a_file_variable,
-        an_id_that_is_hidden,
-        an_id_of_a_session,
-        something_else_than_an_id,
-        a_tag_of_another_key_on_a_hidden_secret,
-    ];
-}
+/// Variables are not a pair of this user.
+pub(crate) const VARIABLES_ARE_NOT_A_PAIR_OF_THIS_USER: &[Case] = cases![
+    variables_that_are_not_there,
+    an_id_without_a_secret,
+    a_secret_without_an_id,
+    targets_that_name_different_keys,
+    a_key_that_the_user_does_not_have,
+    an_id_that_refers_to_another_variable,
+    a_secret_that_refers_to_another_variable,
+    a_file_variable,
+    an_id_that_is_hidden,
+    an_id_of_a_session,
+    something_else_than_an_id,
+    a_tag_of_another_key_on_a_hidden_secret,
+];
 
 /// The project's two variables, as they are; a role signs.
 fn holding(id: Option<Variable>, secret: Option<Variable>) -> Setting {
@@ -41,34 +39,43 @@ fn refuses(setting: &Setting, expected: impl snapbox::IntoData) {
 }
 
 fn variables_that_are_not_there() {
-    refuses(&holding(None, None), str![[r#"
+    refuses(
+        &holding(None, None),
+        str![[r#"
 error: there are no variables to rotate
-state: no variable names a key of this user
+state: no variable names a key of this user, so what production uses cannot be told from here
 hint: run once with ROTATOR_ACTION=setup to create the first key and both variables, or check ROTATOR_TARGETS and the variables' names
 
-"#]]);
+"#]],
+    );
 }
 
 fn an_id_without_a_secret() {
     let setting = Setting::of_days(75);
     setting.world.person_removes_variable(PROJECT, SECRET, "*");
-    refuses(&setting, str![[r#"
+    refuses(
+        &setting,
+        str![[r#"
 error: project:42 has the key's id but no secret
-state: the variables name key …[OLD] (active); production is not affected
+state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
 hint: store the secret beside it, or let ROTATOR_FORCE=true replace the key everywhere
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_secret_without_an_id() {
     let setting = Setting::of_days(75);
     setting.world.person_removes_variable(PROJECT, ID, "*");
-    refuses(&setting, str![[r#"
+    refuses(
+        &setting,
+        str![[r#"
 error: project:42 has a secret but no key id
-state: no variable names a key of this user
+state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
 hint: store the id beside it, or let ROTATOR_FORCE=true replace the key everywhere
 
-"#]]);
+"#]],
+    );
 }
 
 fn targets_that_name_different_keys() {
@@ -78,12 +85,15 @@ fn targets_that_name_different_keys() {
     setting.world.add_project(43, "acme/api");
     setting.world.set_pair(43, &other);
     let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:acme/api").go();
-    ended.says(3, str![[r#"
+    ended.says(
+        3,
+        str![[r#"
 error: the targets name different keys (project:42: key …[OLD], project:acme/api: key …[OTHER])
 state: the variables name key …[OLD] (active); production is not affected
 hint: store the same pair in all of them, or let ROTATOR_FORCE=true replace the key everywhere
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_key_that_the_user_does_not_have() {
@@ -92,79 +102,100 @@ fn a_key_that_the_user_does_not_have() {
     let other = setting.world.add_key("somebody", 20);
     setting.name(&other.id, "OTHER");
     setting.world.set_pair(PROJECT, &other);
-    refuses(&setting, str![[r#"
+    refuses(
+        &setting,
+        str![[r#"
 error: project:42 names key …[OTHER], which this user does not have
-state: the variables name key …[OTHER] (gone), WHICH DOES NOT WORK: production is affected
+state: the variables name key …[OTHER], which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED
 hint: check ROTATOR_IAM_USER, store a pair of this user, or let ROTATOR_FORCE=true replace the key everywhere
 
-"#]]);
+"#]],
+    );
 }
 
 fn an_id_that_refers_to_another_variable() {
     let secret = Variable::new(SECRET, "${SHARED_SECRET_ACCESS_KEY}").expanded();
-    refuses(&holding(Some(Variable::new(ID, "$SHARED_ACCESS_KEY_ID").expanded()), Some(secret)), str![[r#"
+    refuses(
+        &holding(Some(Variable::new(ID, "$SHARED_ACCESS_KEY_ID").expanded()), Some(secret)),
+        str![[r#"
 error: project:42: AWS_ACCESS_KEY_ID refers to another variable
-state: no variable names a key of this user
+state: no variable names a key of this user, so what production uses cannot be told from here
 hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_secret_that_refers_to_another_variable() {
     let setting = Setting::of_days(75);
     setting.world.person_sets_variable(PROJECT, Variable::new(SECRET, "$SHARED_SECRET").expanded());
-    refuses(&setting, str![[r#"
+    refuses(
+        &setting,
+        str![[r#"
 error: project:42: AWS_SECRET_ACCESS_KEY refers to another variable
 state: the variables name key …[OLD] (active); production is not affected
 hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_file_variable() {
     let setting = Setting::of_days(75);
     setting.world.person_sets_variable(PROJECT, Variable::new(ID, "/secrets/aws/key-id").file());
-    refuses(&setting, str![[r#"
+    refuses(
+        &setting,
+        str![[r#"
 error: project:42: AWS_ACCESS_KEY_ID holds a path, not a key id
-state: no variable names a key of this user
+state: no variable names a key of this user, so what production uses cannot be told from here
 hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
 
-"#]]);
+"#]],
+    );
 }
 
 fn an_id_that_is_hidden() {
     let setting = Setting::of_days(75);
     let id = setting.old.id.clone();
     setting.world.person_sets_variable(PROJECT, Variable::new(ID, &id).hidden());
-    refuses(&setting, str![[r#"
+    refuses(
+        &setting,
+        str![[r#"
 error: project:42: AWS_ACCESS_KEY_ID is hidden, so nobody can tell which key it names; make a visible one (the id is no secret)
-state: no variable names a key of this user
+state: no variable names a key of this user, so what production uses cannot be told from here
 hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
 
-"#]]);
+"#]],
+    );
 }
 
 fn an_id_of_a_session() {
     let setting = Setting::of_days(75);
     let session = setting.world.user_session(USER, 3600);
     setting.world.person_sets_variable(PROJECT, Variable::new(ID, &session.id));
-    refuses(&setting, str![[r#"
+    refuses(
+        &setting,
+        str![[r#"
 error: project:42: AWS_ACCESS_KEY_ID holds temporary credentials, which cannot be rotated
-state: no variable names a key of this user
+state: no variable names a key of this user, so what production uses cannot be told from here
 hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
 
-"#]]);
+"#]],
+    );
 }
 
 fn something_else_than_an_id() {
     let setting = Setting::of_days(75);
     setting.world.person_sets_variable(PROJECT, Variable::new(ID, "to be done"));
-    refuses(&setting, str![[r#"
+    refuses(
+        &setting,
+        str![[r#"
 error: project:42: AWS_ACCESS_KEY_ID does not hold a key id
-state: no variable names a key of this user
+state: no variable names a key of this user, so what production uses cannot be told from here
 hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_tag_of_another_key_on_a_hidden_secret() {
@@ -174,32 +205,34 @@ fn a_tag_of_another_key_on_a_hidden_secret() {
     setting.world.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
     let tag = format!("[credential-rotator {}]", other.id);
     setting.world.set_variable(PROJECT, Variable::new(SECRET, &setting.old.secret).hidden().description(&tag));
-    refuses(&setting, str![[r#"
+    refuses(
+        &setting,
+        str![[r#"
 error: project:42: the id is key …[OLD], but the secret belongs to key …[OTHER]
-state: the variables name key …[OLD] (active); production is not affected
+state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
 hint: store a pair that belongs together, or let ROTATOR_FORCE=true replace the key everywhere
 
-"#]]);
+"#]],
+    );
 }
 
-#[test]
-fn keys_are_not_as_the_rotation_left_them() {
-    at_once![
-        a_second_key_that_nobody_explains,
-        a_second_key_is_mentioned_while_nothing_is_due,
-        an_old_key_that_was_enabled_again,
-        an_old_key_that_another_scope_still_names,
-        a_published_key_that_was_disabled,
-        a_published_key_that_was_deleted,
-        an_orphan_that_something_else_uses,
-        several_keys_that_could_be_the_one,
-        a_person_changes_a_variable_while_the_key_is_verified,
-        a_person_changes_a_variable_after_the_publication,
-        a_hidden_target_that_fell_behind,
-        a_record_that_nobody_can_read,
-        a_record_that_was_taken_away,
-    ];
-}
+/// Keys are not as the rotation left them.
+pub(crate) const KEYS_ARE_NOT_AS_THE_ROTATION_LEFT_THEM: &[Case] = cases![
+    a_second_key_that_nobody_explains,
+    a_second_key_is_mentioned_while_nothing_is_due,
+    an_old_key_that_was_enabled_again,
+    an_old_key_that_another_scope_still_names,
+    a_published_key_that_was_disabled,
+    a_published_key_that_was_deleted,
+    an_orphan_that_something_else_uses,
+    several_keys_that_could_be_the_one,
+    a_person_changes_a_variable_while_a_run_is_dead,
+    a_secret_that_nobody_can_read_any_more,
+    a_person_changes_a_variable_after_the_publication,
+    a_hidden_target_that_fell_behind,
+    a_record_that_nobody_can_read,
+    a_record_that_was_taken_away,
+];
 
 fn a_second_key_that_nobody_explains() {
     let setting = Setting::of_days(75);
@@ -243,7 +276,7 @@ fn an_old_key_that_was_enabled_again() {
     setting.run().set("ROTATOR_GRACE_PERIOD", "1d").go().says(3, str![[r#"
 error: old key …[OLD] was enabled again by someone, so something still needs it
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: move that software to the new key, then disable the old one: `aws iam update-access-key --status Inactive --access-key-id AKIA[OLD]`
+hint: move that software to the new key, then disable the old one: `aws iam update-access-key --status Inactive --access-key-id AKIA[OLD]` (with --user-name, where it is not the caller's own)
 
 "#]]);
     assert_eq!(setting.old_is_active(), Some(true));
@@ -254,12 +287,15 @@ fn an_old_key_that_another_scope_still_names() {
     setting.run().set("ROTATOR_OVERLAP", "1m").go().ends(0, "rotated");
     setting.world.shift_clock(100);
     setting.world.person_sets_variable(PROJECT, Variable::new(ID, &setting.old.id).scope("staging"));
-    setting.run().set("ROTATOR_OVERLAP", "1m").go().says(3, str![[r#"
-error: old key …[OLD] is still named by AWS_ACCESS_KEY_ID of project:42 (scope staging)
+    setting.run().set("ROTATOR_OVERLAP", "1m").go().says(
+        3,
+        str![[r#"
+error: old key …[OLD] is still named by AWS_ACCESS_KEY_ID of project:42 (scope staging) [project:42@staging in ROTATOR_TARGETS]
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: publish the new key there too (ROTATOR_TARGETS), or delete that variable; the old key stays until then
+hint: publish the new key there too, or delete what is named; the old key stays until then
 
-"#]]);
+"#]],
+    );
     assert_eq!(setting.old_is_active(), Some(true));
 }
 
@@ -275,12 +311,15 @@ fn a_published_key_that_was_disabled() {
     let new = setting.new_key();
     setting.name(&new.id, "NEW");
     setting.world.person_disables_key(&new.id);
-    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(3, str![[r#"
+    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
+        3,
+        str![[r#"
 error: key …[NEW], which this rotation published, was disabled by someone
 state: the variables name key …[NEW] (disabled), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (disabled)
 hint: enable it again, or let ROTATOR_FORCE=true replace the key everywhere
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_published_key_that_was_deleted() {
@@ -288,29 +327,36 @@ fn a_published_key_that_was_deleted() {
     let new = setting.new_key();
     setting.name(&new.id, "NEW");
     setting.world.person_deletes_key(&new.id);
-    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(3, str![[r#"
+    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
+        3,
+        str![[r#"
 error: key …[NEW], which this rotation published, was deleted by someone
 state: the variables name key …[NEW] (gone), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (gone)
 hint: store a pair that works, or let ROTATOR_FORCE=true replace the key everywhere
 
-"#]]);
+"#]],
+    );
 }
 
-/// A run that was killed right after its key was made: the key is an orphan.
+/// The run is killed right after this call has had its effect, and has been dead for more than two minutes.
+fn dies(run: Run<'_>, after: &str) {
+    let world = &run.setting.world;
+    let child = std::sync::Arc::new(std::sync::Mutex::new(run.command().spawn().expect("the binary starts")));
+    let victim = std::sync::Arc::clone(&child);
+    world.on_kill(move || victim.lock().expect("nobody panics").kill().expect("it runs"));
+    world.fault_on(after, 1, Fault::KillAfter);
+    until(|| world.faults_hit().iter().all(|fault| fault.hit.is_some()).then_some(())).expect("the call is made");
+    child.lock().expect("nobody panics").wait().expect("it ends");
+    world.clear_faults();
+    let (started, finished) = (world.now() - 600_000, world.now() - 300_000);
+    world.remove_job(run.job);
+    world.add_job_at(PROJECT, run.job, "failed", Some(started), Some(finished));
+}
+
+/// A run that died right after its key was made: the key is an orphan.
 fn orphaned() -> Setting {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("sts:GetCallerIdentity", 2, Fault::Hang { effect: false });
-    let run = setting.run();
-    let job = run.job;
-    let mut child = run.command().spawn().expect("the binary starts");
-    until(|| (!setting.fresh().is_empty()).then_some(())).expect("a key is made");
-    child.kill().expect("it runs");
-    child.wait().expect("it ends");
-    setting.world.clear_faults();
-    // It has been dead for more than two minutes.
-    let (started, finished) = (setting.world.now() - 600_000, setting.world.now() - 300_000);
-    setting.world.remove_job(job);
-    setting.world.add_job_at(PROJECT, job, "failed", Some(started), Some(finished));
+    dies(setting.run(), "iam:CreateAccessKey");
     setting
 }
 
@@ -322,7 +368,7 @@ fn an_orphan_that_something_else_uses() {
     setting.run().go().says(3, str![[r#"
 error: key …[ORPHAN], which an earlier run made, was used for ec2: someone has its secret
 state: the variables name a key that works; old key …[OLD] (active), new key …[ORPHAN] (active); production is not affected
-hint: find out who; if nobody should, delete it: `aws iam delete-access-key --access-key-id AKIA[ORPHAN]`
+hint: find out who; if nobody should, delete it: `aws iam delete-access-key --access-key-id AKIA[ORPHAN]` (with --user-name, where it is not the caller's own)
 
 "#]]);
     // Once a person has removed it, the next run goes on.
@@ -337,29 +383,61 @@ fn several_keys_that_could_be_the_one() {
     let (orphan, other) = (setting.new_key(), setting.world.person_creates_key(USER));
     setting.name(&orphan.id, "ORPHAN");
     setting.name(&other.id, "OTHER");
-    setting.run().go().says(3, str![[r#"
+    setting.run().go().says(
+        3,
+        str![[r#"
 error: several keys could be the one that an earlier run made: …[OTHER], …[ORPHAN]
 state: the variables name a key that works; old key …[OLD] (active), no new key was made; production is not affected
 hint: delete the one that nothing uses: `aws iam get-access-key-last-used` tells which
 
-"#]]);
+"#]],
+    );
 }
 
-fn a_person_changes_a_variable_while_the_key_is_verified() {
-    let setting = Setting::of_days(75);
+fn a_person_changes_a_variable_while_a_run_is_dead() {
+    let setting = orphaned();
+    setting.name(&setting.new_key().id, "ORPHAN");
     setting.world.add_user("/", "somebody");
     let other = setting.world.add_key("somebody", 1);
     setting.name(&other.id, "OTHER");
-    let (world, pair) = (setting.world.clone(), other.clone());
-    // While two targets are written: between the secret of the first and its id.
-    let seen = |entry: &Entry| entry.action == "iam:CreateAccessKey";
-    let run = setting.run().once(seen, move || world.set_pair(PROJECT, &pair));
-    // A write that fails makes the run look again.
-    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, Fault::refuse(400));
-    run.go().says(3, str![[r#"
-error: writing AWS_SECRET_ACCESS_KEY to project:42: GitLab refuses the request (400)
-state: the variables name key …[OLD] (active); production is not affected
-hint: compare the setting with GitLab's version: README, minimum versions
+    setting.world.set_pair(PROJECT, &other);
+    setting.run().with_role().go().says(
+        3,
+        str![[r#"
+error: project:42 was changed by someone while key …[ORPHAN] was being published
+state: the variables name key …[OTHER] (gone), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[ORPHAN] (active)
+hint: restore the pair that stood there, or let ROTATOR_FORCE=true replace the key everywhere
+
+"#]],
+    );
+    assert_eq!(setting.stored().0, other.id, "what a person has stored stays");
+}
+
+fn a_secret_that_nobody_can_read_any_more() {
+    // The new pair has come as far as the hidden target when the run dies; then a person gives the readable one the old pair again.
+    let setting = Setting::of_days(75);
+    let world = &setting.world;
+    world.add_project(43, "acme/api");
+    world.set_variable(43, Variable::new(ID, &setting.old.id));
+    world.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());
+    let targets = "project:42,project:43";
+    dies(setting.run().set("ROTATOR_TARGETS", targets), "PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID@* 43");
+    assert_eq!(world.variable(43, ID, "*").map(|id| id.value), Some(setting.new_key().id));
+    world.set_pair(PROJECT, &setting.old);
+    setting.run().with_role().set("ROTATOR_TARGETS", targets).go().says(
+        3,
+        str![[r#"
+error: project:42 does not hold key …[NEW], and its secret cannot be read anywhere (hidden variables)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: nobody can read it out of a hidden variable: let ROTATOR_FORCE=true replace the key everywhere
+
+"#]],
+    );
+    let force = setting.run().with_role().set("ROTATOR_TARGETS", targets).set("ROTATOR_FORCE", "true").go();
+    force.says(3, str![[r#"
+error: no room for a new key: published key AKIA[OLD], active, made [DATE]; unexplained key AKIA[NEW], active, made [DATE], last used [DATE] (sts)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: if nothing uses the unexplained key, a person removes it: `aws iam delete-access-key --access-key-id AKIA[NEW]` (with --user-name, where it is not the caller's own)
 
 "#]]);
 }
@@ -371,12 +449,15 @@ fn a_person_changes_a_variable_after_the_publication() {
     setting.name(&other.id, "OTHER");
     setting.name(&setting.new_key().id, "NEW");
     setting.world.set_pair(PROJECT, &other);
-    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(3, str![[r#"
+    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
+        3,
+        str![[r#"
 error: project:42 was changed by someone after key …[NEW] was published
 state: the variables name key …[OTHER] (gone), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (active)
 hint: restore the published pair there, or let ROTATOR_FORCE=true replace the key everywhere
 
-"#]]);
+"#]],
+    );
     assert_eq!(setting.stored().0, other.id, "what a person has stored stays");
 }
 
@@ -391,23 +472,29 @@ fn a_hidden_target_that_fell_behind() {
     let targets = "project:42,project:43";
     setting.run().set("ROTATOR_TARGETS", targets).go().ends(4, "deploy_failed");
     setting.world.set_variable(43, Variable::new(ID, &setting.old.id));
-    setting.run().set("ROTATOR_TARGETS", targets).go().says(3, str![[r#"
+    setting.run().set("ROTATOR_TARGETS", targets).go().says(
+        3,
+        str![[r#"
 error: project:43 was changed by someone after key …[NEW] was published
 state: project:43 HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; old key …[OLD] (active), new key …[NEW] (active)
 hint: restore the published pair there, or let ROTATOR_FORCE=true replace the key everywhere
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_record_that_nobody_can_read() {
     let setting = Setting::of_days(75);
     setting.world.set_variable(PROJECT, Variable::new("CREDENTIAL_ROTATOR_8000_0badcafe", "{\"v\": 2}").scope("credential-rotator"));
-    setting.run().go().says(3, str![[r#"
+    setting.run().go().says(
+        3,
+        str![[r#"
 error: the variable CREDENTIAL_ROTATOR_8000_0badcafe (scope credential-rotator) is not a record that this version understands
 state: nothing was changed; keys and variables are as they were before this run
 hint: run the version that wrote it, or, if no rotation is under way, delete that variable
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_record_that_was_taken_away() {
@@ -416,14 +503,18 @@ fn a_record_that_was_taken_away() {
     let run = setting.run().once(
         |entry| entry.action == "iam:CreateAccessKey",
         move || {
-            let records: Vec<Variable> = world.variables(PROJECT).into_iter().filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_")).collect();
+            let records: Vec<Variable> =
+                world.variables(PROJECT).into_iter().filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_")).collect();
             records.iter().for_each(|record| world.person_removes_variable(PROJECT, &record.key, &record.scope));
         },
     );
-    run.go().says(1, str![[r#"
+    run.go().says(
+        1,
+        str![[r#"
 error: another run has taken over
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: nothing to do: the next run takes up where this one ended
 
-"#]]);
+"#]],
+    );
 }

@@ -2,26 +2,24 @@
 
 use snapbox::str;
 
-use crate::at_once;
+use crate::cases;
 use crate::run::*;
 use crate::world::*;
 
-#[test]
-fn a_rotation_that_would_not_end_well_does_not_begin() {
-    at_once![
-        every_finding_is_told_at_once,
-        sts_that_verifies_nothing,
-        a_pair_that_outranks_the_target,
-        an_environment_without_a_deployment,
-        a_deploy_project_that_is_not_there,
-        a_ref_that_is_not_there,
-        a_token_without_the_scope_api_but_with_variables,
-        too_little_of_the_job_is_left,
-        every_secret_is_hidden,
-        a_project_that_shadows_its_group,
-        an_archived_deploy_project,
-    ];
-}
+/// A rotation that would not end well does not begin.
+pub(crate) const A_ROTATION_THAT_WOULD_NOT_END_WELL_DOES_NOT_BEGIN: &[Case] = cases![
+    every_finding_is_told_at_once,
+    sts_that_verifies_nothing,
+    a_pair_that_outranks_the_target,
+    an_environment_without_a_deployment,
+    a_deploy_project_that_is_not_there,
+    a_ref_that_is_not_there,
+    a_token_without_the_scope_api_but_with_variables,
+    too_little_of_the_job_is_left,
+    every_secret_is_hidden,
+    a_project_that_shadows_its_group,
+    an_archived_deploy_project,
+];
 
 #[track_caller]
 fn finds(setting: &Setting, run: Run<'_>, expected: impl snapbox::IntoData) {
@@ -41,29 +39,37 @@ fn every_finding_is_told_at_once() {
     world.person_edits_variable(PROJECT, SECRET, "*", |secret| secret.description = Some("x".repeat(240)));
     let soon = world.now() + 600_000;
     world.change_token(&world.token, |token| token.expires_at = Some(soon));
-    finds(&setting, setting.run().set("ROTATOR_DEPLOY_PROJECTS", "42,4711"), str![[r#"
+    finds(
+        &setting,
+        setting.run().set("ROTATOR_DEPLOY_PROJECTS", "42,4711"),
+        str![[r#"
 error: a rotation is due, but would not end well:
 - the GitLab token expires at [TIME], before this rotation could end: create a new one
-- key …[OLD] is also named by AWS_ACCESS_KEY_ID of project:42 (scope staging), LEGACY_KEY of project:42: publish there too (ROTATOR_TARGETS), or delete that variable
+- key …[OLD] is also named by AWS_ACCESS_KEY_ID of project:42 (scope staging) [project:42@staging in ROTATOR_TARGETS], LEGACY_KEY of project:42: publish there too, or delete what is named
 - the description of AWS_SECRET_ACCESS_KEY in project:42 leaves no room for the rotation's tag: shorten it to 210 characters
 - project:42 has a variable AWS_SESSION_TOKEN (scope staging), which makes the pair invalid: delete it
 - the GitLab token cannot see the deploy project 4711: check the name, and add the token's user as Maintainer
 state: the variables name key …[OLD] (active); production is not affected
 hint: mend what is listed; nothing was written
 
-"#]]);
+"#]],
+    );
 }
 
 fn sts_that_verifies_nothing() {
     let setting = Setting::of_days(75);
     setting.world.tune(|knobs| knobs.sts_off = true);
-    finds(&setting, setting.run(), str![[r#"
+    finds(
+        &setting,
+        setting.run(),
+        str![[r#"
 error: a rotation is due, but would not end well:
 - the STS endpoint of us-east-1 refuses credentials that IAM accepts, so it could not verify a new key: set AWS_REGION to a region that is enabled in the account
 state: the variables name key …[OLD] (active); production is not affected
 hint: mend what is listed; nothing was written
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_pair_that_outranks_the_target() {
@@ -72,69 +78,92 @@ fn a_pair_that_outranks_the_target() {
     setting.world.person_deletes_key(&other.id);
     setting.world.set_variable(PROJECT, Variable::new(ID, &other.id).scope("production"));
     setting.world.set_variable(PROJECT, Variable::new(SECRET, &other.secret).scope("production"));
-    finds(&setting, setting.run().set("ROTATOR_DEPLOY", "environment/production"), str![[r#"
+    finds(
+        &setting,
+        setting.run().set("ROTATOR_DEPLOY", "environment/production"),
+        str![[r#"
 error: a rotation is due, but would not end well:
 - AWS_ACCESS_KEY_ID of project:42 in scope production outranks project:42 in environment production: name project:42@production in ROTATOR_TARGETS, or delete that variable
 state: the variables name key …[OLD] (active); production is not affected
 hint: mend what is listed; nothing was written
 
-"#]]);
+"#]],
+    );
 }
 
 fn an_environment_without_a_deployment() {
     let setting = Setting::of_days(75);
-    finds(&setting, setting.run().set("ROTATOR_DEPLOY", "environment/live"), str![[r#"
+    finds(
+        &setting,
+        setting.run().set("ROTATOR_DEPLOY", "environment/live"),
+        str![[r#"
 error: a rotation is due, but would not end well:
 - project 42 has no successful deployment to live, so there is nothing to redeploy: deploy once, or use ROTATOR_DEPLOY=pipeline
 state: the variables name key …[OLD] (active); production is not affected
 hint: mend what is listed; nothing was written
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_deploy_project_that_is_not_there() {
     let setting = Setting::of_days(75);
-    finds(&setting, setting.run().set("ROTATOR_DEPLOY_PROJECTS", "acme/elsewhere"), str![[r#"
+    finds(
+        &setting,
+        setting.run().set("ROTATOR_DEPLOY_PROJECTS", "acme/elsewhere"),
+        str![[r#"
 error: a rotation is due, but would not end well:
 - the GitLab token cannot see the deploy project acme/elsewhere: check the name, and add the token's user as Maintainer
 state: the variables name key …[OLD] (active); production is not affected
 hint: mend what is listed; nothing was written
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_ref_that_is_not_there() {
     let setting = Setting::of_days(75);
-    finds(&setting, setting.run().set("ROTATOR_DEPLOY", "pipeline@release"), str![[r#"
+    finds(
+        &setting,
+        setting.run().set("ROTATOR_DEPLOY", "pipeline@release"),
+        str![[r#"
 error: a rotation is due, but would not end well:
 - project 42 has no ref release to deploy: check ROTATOR_DEPLOY
 state: the variables name key …[OLD] (active); production is not affected
 hint: mend what is listed; nothing was written
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_token_without_the_scope_api_but_with_variables() {
     let setting = Setting::of_days(75);
     let soon = setting.world.now() + 30_000;
     setting.world.change_token(&setting.world.token, |token| token.expires_at = Some(soon));
-    finds(&setting, setting.run(), str![[r#"
+    finds(
+        &setting,
+        setting.run(),
+        str![[r#"
 error: a rotation is due, but would not end well:
 - the GitLab token expires at [TIME], before this rotation could end: create a new one
 state: the variables name key …[OLD] (active); production is not affected
 hint: mend what is listed; nothing was written
 
-"#]]);
+"#]],
+    );
 }
 
 fn too_little_of_the_job_is_left() {
     let setting = Setting::of_days(75);
-    setting.run().set("CI_JOB_TIMEOUT", "200").go().says(1, str![[r#"
+    setting.run().set("CI_JOB_TIMEOUT", "200").go().says(
+        1,
+        str![[r#"
 error: the job ends in [N] seconds; a rotation needs 310, so none was begun
 state: the variables name key …[OLD] (active); production is not affected
 hint: raise the job's `timeout:` (or the runner's maximum), then run again
 
-"#]]);
+"#]],
+    );
     setting.is_untouched();
 }
 
@@ -146,37 +175,49 @@ fn every_secret_is_hidden() {
         setting.world.set_variable(project, Variable::new(SECRET, &setting.old.secret).hidden());
     }
     let setting = setting.deployed();
-    finds(&setting, setting.run().set("ROTATOR_TARGETS", "project:42,project:43"), str![[r#"
+    finds(
+        &setting,
+        setting.run().set("ROTATOR_TARGETS", "project:42,project:43"),
+        str![[r#"
 error: a rotation is due, but would not end well:
 - every target's secret is hidden, so a run that dies half-way could not be continued: make one of them visible (masked)
 state: the variables name key …[OLD] (active); production is not affected
 hint: mend what is listed; nothing was written
 
-"#]]);
+"#]],
+    );
 }
 
 fn a_project_that_shadows_its_group() {
     let setting = Setting::of_days(75);
     setting.world.add_group(7, "acme");
     setting.world.set_pair(group(7), &setting.old);
-    finds(&setting, setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "acme/shop"), str![[r#"
+    finds(
+        &setting,
+        setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "acme/shop"),
+        str![[r#"
 error: a rotation is due, but would not end well:
 - project acme/shop has its own AWS_ACCESS_KEY_ID (scope *), which outranks the group's: name it in ROTATOR_TARGETS, or delete that variable
 state: the variables name key …[OLD] (active); production is not affected
 hint: mend what is listed; nothing was written
 
-"#]]);
+"#]],
+    );
 }
 
 fn an_archived_deploy_project() {
     let setting = Setting::of_days(75);
     setting.world.add_project(43, "acme/api");
     setting.world.set_archived(43, true);
-    finds(&setting, setting.run().set("ROTATOR_DEPLOY_PROJECTS", "43"), str![[r#"
+    finds(
+        &setting,
+        setting.run().set("ROTATOR_DEPLOY_PROJECTS", "43"),
+        str![[r#"
 error: a rotation is due, but would not end well:
 - project 43 is archived, so nothing can be deployed there
 state: the variables name key …[OLD] (active); production is not affected
 hint: mend what is listed; nothing was written
 
-"#]]);
+"#]],
+    );
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// So many cases of the whole file run at once.
 const BESIDE: usize = 64;
@@ -47,8 +47,9 @@ pub(crate) fn run(what: &str, cases: Vec<Case>) {
         loop {
             let _seat = Seat::take();
             let Some(case) = lock(&queue).pop_front() else { return };
+            let began = Instant::now();
             let ended = catch_unwind(AssertUnwindSafe(|| (case.act)())).unwrap_or_else(|panic| Err(said(&*panic)));
-            lock(&results).push((case.name, ended));
+            lock(&results).push((case.name, ended, began.elapsed()));
         }
     };
     thread::scope(|scope| {
@@ -58,7 +59,10 @@ pub(crate) fn run(what: &str, cases: Vec<Case>) {
     });
     let mut words: BTreeMap<String, usize> = BTreeMap::new();
     let mut failed = Vec::new();
-    for (name, ended) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    let (mut whole, mut longest) = (Duration::ZERO, (Duration::ZERO, String::new()));
+    for (name, ended, took) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        whole += took;
+        longest = longest.max((took, name.clone()));
         match ended {
             Ok(word) => *words.entry(word).or_default() += 1,
             Err(why) => failed.push((name, why)),
@@ -66,7 +70,13 @@ pub(crate) fn run(what: &str, cases: Vec<Case>) {
     }
     failed.sort();
     let words: Vec<String> = words.into_iter().map(|(word, count)| format!("{count} {word}")).collect();
-    eprintln!("{what}: {count} cases in {} s, {} failed; {}", started.elapsed().as_secs(), failed.len(), words.join(", "));
+    let (real, sum, (most, name)) = (started.elapsed().as_secs(), whole.as_secs(), longest);
+    eprintln!(
+        "{what}: {count} cases in {real} s ({sum} s one by one; the longest {} s: {name}), {} failed; {}",
+        most.as_secs(),
+        failed.len(),
+        words.join(", ")
+    );
     for (name, why) in failed.iter().take(SHOWN) {
         eprintln!("\n--- {name}\n{why}");
     }

@@ -33,6 +33,7 @@ fn crash(scene: &Scene, n: usize, before: bool, job: bool) -> Option<(u64, Ended
         let mut env = scene.env(id);
         if !job {
             env.retain(|name, _| !name.starts_with("CI_JOB") && !name.starts_with("CI_PIPELINE"));
+            scene.world.remove_job(id);
         }
         let running = crate::scene::Running::start(&env);
         aim.at(&running);
@@ -81,7 +82,9 @@ fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<String,
             return Err(format!("beside a run that may be alive a job ended with {}", busy.code));
         }
         let own = |what: &str| what.starts_with("CREDENTIAL_ROTATOR_");
-        if let Some(entry) = scene.world.log()[before..].iter().find(|entry| entry.n.is_some() && entry.effect && !own(&entry.what)) {
+        if let Some(entry) =
+            scene.world.log()[before..].iter().find(|entry| entry.n.is_some() && entry.effect && entry.service != "sts" && !own(&entry.what))
+        {
             return Err(format!("beside a run that may be alive a job did {} {}", entry.action, entry.what));
         }
         match known {
@@ -122,6 +125,8 @@ fn list(mode: Mode) -> Vec<Case> {
         if call.effect && mode == Mode::Own {
             others.iter().for_each(|known| add(&call, false, *known));
         } else if call.effect && mode != Mode::Patient {
+            // A redeployment is a job, which has to be seen.
+            let others = if mode == Mode::Redeploy { &others[..2] } else { &others[..] };
             add(&call, false, others[call.n % others.len()]);
         }
     }

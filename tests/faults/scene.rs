@@ -439,5 +439,5 @@ pub(crate) fn clean_calls(mode: Mode) -> Vec<Call> {
     let jobs = scene.run_until_well(mode.jobs()).and_then(|jobs| scene.judge().map(|()| jobs));
     assert_eq!(jobs, Ok(mode.jobs()), "{}", scene.told("a rotation to which nothing happens does not end well"));
     let log = scene.world.log().into_iter();
-    log.filter_map(|Entry { n, action, what, effect, .. }| Some(Call { n: n?, action, what, effect })).collect()
+    log.filter_map(|Entry { n, action, what, effect, service, .. }| Some(Call { n: n?, action, what, effect: effect && service != "sts" })).collect()
 }

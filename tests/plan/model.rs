@@ -623,7 +623,8 @@ impl World {
                 let Some(seen) = &process.seen else { return Ok(None) };
                 let over: BTreeSet<u32> =
                     seen.records.iter().filter(|other| other.released || !other.alive).map(|other| other.name.parse().unwrap()).collect();
-                let newest = self.papers.iter().filter(|paper| paper.facts.is_some()).max_by_key(|paper| paper.at).and_then(|paper| paper.facts.clone());
+                let newest =
+                    self.papers.iter().filter(|paper| paper.facts.is_some()).max_by_key(|paper| paper.at).and_then(|paper| paper.facts.clone());
                 let own = self.own_paper(process)?;
                 let facts = own.facts.clone().or(newest).filter(|facts| facts.finished.is_none());
                 own.facts = facts.or(own.facts.take());
@@ -702,7 +703,10 @@ impl World {
         }
         let held = self.pairs.iter().any(|pair| pair.value.is_some_and(|value| value.secret == Secret::Of(key)));
         let runs = self.production.iter().flatten().any(|(id, _)| *id == key);
-        let will_run = self.deploys.iter().any(|deploy| deploy.over.is_none() && deploy.fate == Fate::Succeeds && deploy.read.is_some_and(|(id, _)| id == Some(key)));
+        let will_run = self
+            .deploys
+            .iter()
+            .any(|deploy| deploy.over.is_none() && deploy.fate == Fate::Succeeds && deploy.read.is_some_and(|(id, _)| id == Some(key)));
         if !self.tainted && (held || runs || will_run) {
             self.wrong("a key is taken away that production still runs on");
         }
@@ -753,7 +757,11 @@ impl World {
                 let deploys = seen.deploys.unwrap_or_default();
                 for deploy in &deploys {
                     if let DeploySeen::Proven(NotedDeploy { place, .. }) = deploy {
-                        facts.deploys.iter_mut().filter(|noted| noted.place == *place && noted.proven.is_none()).for_each(|noted| noted.proven = Some(now));
+                        facts
+                            .deploys
+                            .iter_mut()
+                            .filter(|noted| noted.place == *place && noted.proven.is_none())
+                            .for_each(|noted| noted.proven = Some(now));
                     }
                 }
                 if !deploys.iter().any(|deploy| !matches!(deploy, DeploySeen::Proven(_))) {
@@ -767,7 +775,8 @@ impl World {
                 process.own = None;
                 (process.hand, process.made) = (None, None);
                 let key = self.pairs[0].id;
-                self.tainted &= !self.production.iter().all(|running| running.is_some_and(|(id, secret)| Some(id) == key && self.works(key, Some(secret))));
+                self.tainted &=
+                    !self.production.iter().all(|running| running.is_some_and(|(id, secret)| Some(id) == key && self.works(key, Some(secret))));
                 self.count("rotations finished");
             }
         }
@@ -876,7 +885,9 @@ impl World {
                 Some(None) => DeploySeen::Running("p".to_owned()),
                 Some(Some(Fate::Succeeds)) => DeploySeen::Proven(noted.clone()),
                 Some(Some(Fate::Unproven)) => DeploySeen::Unproven("p".to_owned()),
-                Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None if process.started.contains(&place) => DeploySeen::Failed("p".to_owned()),
+                Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None if process.started.contains(&place) => {
+                    DeploySeen::Failed("p".to_owned())
+                }
                 Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None => DeploySeen::Startable,
             }
         };
@@ -887,7 +898,9 @@ impl World {
     fn own_deploy(&self, process: &Process, facts: &Facts) -> DeploySeen {
         let quiet = facts.quiet.map_or(i64::MAX, |quiet| quiet.as_second());
         let proven = |place| {
-            let counts = |deploy: &Deploy| deploy.place == place && deploy.starts > quiet + 2 && deploy.starts <= process.began && deploy.over == Some(Fate::Succeeds);
+            let counts = |deploy: &Deploy| {
+                deploy.place == place && deploy.starts > quiet + 2 && deploy.starts <= process.began && deploy.over == Some(Fate::Succeeds)
+            };
             self.deploys.iter().any(counts)
         };
         match (0..self.pairs.len()).all(proven) {

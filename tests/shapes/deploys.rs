@@ -1,13 +1,13 @@
 //! How a deploy is started, adopted and started anew: pipelines, and the job of an environment's live deployment.
 
-use crate::at_once;
+use crate::beside::cases;
 use crate::run::*;
 use crate::scene::*;
 use crate::world::*;
 
 #[test]
 fn a_pipeline_is_started_once_whatever_becomes_of_it() {
-    at_once![
+    cases![
         a_pipeline_whose_creation_was_slow_is_adopted,
         a_pipeline_whose_reply_was_lost_is_adopted,
         a_pipeline_of_a_run_that_died_before_it_noted_it_is_adopted,
@@ -198,7 +198,7 @@ impl Run<'_> {
 
 #[test]
 fn an_environment_is_redeployed_by_its_live_job() {
-    at_once![
+    cases![
         a_retry_whose_reply_was_lost_is_adopted,
         a_redeploy_that_failed_is_tried_again_by_the_next_run,
         a_redeploy_that_a_person_retried_is_proof,
@@ -321,7 +321,8 @@ fn an_environment_without_a_live_job_is_found_before_anything_is_written() {
 /// A deployment made through the API, or one whose pipeline was deleted, has no job.
 fn an_older_commit_is_never_deployed_in_place_of_the_live_one() {
     let setting = Setting::of_days(75);
-    let old_job = setting.world.lock().job_json(deploys(&setting)[0].id);
+    let job = deploys(&setting)[0].id;
+    let old_job = setting.world.lock().job_json(job);
     let live = serde_json::json!([{ "id": 9, "iid": 9, "status": "success", "deployable": null }, { "id": 8, "iid": 8, "status": "success", "deployable": old_job }]);
     let fault = Fault::Instead { status: 200, body: live.to_string(), headers: vec![("content-type".into(), "application/json".into())] };
     setting.world.fault_from("GET /projects/:id/deployments", 1, fault);

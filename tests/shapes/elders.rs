@@ -1,13 +1,13 @@
 //! Jobs that run with the old pair are waited for before a deploy starts: none of them may be what stays deployed.
 
-use crate::at_once;
+use crate::beside::cases;
 use crate::run::*;
 use crate::scene::*;
 use crate::world::*;
 
 #[test]
 fn no_elder_job_is_what_stays_deployed() {
-    at_once![
+    cases![
         an_elder_push_pipeline_is_over_before_the_deploy_starts,
         an_elder_that_outlasts_the_run_is_left_to_the_next_one,
         an_elder_of_a_deploy_project_counts,
@@ -48,7 +48,7 @@ fn an_elder_that_outlasts_the_run_is_left_to_the_next_one() {
     let setting = Setting::of_days(75);
     let elder = push(&setting, PROJECT);
     let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
-    ended.ends(0, "waiting");
+    ended.ends(0, "deploying");
     assert!(ended.stderr.contains("deploy ("), "the job that is waited for is named: {}", ended.stderr);
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
     holds_both_keys(&setting);
@@ -70,7 +70,7 @@ fn an_elder_of_a_deploy_project_counts() {
     let elder = push(&setting, OTHER);
     let run = |setting| Setting::run(setting).set("ROTATOR_TARGETS", "group:7,project:42").set("ROTATOR_DEPLOY_PROJECTS", "42,acme/other");
     let ended = run(&setting).set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
-    ended.ends(0, "waiting");
+    ended.ends(0, "deploying");
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
     ends(&setting.world, elder.id);
     run(&setting).go().ends(0, "resumed");
@@ -84,7 +84,7 @@ fn an_elder_that_is_being_canceled_counts() {
     let elder = push(&setting, PROJECT);
     setting.world.job_set_status(elder.id, "canceling");
     let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
-    ended.ends(0, "waiting");
+    ended.ends(0, "deploying");
     setting.world.job_set_status(elder.id, "canceled");
     setting.run().go().ends(0, "resumed");
     setting.is_rotated();
@@ -99,7 +99,7 @@ fn an_elder_on_the_second_page_is_seen() {
         setting.world.add_job_at(PROJECT, id, "running", Some(young), None);
     }
     let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
-    ended.ends(0, "waiting");
+    ended.ends(0, "deploying");
     assert!(ended.stderr.contains("/-/jobs/500"), "{}", ended.stderr);
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
     setting.world.job_set_status(500, "success");
@@ -111,7 +111,7 @@ fn an_old_gitlab_without_canceling_jobs_is_asked_all_the_same() {
     let setting = Setting::of_days(75);
     setting.world.tune(|knobs| (knobs.new_job_scopes, knobs.trigger_jobs) = (false, false));
     let elder = push(&setting, PROJECT);
-    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go().ends(0, "waiting");
+    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go().ends(0, "deploying");
     ends(&setting.world, elder.id);
     setting.run().go().ends(0, "resumed");
     setting.is_rotated();

@@ -1,13 +1,13 @@
 //! What proves a deploy: jobs of the pipeline and of those that it triggers, numbered parts, all pages.
 
-use crate::at_once;
+use crate::beside::cases;
 use crate::run::*;
 use crate::scene::*;
 use crate::world::*;
 
 #[test]
 fn a_deploy_is_proven_by_its_jobs_wherever_they_are() {
-    at_once![
+    cases![
         a_downstream_pipeline_that_is_waited_for_is_proof,
         a_downstream_pipeline_that_nobody_waits_for_is_proof_once_it_is_done,
         a_downstream_deploy_that_failed_is_no_proof_until_somebody_mends_it,
@@ -93,7 +93,8 @@ fn a_downstream_pipeline_of_a_downstream_pipeline_counts() {
 
 fn the_successor_of_bridges_is_asked_where_they_are_gone() {
     let setting = moved(with_downstream(true, vec![JobSpec::deploy("deploy", "production")]));
-    let gone = Fault::Refuse { status: 404, body: r#"{"error":"404 Not Found"}"#.into(), headers: vec![("content-type".into(), "application/json".into())] };
+    let gone =
+        Fault::Refuse { status: 404, body: r#"{"error":"404 Not Found"}"#.into(), headers: vec![("content-type".into(), "application/json".into())] };
     setting.world.fault_from("GET /projects/:id/pipelines/:number/bridges", 1, gone);
     let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     ended.ends(0, "rotated");

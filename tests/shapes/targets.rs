@@ -1,13 +1,13 @@
 //! Where a key is published: projects, groups, scopes, by ids and by paths.
 
-use crate::at_once;
+use crate::beside::cases;
 use crate::run::*;
 use crate::scene::*;
 use crate::world::*;
 
 #[test]
 fn one_key_is_published_wherever_the_targets_say() {
-    at_once![
+    cases![
         projects_groups_and_scopes_hold_one_key,
         a_key_stays_until_every_project_is_deployed,
         a_group_is_written_in_its_own_scope_only,
@@ -27,17 +27,11 @@ fn projects_groups_and_scopes_hold_one_key() {
     publish(&setting, project(PROJECT), "review/*");
     publish(&setting, group(7), "*");
     publish(&setting, group(8), "staging/eu.west-1");
-    let targets =
-        "project:42, project:42@review/*,project:acme/sub.group/shop-2.0_x@production,group:7,group:acme/sub.group@staging/eu.west-1";
+    let targets = "project:42, project:42@review/*,project:acme/sub.group/shop-2.0_x@production,group:7,group:acme/sub.group@staging/eu.west-1";
     let ended = setting.run().set("ROTATOR_TARGETS", targets).go();
     ended.ends(0, "rotated");
-    let places = [
-        (project(PROJECT), "*"),
-        (project(PROJECT), "review/*"),
-        (project(OTHER), "production"),
-        (group(7), "*"),
-        (group(8), "staging/eu.west-1"),
-    ];
+    let places =
+        [(project(PROJECT), "*"), (project(PROJECT), "review/*"), (project(OTHER), "production"), (group(7), "*"), (group(8), "staging/eu.west-1")];
     holds_the_new_key(&setting, &places);
     let disabled = disabled_at(&setting, &ended.log);
     for id in [PROJECT, OTHER] {
@@ -45,7 +39,8 @@ fn projects_groups_and_scopes_hold_one_key() {
         production_is_new(&setting, id);
     }
     // Ten writes of the pair, each under the name that the configuration has, and none anywhere else.
-    let written = |name: &str| ended.log.iter().filter(|entry| entry.effect && entry.action.starts_with("PUT ") && entry.what.starts_with(name)).count();
+    let written =
+        |name: &str| ended.log.iter().filter(|entry| entry.effect && entry.action.starts_with("PUT ") && entry.what.starts_with(name)).count();
     assert_eq!((written("AWS_ACCESS_KEY_ID@"), written("AWS_SECRET_ACCESS_KEY@")), (5, 5));
     let by_path = ended.log.iter().filter(|entry| entry.effect && entry.what.ends_with(" acme/sub.group/shop-2.0_x")).count();
     assert_eq!(by_path, 2);
@@ -119,8 +114,12 @@ fn a_group_without_scopes_keeps_the_records_for_all() {
     };
     assert_eq!(records(&setting), ["*"]);
     // The next run finds it there, goes on from it and is the one that is left.
-    until(|| (setting.run().set("ROTATOR_TARGETS", "group:7").set("ROTATOR_DEPLOY_PROJECTS", "42").set("ROTATOR_GRACE_PERIOD", "3s").go().outcome() == "resumed").then_some(()))
-        .expect("the grace period ends");
+    until(|| {
+        (setting.run().set("ROTATOR_TARGETS", "group:7").set("ROTATOR_DEPLOY_PROJECTS", "42").set("ROTATOR_GRACE_PERIOD", "3s").go().outcome()
+            == "resumed")
+            .then_some(())
+    })
+    .expect("the grace period ends");
     holds_the_new_key(&setting, &[(group(7), "*")]);
     assert_eq!(records(&setting), ["*"]);
 }
@@ -141,9 +140,7 @@ fn first_pair_for_a_group_that_drops_scopes() -> Setting {
 }
 
 fn set_up<'a>(setting: &'a Setting) -> Run<'a> {
-    let run = setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_TARGETS", "group:7@production");
-    // The job ends soon, so a torn pair is not tried for an hour.
-    run.set("ROTATOR_DEPLOY", "none").set("CI_JOB_TIMEOUT", "320")
+    setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_TARGETS", "group:7@production").set("ROTATOR_DEPLOY", "none")
 }
 
 fn a_scope_that_a_group_drops_never_gets_an_id() {

@@ -1,5 +1,6 @@
 //! Half-written states of two targets, set up by hand: the next run heals each as the plan says.
 
+use crate::beside::{Case, beside_each_other};
 use crate::run::*;
 use crate::scene::*;
 use crate::world::*;
@@ -59,7 +60,7 @@ fn heals(first: Half, second: Half, hidden: bool) {
 #[test]
 fn torn_and_partly_published_targets_are_healed_forward() {
     use Half::{New, Old, Torn};
-    let mut cases: Vec<(String, Box<dyn Fn() + Send + Sync>)> = Vec::new();
+    let mut cases: Vec<Case> = Vec::new();
     for first in [Old, Torn, New] {
         for second in [Old, Torn, New] {
             cases.push((format!("{first:?} and {second:?}"), Box::new(move || heals(first, second, false))));
@@ -75,7 +76,7 @@ fn torn_and_partly_published_targets_are_healed_forward() {
 #[test]
 fn what_only_a_person_can_have_left_is_refused_with_both_keys_alive() {
     use Half::{New, Old, Torn};
-    let mut cases: Vec<(String, Box<dyn Fn() + Send + Sync>)> = Vec::new();
+    let mut cases: Vec<Case> = Vec::new();
     // The only copy of the secret is hidden, and the readable target does not have it.
     for second in [Torn, New] {
         cases.push((
@@ -104,13 +105,4 @@ fn what_only_a_person_can_have_left_is_refused_with_both_keys_alive() {
         }),
     ));
     beside_each_other(&cases);
-}
-
-fn beside_each_other(cases: &[(String, Box<dyn Fn() + Send + Sync>)]) {
-    let only = std::env::var("CASE").unwrap_or_default();
-    let failed: Vec<&str> = std::thread::scope(|scope| {
-        let threads: Vec<_> = cases.iter().filter(|(name, _)| name.contains(&only)).map(|(name, case)| (name, scope.spawn(case))).collect();
-        threads.into_iter().filter_map(|(name, thread)| thread.join().is_err().then_some(name.as_str())).collect()
-    });
-    assert!(failed.is_empty(), "of {} cases these failed: {}", cases.len(), failed.join("; "));
 }

@@ -6,14 +6,14 @@ use credential_rotator::transport::Gitlab;
 use credential_rotator::variables::{self, Half};
 use secrecy::SecretString;
 
-use crate::at_once;
+use crate::beside::cases;
 use crate::run::*;
 use crate::scene::*;
 use crate::world::*;
 
 #[test]
 fn whatever_the_variables_hold_is_taken_for_what_it_is() {
-    at_once![
+    cases![
         file_variables_stay_files,
         a_reference_is_never_overwritten,
         white_space_around_a_pair_is_none_of_it,
@@ -29,6 +29,7 @@ fn whatever_the_variables_hold_is_taken_for_what_it_is() {
 /// A role signs, and the deploy reads no pair: what stands in the variables is of no use to a job as it is.
 fn with_variables(id: impl Fn(&Pair) -> Variable, secret: impl Fn(&Pair) -> Variable) -> Setting {
     let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    setting.world.ours(&setting.old.id);
     setting.world.set_variable(PROJECT, id(&setting.old));
     setting.world.set_variable(PROJECT, secret(&setting.old));
     setting.world.set_pipeline_config(PROJECT, vec![JobSpec::new("deploy")]);
@@ -59,10 +60,7 @@ fn a_reference_is_never_overwritten() {
 }
 
 fn white_space_around_a_pair_is_none_of_it() {
-    let setting = with_variables(
-        |old| Variable::new(ID, &format!("  {}\n", old.id)),
-        |old| Variable::new(SECRET, &format!("{}\r\n", old.secret)),
-    );
+    let setting = with_variables(|old| Variable::new(ID, &format!("  {}\n", old.id)), |old| Variable::new(SECRET, &format!("{}\r\n", old.secret)));
     setting.run().with_role().go().ends(0, "rotated");
     setting.is_rotated();
 }
@@ -79,7 +77,7 @@ fn half_a_pair_is_refused() {
         }
         let ended = setting.run().unset(ID).unset(SECRET).with_role().go();
         ended.ends(3, "refused");
-        let missing = if id { SECRET } else { ID };
+        let missing = if id { "project:42 has the key's id but no secret" } else { "project:42 has a secret but no key id" };
         assert!(ended.stderr.contains(missing), "{id} {secret:?} {}", ended.stderr);
         assert_eq!((setting.fresh().len(), setting.old_is_active(), setting.records().len()), (0, Some(true), 0));
     }
@@ -168,7 +166,8 @@ fn an_echo_of_another_variable_gets_no_id() {
         setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, fault);
         let ended = setting.run().go();
         ended.ends(0, "rotated");
-        let (secret, id) = (first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")), first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")));
+        let (secret, id) =
+            (first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")), first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")));
         let looked = ended.log[secret..id].iter().any(|entry| entry.action == "GET /projects/:id/variables" && entry.status == 200);
         assert!(looked, "{field}");
         setting.is_rotated();
@@ -183,7 +182,10 @@ fn a_secret_arrives_byte_for_byte() {
     publish(&setting, group(7), "*");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let key = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
-    let mut env = setting.world.env(PROJECT, { setting.world.add_job(PROJECT, 9001, "running"); 9001 });
+    let mut env = setting.world.env(PROJECT, {
+        setting.world.add_job(PROJECT, 9001, "running");
+        9001
+    });
     env.push(("ROTATOR_TARGETS".into(), "project:acme/shop,group:7".into()));
     let config = Config::from_env(env.into_iter().map(|(name, value)| (name.into(), value.into()))).unwrap();
     let gitlab = Gitlab::new(&config).unwrap_or_else(|trouble| panic!("{trouble}"));

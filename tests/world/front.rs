@@ -188,7 +188,11 @@ impl State {
         let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
         let mut input = Input::of(call);
         // Links keep whatever else was asked for (`scope[]`, `pagination=keyset`).
-        let kept: String = call.query.split('&').filter(|part| !part.is_empty() && !part.starts_with("page=") && !part.starts_with("per_page=")).fold(String::new(), |kept, part| kept + part + "&");
+        let kept: String = call
+            .query
+            .split('&')
+            .filter(|part| !part.is_empty() && !part.starts_with("page=") && !part.starts_with("per_page="))
+            .fold(String::new(), |kept, part| kept + part + "&");
         input.url = format!("{}{}?{kept}", self.url, call.path);
         match (call.method.as_str(), &parts[..]) {
             ("GET", ["user"]) => Reply::json(200, &self.user_json(token.user)),

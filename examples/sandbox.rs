@@ -3,13 +3,10 @@
 //! Builds the program, starts the world of the tests on loopback (IAM, STS and GitLab over real HTTP), and runs the program as
 //! three scheduled jobs, by environment alone. A few seconds stand for the days of overlap and grace. Ends with an error unless
 //! the world's own log shows that production never stopped working and that the old key is gone.
-//!
-//! `cargo run --example sandbox serve FOLDER` keeps a world open for other programs instead; see `serve.rs`.
 
 #![allow(clippy::print_stdout, reason = "this program is for people to look at")]
 
-mod serve;
-#[path = "../../tests/world/mod.rs"]
+#[path = "../tests/world/mod.rs"]
 mod world;
 
 use std::path::PathBuf;
@@ -24,15 +21,6 @@ const USER: &str = "shop-deployer";
 const WAIT: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    match (arguments.next(), arguments.next()) {
-        (None, _) => rotate(),
-        (Some(serve), Some(folder)) if serve == "serve" => serve::serve(&PathBuf::from(folder)),
-        _ => fail("the arguments are none, or `serve FOLDER`"),
-    }
-}
-
-fn rotate() -> ExitCode {
     let program = match build() {
         Ok(program) => program,
         Err(why) => return fail(&why),

@@ -1,0 +1,390 @@
+//! Seeded histories: crashes, lost replies, lagging lists, two runs at once, zombies, persons, failing deploys, days.
+//!
+//! The invariants are judged at each effect, on the model's ground truth; what a person broke is that person's. A failure is shrunk and printed
+//! with its seed. `SIM_SEED=…` repeats it, `SIM_HISTORIES=100000` makes a long run of it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use credential_rotator::config::Action;
+use credential_rotator::plan::{Done, Refusal};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+
+use crate::healing::{Start, starts};
+use crate::kit::DAY;
+use crate::model::{End, Fate, Fault, Pair, Process, Secret, Tick, Value, World};
+
+/// As many histories as the ordinary test has time for.
+const HISTORIES: u32 = 1200;
+const SEED: u64 = 1;
+
+#[derive(Clone, Debug)]
+enum Act {
+    Start {
+        visible: bool,
+        forced: bool,
+        retire: bool,
+    },
+    Ticks {
+        run: usize,
+        ticks: u8,
+    },
+    Goes {
+        run: usize,
+        fault: Fault,
+    },
+    /// The process is gone, and GitLab sees it.
+    Kill {
+        run: usize,
+    },
+    /// GitLab says that the job has ended; the process goes on.
+    Zombie {
+        run: usize,
+    },
+    Pass {
+        seconds: i64,
+    },
+    Days {
+        days: i64,
+    },
+    Lag {
+        seconds: i64,
+    },
+    Fates {
+        fates: Vec<Fate>,
+    },
+    SomebodyDeploys {
+        place: usize,
+        lasts: i64,
+        fate: Fate,
+    },
+    Person(Person),
+}
+
+#[derive(Clone, Debug)]
+enum Person {
+    CreatesKey { used: bool },
+    DisablesKey { nth: usize },
+    EnablesKey { nth: usize },
+    DeletesKey { nth: usize },
+    RemembersPair,
+    RestoresPair { place: usize },
+    PutsOwnKey { place: usize, nth: usize },
+    DeletesVariable { place: usize, id: bool },
+    EditsTag { place: usize, nth: Option<usize> },
+    Scribbles { place: usize },
+    Mentions { nth: usize },
+    ForgetsMentions,
+    DeletesRecord { nth: usize },
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![5 => Just(Fate::Succeeds), 1 => Just(Fate::Fails), 1 => Just(Fate::Hangs), 1 => Just(Fate::Unproven), 1 => Just(Fate::Deleted)]
+}
+
+fn person() -> impl Strategy<Value = Person> {
+    prop_oneof![
+        any::<bool>().prop_map(|used| Person::CreatesKey { used }),
+        (0..3_usize).prop_map(|nth| Person::DisablesKey { nth }),
+        (0..3_usize).prop_map(|nth| Person::EnablesKey { nth }),
+        (0..3_usize).prop_map(|nth| Person::DeletesKey { nth }),
+        Just(Person::RemembersPair),
+        (0..2_usize).prop_map(|place| Person::RestoresPair { place }),
+        (0..2_usize, 0..3_usize).prop_map(|(place, nth)| Person::PutsOwnKey { place, nth }),
+        (0..2_usize, any::<bool>()).prop_map(|(place, id)| Person::DeletesVariable { place, id }),
+        (0..2_usize, proptest::option::of(0..3_usize)).prop_map(|(place, nth)| Person::EditsTag { place, nth }),
+        (0..2_usize).prop_map(|place| Person::Scribbles { place }),
+        (0..3_usize).prop_map(|nth| Person::Mentions { nth }),
+        Just(Person::ForgetsMentions),
+        (0..2_usize).prop_map(|nth| Person::DeletesRecord { nth }),
+    ]
+}
+
+fn act(persons: bool) -> BoxedStrategy<Act> {
+    if persons { prop_oneof![11 => happening(), 1 => person().prop_map(Act::Person)].boxed() } else { happening().boxed() }
+}
+
+fn happening() -> impl Strategy<Value = Act> {
+    let fault = prop_oneof![Just(Fault::Refused), Just(Fault::ReplyLost), Just(Fault::DieBefore), Just(Fault::DieAfter), Just(Fault::DieBetween)];
+    prop_oneof![
+        8 => (prop::bool::weighted(0.8), prop::bool::weighted(0.2), any::<bool>())
+            .prop_map(|(visible, forced, retire)| Act::Start { visible, forced, retire }),
+        24 => (0..4_usize, 1..20_u8).prop_map(|(run, ticks)| Act::Ticks { run, ticks }),
+        12 => (0..4_usize, 1..3_u8).prop_map(|(run, ticks)| Act::Ticks { run, ticks }),
+        6 => (0..4_usize, fault).prop_map(|(run, fault)| Act::Goes { run, fault }),
+        1 => (0..4_usize).prop_map(|run| Act::Kill { run }),
+        2 => (0..4_usize).prop_map(|run| Act::Zombie { run }),
+        8 => prop_oneof![1..60_i64, 100..400_i64].prop_map(|seconds| Act::Pass { seconds }),
+        6 => prop_oneof![Just(1_i64), Just(8), Just(61)].prop_map(|days| Act::Days { days }),
+        1 => (0..12_i64).prop_map(|seconds| Act::Lag { seconds }),
+        2 => prop::collection::vec(fate(), 0..4).prop_map(|fates| Act::Fates { fates }),
+        3 => (0..2_usize, 5..4000_i64, fate()).prop_map(|(place, lasts, fate)| Act::SomebodyDeploys { place, lasts, fate }),
+    ]
+}
+
+struct History {
+    world: World,
+    start: Start,
+    runs: Vec<Process>,
+    remembered: Vec<Pair>,
+}
+
+impl History {
+    fn new(start: &Start) -> Self {
+        Self { world: start.world.clone(), start: start.clone(), runs: Vec::new(), remembered: start.world.pairs.clone() }
+    }
+
+    fn go(&mut self, act: &Act) {
+        match act {
+            Act::Start { visible, forced, retire } => {
+                if self.runs.len() == 4 {
+                    let oldest = self.runs.remove(0);
+                    self.world.jobs[oldest.job].ended.get_or_insert(self.world.now);
+                }
+                let action = if self.world.policy.own_deploy && *retire { Action::Retire } else { self.start.action };
+                let mut process = self.world.start_job(action, *visible);
+                process.forced = forced.then_some(self.world.now);
+                self.runs.push(process);
+            }
+            Act::Ticks { run, ticks } => (0..*ticks).for_each(|_| self.tick(*run, Fault::None)),
+            Act::Goes { run, fault } => self.tick(*run, *fault),
+            Act::Kill { run } => {
+                if *run < self.runs.len() {
+                    let process = self.runs.remove(*run);
+                    self.world.jobs[process.job].ended.get_or_insert(self.world.now);
+                }
+            }
+            Act::Zombie { run } => {
+                if let Some(process) = self.runs.get(*run) {
+                    self.world.jobs[process.job].ended.get_or_insert(self.world.now);
+                }
+            }
+            Act::Pass { seconds } => self.world.pass(*seconds),
+            Act::Days { days } => self.world.pass(days * DAY),
+            Act::Lag { seconds } => self.world.lag = *seconds,
+            Act::Fates { fates } => self.world.fates.clone_from(fates),
+            Act::SomebodyDeploys { place, lasts, fate } => {
+                let place = place % self.world.pairs.len();
+                self.world.start_deploy(place, 1, *lasts, *fate);
+            }
+            Act::Person(person) => self.person(person),
+        }
+    }
+
+    fn tick(&mut self, run: usize, fault: Fault) {
+        let Some(process) = self.runs.get_mut(run) else { return };
+        let tick = self.world.tick(process, fault);
+        self.world.pass(1);
+        if matches!(tick, Tick::Ended(_) | Tick::Died) {
+            let process = self.runs.remove(run);
+            self.world.jobs[process.job].ended.get_or_insert(self.world.now);
+        }
+    }
+
+    fn person(&mut self, person: &Person) {
+        let world = &mut self.world;
+        let nth = |world: &World, nth: usize| world.keys.get(nth).map(|key| key.id);
+        match person {
+            Person::CreatesKey { used } => {
+                if world.keys.len() < 2 {
+                    let id = world.new_key(true);
+                    let now = world.now;
+                    world.keys.iter_mut().filter(|key| key.id == id && *used).for_each(|key| key.used = Some((now, "s3")));
+                }
+            }
+            Person::DisablesKey { nth } | Person::EnablesKey { nth } => {
+                let active = matches!(person, Person::EnablesKey { .. });
+                world.keys.iter_mut().skip(*nth).take(1).for_each(|key| key.active = active);
+                world.tainted = true;
+            }
+            Person::DeletesKey { nth } => {
+                if *nth < world.keys.len() {
+                    world.keys.remove(*nth);
+                    world.tainted = true;
+                }
+            }
+            Person::RemembersPair => self.remembered.clone_from(&world.pairs),
+            Person::RestoresPair { place } => {
+                let place = place % world.pairs.len();
+                let hidden = world.pairs[place].value.is_some_and(|value| value.hidden);
+                let pair = self.remembered[place];
+                world.pairs[place] = Pair { value: pair.value.map(|value| Value { hidden, ..value }), ..pair };
+                world.tainted = true;
+            }
+            Person::PutsOwnKey { place, nth: key } => {
+                if let Some(id) = nth(world, *key) {
+                    let place = place % world.pairs.len();
+                    let hidden = world.pairs[place].value.is_some_and(|value| value.hidden);
+                    world.pairs[place] = Pair { id: Some(id), value: Some(Value { secret: Secret::Of(id), hidden, tag: None }) };
+                    world.tainted = true;
+                }
+            }
+            Person::DeletesVariable { place, id } => {
+                let place = place % world.pairs.len();
+                if *id {
+                    world.pairs[place].id = None;
+                } else {
+                    world.pairs[place].value = None;
+                }
+                world.tainted = true;
+            }
+            Person::EditsTag { place, nth: key } => {
+                let place = place % world.pairs.len();
+                let tag = key.and_then(|key| nth(world, key));
+                world.pairs[place].value.iter_mut().for_each(|value| value.tag = tag);
+                world.tainted = true;
+            }
+            Person::Scribbles { place } => {
+                let place = place % world.pairs.len();
+                world.pairs[place].value.iter_mut().for_each(|value| value.secret = Secret::Junk);
+                world.tainted = true;
+            }
+            Person::Mentions { nth: key } => world.mentions.extend(nth(world, *key)),
+            Person::ForgetsMentions => world.mentions.clear(),
+            Person::DeletesRecord { nth } => {
+                if *nth < world.papers.len() {
+                    world.papers.remove(*nth);
+                    // A claim taken away by hand: the run that held it may be in the middle of a step.
+                    world.tainted = true;
+                }
+            }
+        }
+    }
+
+    fn judged(&self) -> Result<(), TestCaseError> {
+        self.world.wrong.as_ref().map_or(Ok(()), |wrong| Err(TestCaseError::fail(wrong.clone())))
+    }
+
+    /// Everybody is gone and nothing goes wrong any more: daily runs come to rest, or refuse for a person's sake.
+    fn settle(&mut self) -> Result<End, TestCaseError> {
+        for process in self.runs.drain(..) {
+            self.world.jobs[process.job].ended.get_or_insert(self.world.now);
+        }
+        (self.world.lag, self.world.fates) = (0, Vec::new());
+        // A pipeline that proves nothing needs a person: one of them is deleted, the next run starts another.
+        for deploy in &mut self.world.deploys {
+            deploy.fate = if deploy.fate == Fate::Unproven { Fate::Deleted } else { deploy.fate };
+            deploy.over = deploy.over.map(|over| if over == Fate::Unproven { Fate::Deleted } else { over });
+        }
+        let mut last = None;
+        for day in 0..24 {
+            self.world.pass(DAY);
+            let retire = self.world.policy.own_deploy && day % 2 == 1;
+            if retire {
+                for place in 0..self.world.pairs.len() {
+                    self.world.start_deploy(place, 1, 5, Fate::Succeeds);
+                }
+                self.world.pass(10);
+            }
+            let action = if retire { Action::Retire } else { Action::Rotate };
+            let mut process = self.world.start_job(action, true);
+            let mut end = None;
+            for _ in 0..1000 {
+                let tick = self.world.tick(&mut process, Fault::None);
+                self.world.pass(1);
+                self.judged()?;
+                if let Tick::Ended(ended) = tick {
+                    end = Some(ended);
+                    break;
+                }
+            }
+            self.world.jobs[process.job].ended = Some(self.world.now);
+            let Some(end) = end else { return Err(TestCaseError::fail("a run does not end")) };
+            if day > 3 && matches!(end, End::Done(Done::NotDue { .. }) | End::Refused(_)) && last.as_ref() == Some(&end) {
+                return Ok(end);
+            }
+            if !retire {
+                last = Some(end);
+            }
+        }
+        last.ok_or_else(|| TestCaseError::fail("no run"))
+    }
+}
+
+fn live(start: &Start, acts: &[Act], persons: bool, totals: &RefCell<BTreeMap<&'static str, u64>>) -> Result<(), TestCaseError> {
+    let mut history = History::new(start);
+    for act in acts {
+        history.go(act);
+        history.judged()?;
+    }
+    let end = history.settle()?;
+    let World { keys, pairs, papers, production, counts, .. } = &history.world;
+    let mut totals = totals.borrow_mut();
+    let kind = match &end {
+        End::Done(Done::NotDue { .. }) => "ended at rest",
+        End::Done(_) => "ended waiting",
+        End::Refused(_) => "ended refusing",
+        End::Failed(_) => "ended failing",
+    };
+    for (what, count) in counts.iter().chain([(&kind, &1), (&"acts", &(acts.len() as u64)), (&"histories", &1)]) {
+        *totals.entry(what).or_default() += count;
+    }
+    drop(totals);
+    let fail = |what: &str| Err(TestCaseError::fail(format!("{what}: {end:?}\n{:#?}", history.world)));
+    if matches!(end, End::Failed(_)) {
+        return fail("nothing goes wrong any more and a run fails");
+    }
+    if persons {
+        return Ok(());
+    }
+    // Nobody but the program has touched anything: one working key, the published one, and production on it; a foreign second key stays.
+    let id = pairs[0].id;
+    if !matches!(end, End::Done(Done::NotDue { .. })) {
+        return fail("not at rest");
+    }
+    // A bare record of a run that died is nothing to write for: the next rotation takes it away.
+    let told = papers.iter().filter(|paper| paper.facts.is_some()).count();
+    if keys.iter().filter(|key| !key.foreign).count() != 1 || told > 1 {
+        return fail("something is left behind");
+    }
+    if !pairs.iter().all(|pair| pair.id == id && history.world.pair_works(pair)) {
+        return fail("what is published does not work");
+    }
+    if !production.iter().flatten().all(|(running, secret)| history.world.works(Some(*running), Some(*secret))) {
+        return fail("production is broken");
+    }
+    Ok(())
+}
+
+fn simulate(persons: bool, share: u32, told: &str) {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let seed = number("SIM_SEED").unwrap_or(SEED);
+    let cases = number("SIM_HISTORIES").map_or(HISTORIES, |count| u32::try_from(count).unwrap_or(u32::MAX)) / share;
+    let config = Config { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), max_shrink_iters: 20_000, ..Config::default() };
+    let starts: Vec<Start> = starts().into_iter().filter(|start| start.action == Action::Rotate && (persons || usual(start))).collect();
+    let acts = prop::collection::vec(act(persons), 10..120);
+    let totals = RefCell::new(BTreeMap::new());
+    let result = TestRunner::new(config).run(&(0..starts.len(), acts), |(start, acts)| live(&starts[start], &acts, persons, &totals));
+    eprintln!("{told}, seed {seed}: {:?}", totals.into_inner());
+    if let Err(failure) = result {
+        panic!("repeat it with SIM_SEED={seed} SIM_HISTORIES={}\n{failure}", cases * share);
+    }
+}
+
+/// Starts that nothing but the program has made.
+fn usual(start: &Start) -> bool {
+    ["due", "forced", "an older job", "lists lag", "failing deploys"].iter().any(|name| start.name.starts_with(name))
+}
+
+#[test]
+fn histories_without_persons_end_with_one_working_key_the_published_one() {
+    simulate(false, 2, "without persons");
+}
+
+#[test]
+fn histories_with_persons_keep_every_key_that_is_not_provably_ours() {
+    simulate(true, 2, "with persons");
+}
+
+#[test]
+fn a_refusal_ends_with_its_cause() {
+    let starts = starts();
+    let start = starts.iter().find(|start| start.name.starts_with("no slot")).expect("it is there");
+    let mut history = History::new(start);
+    let end = history.settle().expect("it settles");
+    assert!(matches!(end, End::Refused(Refusal::NoSlot { .. })), "{end:?}");
+    history.person(&Person::DeletesKey { nth: 1 });
+    let end = history.settle().expect("it settles");
+    assert!(matches!(end, End::Done(_)), "{end:?}");
+}

@@ -1,0 +1,127 @@
+//! The key rotates itself: policies of a user.
+
+use crate::beside::cases;
+use crate::readme::*;
+use crate::run::*;
+use crate::world::*;
+
+#[test]
+fn a_user_rotates_its_own_key_and_nobody_elses() {
+    cases![
+        a_user_without_a_path_rotates_itself,
+        a_user_under_a_path_needs_the_form_with_the_path,
+        the_form_with_a_path_is_for_that_path_only,
+        a_user_may_touch_no_key_of_another_user,
+        another_users_rotation_is_refused,
+        no_action_is_superfluous,
+        no_action_is_superfluous_under_a_path,
+    ];
+}
+
+fn with(path: &str, document: &str) -> Setting {
+    let setting = user_at(path);
+    setting.world.set_policy_json(USER, &policy(document).to_string());
+    setting
+}
+
+fn a_user_without_a_path_rotates_itself() {
+    let setting = with("/", "self");
+    rotate(&setting, |run| run).ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn a_user_under_a_path_needs_the_form_with_the_path() {
+    let setting = with("/service/ci/", "self");
+    let ended = rotate(&setting, |run| run);
+    lacks(&setting, &ended, "iam:ListAccessKeys");
+    assert!(ended.report["hint"].as_str().unwrap_or_default().contains("path"), "{}", ended.report["hint"]);
+    setting.is_untouched();
+    setting.world.set_policy_json(USER, &policy("self-path").to_string());
+    rotate(&setting, |run| run).ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn the_form_with_a_path_is_for_that_path_only() {
+    for path in ["/", "/service/", "/service/ci/eu/"] {
+        let setting = with(path, "self-path");
+        let ended = rotate(&setting, |run| run);
+        lacks(&setting, &ended, "iam:ListAccessKeys");
+        setting.is_untouched();
+    }
+}
+
+/// Each action by itself, signed and sent as any caller would.
+fn a_user_may_touch_no_key_of_another_user() {
+    for (path, document) in [("/", "self"), ("/service/ci/", "self-path")] {
+        let setting = with(path, document);
+        let world = &setting.world;
+        world.add_user(path, "other");
+        // Its name only begins like the user's.
+        world.add_user(path, "deployer2");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ask = |name: &str, key: &str, action: &str| {
+            let form = match action {
+                "iam:UpdateAccessKey" => format!("Action=UpdateAccessKey&UserName={name}&AccessKeyId={key}&Status=Active"),
+                "iam:DeleteAccessKey" => format!("Action=DeleteAccessKey&UserName={name}&AccessKeyId={key}"),
+                "iam:GetAccessKeyLastUsed" => format!("Action=GetAccessKeyLastUsed&AccessKeyId={key}"),
+                action => format!("Action={}&UserName={name}", &action[4..]),
+            };
+            runtime.block_on(world.aws("iam", &setting.old, &form)).unwrap().status
+        };
+        for name in ["other", "deployer2"] {
+            let foreign = world.add_key(name, 5);
+            for action in ACTIONS {
+                assert_eq!(ask(name, &foreign.id, action), 403, "{document}: {action} on {name}");
+            }
+            assert_eq!(world.keys(name).len(), 1);
+        }
+        let spare = world.add_key(USER, 1);
+        world.ours(&spare.id);
+        for action in ["iam:ListAccessKeys", "iam:UpdateAccessKey", "iam:GetAccessKeyLastUsed", "iam:DeleteAccessKey", "iam:CreateAccessKey"] {
+            assert_eq!(ask(USER, &spare.id, action), 200, "{document}: {action} on itself");
+        }
+    }
+}
+
+fn another_users_rotation_is_refused() {
+    let setting = with("/", "self");
+    setting.world.add_user("/", "other");
+    let foreign = setting.world.add_key("other", 90);
+    let ended = setting.run().set("ROTATOR_IAM_USER", "other").go();
+    lacks(&setting, &ended, "iam:ListAccessKeys");
+    setting.is_untouched();
+    assert_eq!(setting.world.keys("other").len(), 1, "{}", foreign.id);
+}
+
+fn no_action_is_superfluous() {
+    each_action_is_named_where_it_is_missing("/", "self");
+}
+
+fn no_action_is_superfluous_under_a_path() {
+    each_action_is_named_where_it_is_missing("/service/ci/", "self-path");
+}
+
+fn each_action_is_named_where_it_is_missing(path: &str, document: &str) {
+    let whole = policy(document);
+    let mut actions: Vec<&str> = whole["Statement"][0]["Action"].as_array().unwrap().iter().filter_map(|action| action.as_str()).collect();
+    actions.sort_unstable();
+    let mut known = ACTIONS;
+    known.sort_unstable();
+    assert_eq!(actions, known);
+    let run_without = |action: &str| {
+        let setting = with(path, document);
+        setting.world.set_policy_json(USER, &without(&whole, action).to_string());
+        let ended = rotate(&setting, |run| run);
+        lacks(&setting, &ended, action);
+        // What the hint says mends it.
+        setting.world.set_policy_json(USER, &whole.to_string());
+        assert_eq!(rotate(&setting, |run| run).code, 0, "{action}");
+        setting.is_rotated();
+    };
+    std::thread::scope(|scope| {
+        let cases = ACTIONS.map(|action| scope.spawn(move || run_without(action)));
+        for (case, action) in cases.into_iter().zip(ACTIONS) {
+            assert!(case.join().is_ok(), "without {action}");
+        }
+    });
+}
