@@ -473,6 +473,10 @@ fn begin(seen: &Observed, policy: &Policy) -> Step {
         return Step::Done(Done::Tried);
     }
     if seen.keys.len() >= 2 {
+        // A key that some target names is not in the way: it is in use there.
+        if seen.targets.iter().any(|target| target.id.key().is_some_and(|id| named.as_ref() != Some(id) && seen.key(id).is_some())) {
+            return Step::Refuse(Refusal::Differ(named_by(seen)));
+        }
         // The refusal tells when each key that nobody explains was last used.
         let unasked = seen.keys.iter().find(|key| key.used.is_none() && named.as_ref() != Some(&key.id));
         if let Some(key) = unasked {
@@ -582,8 +586,7 @@ fn named(seen: &Observed) -> Named {
         return Named::Wrong(Refusal::Half { target, missing_secret: false });
     };
     if seen.targets.iter().any(|target| target.id.key() != Some(id)) {
-        let names = seen.targets.iter().map(|target| (target.name.clone(), target.id.key().cloned())).collect();
-        return Named::Wrong(Refusal::Differ(names));
+        return Named::Wrong(Refusal::Differ(named_by(seen)));
     }
     for target in &seen.targets {
         let mismatch = |tag: &AccessKeyId| Named::Wrong(Refusal::Mismatch { target: target.name.clone(), id: id.clone(), tag: tag.clone() });
@@ -599,6 +602,10 @@ fn named(seen: &Observed) -> Named {
         Some(key) => Named::One(key.clone()),
         None => Named::Wrong(Refusal::Unknown { target: seen.targets[0].name.clone(), key: id.clone() }),
     }
+}
+
+fn named_by(seen: &Observed) -> Vec<(String, Option<AccessKeyId>)> {
+    seen.targets.iter().map(|target| (target.name.clone(), target.id.key().cloned())).collect()
 }
 
 fn due(named: &Named, seen: &Observed, policy: &Policy) -> Due {
@@ -816,10 +823,15 @@ impl Observed {
         };
         let works = |id: &AccessKeyId| self.key(id).is_some_and(|key| key.active);
         let Some(facts) = self.facts().filter(|facts| facts.unfinished()) else { return self.state_at_rest() };
-        let fresh = fresh(facts, self).key().cloned();
+        let made = fresh(facts, self);
+        let fresh = made.key().cloned();
         let olds = self.keys.iter().filter(|key| facts.previous.iter().flatten().any(|id| *id == key.id)).map(|key| name(&key.id));
         let olds = olds.collect::<Vec<_>>().join(", ");
-        let fresh_text = fresh.as_ref().map_or_else(|| "no new key was made".to_owned(), |id| format!("new {}", name(id)));
+        let fresh_text = match (&fresh, &made) {
+            (Some(id), _) => format!("new {}", name(id)),
+            (None, Fresh::Several(_)) => "which key is the new one is not known".to_owned(),
+            (None, _) => "no new key was made".to_owned(),
+        };
         let torn: Vec<&str> = self
             .targets
             .iter()
@@ -830,7 +842,11 @@ impl Observed {
             return format!("{} HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; old {olds}, {fresh_text}", torn.join(", "));
         }
         let dead = self.targets.iter().filter_map(|target| target.id.key()).find(|id| !works(id));
+        let ours = |id: &AccessKeyId| fresh.as_ref() == Some(id) || facts.previous.iter().flatten().any(|previous| previous == id);
         match dead {
+            Some(other) if self.key(other).is_none() && !ours(other) => {
+                format!("the variables name key {other}, which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED; old {olds}, {fresh_text}")
+            }
             Some(dead) => format!("the variables name {}, WHICH DOES NOT WORK: production is affected; old {olds}, {fresh_text}", name(dead)),
             None if olds.is_empty() => format!("the variables name a key that works; {fresh_text}; production is not affected"),
             None => format!("the variables name a key that works; old {olds}, {fresh_text}; production is not affected"),

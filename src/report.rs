@@ -284,6 +284,7 @@ impl Report {
                 format!("checked only; a rotation would: {}", if due { "replace the key" } else { next })
             }
             End::Done(Done::NothingToRetire { .. }) => "no rotation is under way, so there is nothing to retire".to_owned(),
+            End::Done(Done::AlreadySetUp { .. }) if self.created => "set up: the first key, and the variables that hold it".to_owned(),
             End::Done(Done::AlreadySetUp { .. }) => "the variables are there already, so nothing was set up".to_owned(),
             End::Done(Done::InOwnDeploy) => "this job is part of the rotation's own deploy, so it does nothing".to_owned(),
             End::Done(_) if self.created && config.force => "rotated because it was forced".to_owned(),
@@ -390,7 +391,7 @@ fn next_after(waiting: &Waiting, config: &Config) -> String {
         Waiting::OwnDeploy => format!("{waiting}; both keys work until then"),
         Waiting::Overlap { old, until } => {
             let grace = match days(config.grace_period) {
-                0 => format!("{} minutes", config.grace_period.as_mins()),
+                0 => format!("{} min", config.grace_period.as_mins()),
                 1 => "a day".to_owned(),
                 days => format!("{days} days"),
             };

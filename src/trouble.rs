@@ -576,7 +576,7 @@ fn iam_denied(action: &str, user: Option<&str>, explicit: bool, session: bool) -
 const WHOSE: &str = "(with --user-name, where it is not the caller's own)";
 
 fn refusal_lines(refusal: &Refusal) -> Lines {
-    let forced = "or let ROTATOR_FORCE=true replace the key everywhere";
+    let forced = "or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere";
     let (exit, error, hint): (u8, String, String) = match refusal {
         Refusal::Busy => (
             exit::BUSY,
@@ -648,7 +648,7 @@ fn refusal_lines(refusal: &Refusal) -> Lines {
         Refusal::SecretLost { key, target } => (
             exit::REFUSED,
             format!("{target} does not hold key {key}, and its secret cannot be read anywhere (hidden variables)"),
-            "nobody can read it out of a hidden variable: let ROTATOR_FORCE=true replace the key everywhere".into(),
+            "store the old pair in every target again (GitLab shows it where it is not hidden): the next run then removes the new key and begins anew".into(),
         ),
         Refusal::Taken { key, service } => (
             exit::REFUSED,

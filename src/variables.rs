@@ -141,11 +141,10 @@ impl Lists {
                 for key in keys.iter().filter(|key| value.contains(key.id.full())) {
                     let scope = &variable.environment_scope;
                     let mut place = format!("{} of {owner}", variable.key);
-                    if scope != "*" {
-                        place += &format!(" (scope {scope})");
-                    }
                     if variable.key == config.key_id_variable {
-                        place += &format!(" [{owner}@{scope} in ROTATOR_TARGETS]");
+                        place += &format!(" (scope {scope}: {owner}@{scope} in ROTATOR_TARGETS)");
+                    } else if scope != "*" {
+                        place += &format!(" (scope {scope})");
                     }
                     mentions.entry(key.id.clone()).or_default().push(place);
                 }

@@ -1,1 +1,161 @@
-//! bad_replies
+//! Replies that are no replies: pages, nothing, other types, too much, another host.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::cases::{self, Case};
+use crate::scene::{Mode, Scene, clean_calls};
+use crate::world::Fault;
+
+/// Beyond what the program takes of GitLab.
+const HUGE: usize = 40 << 20;
+/// Where only replies are bad a run does not wait for long, but for a pipeline or a key that may have come into being.
+const NOT_LONG: Duration = Duration::from_secs(60);
+
+const BODIES: [&str; 16] = [
+    "page", "nothing", "null", "list", "object", "number", "text", "other types", "list of other types", "deep", "other xml", "half xml", "cut", "redirect", "moved", "no content",
+];
+
+/// The status, the body and the headers; `to` is another host.
+fn bad(kind: &str, service: &str, to: &str) -> (u16, String, Vec<(String, String)>) {
+    let with = |body: &str| (200, body.to_owned(), Vec::new());
+    let away = |status: u16, path: &str| (status, "<html><body>You are being redirected.</body></html>".to_owned(), vec![("Location".to_owned(), format!("http://{to}{path}"))]);
+    let others = r#"{"id":"one","key":7,"value":{},"environment_scope":3,"masked":"yes","raw":[],"status":7,"created_at":"soon","finished_at":5,"default_branch":8,"web_url":false,"user":[],"scopes":"api","expires_at":9,"user_id":"me"}"#;
+    match kind {
+        "page" => with("<!DOCTYPE html><html><body>Welcome to the intranet</body></html>"),
+        // No body at all would be the manner of the service.
+        "nothing" => with("\n"),
+        "null" => with("null"),
+        "list" => with("[]"),
+        "object" => with("{}"),
+        "number" => with("17"),
+        "text" => with("\"all is well\""),
+        "other types" => with(others),
+        "list of other types" => with(&format!("[{others}]")),
+        "deep" => with(&"[".repeat(100_000)),
+        "other xml" => with("<?xml version=\"1.0\"?><OtherResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><OtherResult/></OtherResponse>"),
+        "half xml" => with("<CreateAccessKeyResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><CreateAccessKeyResult><AccessKey><UserName>deployer</UserName>"),
+        "cut" => with(if service == "gitlab" { "[{\"key\":\"AWS_ACCESS" } else { "<ListAccessKeysResponse><ListAcc" }),
+        "redirect" => away(302, "/api/v4/projects/42/variables"),
+        "moved" => away(308, "/"),
+        "no content" => (204, String::new(), Vec::new()),
+        "huge" => with(&"a".repeat(HUGE)),
+        _ => unreachable!("a kind of reply"),
+    }
+}
+
+/// Another host, and everything that it is sent.
+#[derive(Clone)]
+struct Elsewhere {
+    address: String,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Elsewhere {
+    fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let heard: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let all = Arc::clone(&heard);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let _ = stream.set_read_timeout(Some(Duration::from_millis(500)));
+                let mut bytes = [0; 16384];
+                let count = stream.read(&mut bytes).unwrap_or_default();
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.extend_from_slice(b"connected;");
+                all.extend_from_slice(&bytes[..count]);
+            }
+        });
+        Self { address, heard }
+    }
+
+    fn heard_nothing(&self) -> Result<(), String> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.is_empty() { Ok(()) } else { Err(format!("another host was asked: {}", String::from_utf8_lossy(&heard).replace("glpat-", "A TOKEN "))) }
+    }
+}
+
+/// How often the bad reply comes, and whether what was asked for happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comes {
+    Once { effect: bool },
+    Always,
+}
+
+fn one(mode: Mode, action: &str, kind: &str, comes: Comes, elsewhere: &Elsewhere) -> Result<String, String> {
+    let scene = Scene::calm(mode);
+    let service = action.split(':').next().filter(|service| ["iam", "sts"].contains(service)).unwrap_or("gitlab");
+    let (status, body, headers) = bad(kind, service, &elsewhere.address);
+    match comes {
+        Comes::Once { effect: true } => scene.world.fault_on(action, 1, Fault::Instead { status, body, headers }),
+        Comes::Once { effect: false } => scene.world.fault_on(action, 1, Fault::Refuse { status, body, headers }),
+        Comes::Always => scene.world.fault_from(action, 1, Fault::Refuse { status, body, headers }),
+    }
+    let go = || {
+        let ended = scene.run();
+        ended.holds()?;
+        if scene.world.faults_hit()[0].hit.is_none() {
+            return Err(format!("{action} was never asked"));
+        }
+        let may_wait = action.contains("/pipeline") || action == "iam:CreateAccessKey";
+        if ended.took > NOT_LONG && !may_wait {
+            return Err(format!("a run with bad replies took {} s", ended.took.as_secs()));
+        }
+        scene.clean()?;
+        scene.world.clear_faults();
+        scene.run_until_well(3)?;
+        scene.judge()?;
+        elsewhere.heard_nothing()?;
+        Ok(format!("ended with {}", ended.code))
+    };
+    go().map_err(|why| scene.told(&why))
+}
+
+#[test]
+fn a_bad_reply_costs_three_lines_and_nothing_else() {
+    let elsewhere = Elsewhere::open();
+    let mut list = Vec::new();
+    let mut seen = BTreeSet::new();
+    for mode in [Mode::Own, Mode::Role, Mode::Redeploy, Mode::Patient] {
+        for call in clean_calls(mode) {
+            // The two halves of the pair are told apart, records are not.
+            let half = call.what.split(' ').next().filter(|what| what.starts_with("AWS_")).unwrap_or_default();
+            let action = format!("{} {half}", call.action).trim().to_owned();
+            if !seen.insert(action.clone()) {
+                continue;
+            }
+            let mut add = |kind: &'static str, comes: Comes| {
+                let (action, elsewhere) = (action.clone(), elsewhere.clone());
+                list.push(Case::new(format!("{action}: {kind}, {comes:?}"), move || one(mode, &action, kind, comes, &elsewhere)));
+            };
+            for (at, kind) in BODIES.into_iter().enumerate() {
+                let lot = cases::lot(&format!("{action} {kind}"));
+                let always = ["page", "object", "redirect", "list of other types"].contains(&kind);
+                // A pipeline that may have come into being is looked for through two minutes.
+                let slow = action == "POST /projects/:id/pipeline" && !cases::all();
+                if cases::all() || (at + lot) % 3 == 0 && !slow || kind == "redirect" {
+                    add(kind, Comes::Once { effect: lot % 2 == 0 });
+                }
+                if cases::all() && call.effect {
+                    add(kind, Comes::Once { effect: lot % 2 != 0 });
+                }
+                // Half a pair is written again and again until the job ends.
+                if always && half.is_empty() && !slow && (cases::all() || lot % 2 == 0) {
+                    add(kind, Comes::Always);
+                }
+            }
+            if ["GET /projects/:id/variables", "iam:ListAccessKeys", "sts:GetCallerIdentity"].contains(&action.as_str()) {
+                add("huge", Comes::Once { effect: false });
+            }
+        }
+    }
+    list.sort_by_key(|case| !case.name.contains("/pipeline"));
+    cases::run("bad replies", list);
+    assert_eq!(elsewhere.heard_nothing(), Ok(()));
+}

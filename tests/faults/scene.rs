@@ -58,7 +58,7 @@ impl Mode {
         matches!(self, Self::Role | Self::Setup)
     }
 
-    fn targets(self) -> Vec<Home> {
+    pub(crate) fn targets(self) -> Vec<Home> {
         if self == Self::Two { vec![project(PROJECT), group(GROUP)] } else { vec![project(PROJECT)] }
     }
 

@@ -1,1 +1,191 @@
-//! stopped
+//! SIGTERM and SIGINT at every call, and a job that has too little time left.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::cases::{self, Case};
+use crate::scene::{Aim, Call, Ended, ID, MODES, Mode, SECRET, Scene, USER, clean_calls};
+use crate::world::Fault;
+
+/// The runner kills what still runs then.
+const RUNNERS_PATIENCE: Duration = Duration::from_secs(10);
+/// Where nothing has to be put in order: one write of the record, which may need a second try, on a machine that is busy.
+const AT_ONCE: Duration = Duration::from_secs(4);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The signal comes while the call is under way; the reply follows.
+    Meanwhile,
+    /// The call has no effect and no reply.
+    Before,
+    /// The call has its effect and no reply.
+    After,
+    /// The call has its effect and is never answered.
+    Hangs,
+}
+
+fn signal(sign: i32) -> Signal {
+    if sign == 15 { Signal::TERM } else { Signal::INT }
+}
+
+fn one(mode: Mode, n: usize, way: Way, sign: i32, critical: bool) -> Result<String, String> {
+    for _ in 0..3 {
+        let scene = Scene::calm(mode);
+        let Some((ended, since)) = stop(&scene, n, way, sign) else { continue };
+        return judge(&scene, &ended, since, sign, critical).map_err(|why| scene.told(&why));
+    }
+    Err(format!("call {n} never came"))
+}
+
+/// One run that is told to stop at call `n`, and how long it took to end then.
+fn stop(scene: &Scene, n: usize, way: Way, sign: i32) -> Option<(Ended, Duration)> {
+    let (aim, over) = (Aim::default(), Arc::new(AtomicBool::new(false)));
+    let told: Arc<Mutex<Option<Instant>>> = Arc::default();
+    let fire = {
+        let (aim, told) = (aim.clone(), Arc::clone(&told));
+        move || {
+            told.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+            aim.fire(signal(sign));
+        }
+    };
+    match way {
+        Way::Before => scene.world.fault(n, Fault::KillBefore),
+        Way::After => scene.world.fault(n, Fault::KillAfter),
+        Way::Hangs => scene.world.fault(n, Fault::Hang { effect: true }),
+        // A reply takes as long as the watcher needs to see the call.
+        Way::Meanwhile => scene.world.tune(|knobs| knobs.delay_ms = 60),
+    }
+    let watcher = if matches!(way, Way::Meanwhile | Way::Hangs) {
+        let (world, over) = (scene.world.clone(), Arc::clone(&over));
+        Some(thread::spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                if world.calls() >= n {
+                    return fire();
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        }))
+    } else {
+        scene.world.on_kill(fire);
+        None
+    };
+    let job = scene.new_job();
+    let mut env = scene.env(job);
+    if way == Way::Hangs {
+        env.insert("ROTATOR_HTTP_TIMEOUT".to_owned(), "30s".to_owned());
+    }
+    let running = crate::scene::Running::start(&env);
+    aim.at(&running);
+    let ended = running.wait();
+    over.store(true, Ordering::SeqCst);
+    let watched = watcher.map(thread::JoinHandle::join);
+    assert!(watched.is_none_or(|watched| watched.is_ok()), "the watcher panicked");
+    scene.ended_long_ago(job, &ended);
+    scene.world.tune(|knobs| knobs.delay_ms = 0);
+    scene.keep(&ended);
+    let told = *told.lock().unwrap_or_else(PoisonError::into_inner);
+    told.map(|told| (ended.at.saturating_duration_since(told), ended)).map(|(since, ended)| (ended, since))
+}
+
+fn judge(scene: &Scene, ended: &Ended, since: Duration, sign: i32, critical: bool) -> Result<String, String> {
+    ended.holds()?;
+    let late = ended.code == 0 && scene.is_finished();
+    if ended.code != 128 + sign && !late {
+        return Err(format!("told to stop, the run ended with {}", ended.code));
+    }
+    let most = if critical { RUNNERS_PATIENCE } else { AT_ONCE };
+    if since > most {
+        return Err(format!("told to stop, the run went on for {:.1} s", since.as_secs_f64()));
+    }
+    scene.clean()?;
+    // A creation whose end is not known is the next run's; whatever else was made is published or gone, and no pair is torn.
+    let unclear = ended.stderr.contains("the reply to CreateAccessKey was lost") || scene.records().iter().any(|record| record.value.contains("\"ends\""));
+    let keys = scene.world.keys(USER);
+    let mut named = Vec::new();
+    for home in scene.mode.targets() {
+        let value = |name: &str| scene.world.variable(home, name, "*").map(|variable| variable.value);
+        let whole = match (value(ID), value(SECRET)) {
+            (Some(id), Some(secret)) => {
+                named.push(id.clone());
+                keys.iter().any(|key| key.id == id && key.secret == secret && key.active)
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        if !whole {
+            return Err(format!("the pair of {home} is torn"));
+        }
+    }
+    let orphan = keys.iter().find(|key| !named.contains(&key.id) && scene.old.as_ref().is_none_or(|old| old.id != key.id));
+    if let Some(orphan) = orphan.filter(|_| !unclear) {
+        return Err(format!("key {} was left behind", orphan.id));
+    }
+    let further = 2 + scene.mode.jobs() - 1;
+    scene.run_until_well(further)?;
+    scene.judge()?;
+    Ok(if late { "too late to be stopped" } else if critical { "put in order" } else { "at once" }.to_owned())
+}
+
+fn list(mode: Mode) -> Vec<Case> {
+    let calls = clean_calls(mode);
+    let create = calls.iter().find(|call| call.action == "iam:CreateAccessKey").map_or(0, |call| call.n);
+    let pair = |call: &&Call| call.effect && call.what.starts_with("AWS_");
+    let published = calls.iter().rfind(pair).map_or(0, |call| call.n);
+    // The first of the jobs only.
+    let last = calls.iter().position(|call| mode == Mode::Patient && call.action == "iam:UpdateAccessKey").unwrap_or(calls.len());
+    let mut list = Vec::new();
+    for call in &calls[..last.min(if mode == Mode::Patient { 36 } else { last })] {
+        let critical = (create..=published).contains(&call.n);
+        let lot = cases::lot(&format!("stop {mode:?} {}", call.n));
+        let ways = match (cases::all() || (mode == Mode::Own && critical), critical || call.effect) {
+            (true, _) => vec![Way::Meanwhile, Way::Before, Way::After],
+            (false, true) => vec![Way::Meanwhile, [Way::Before, Way::After][lot % 2]],
+            (false, false) => [Way::Meanwhile, Way::Before, Way::After].into_iter().filter(|_| mode == Mode::Own).skip(lot % 3).take(1).collect(),
+        };
+        let mut ways: Vec<Way> = if cases::all() || matches!(mode, Mode::Own | Mode::Two | Mode::Setup) { ways } else { vec![] };
+        if call.n == create {
+            ways.push(Way::Hangs);
+        }
+        for way in ways {
+            let (n, sign) = (call.n, if lot / 8 % 2 == 0 { 15 } else { 2 });
+            let name = format!("{mode:?} signal {sign} at call {n} ({} {}), {way:?}", call.action, call.what);
+            list.push(Case::new(name, move || one(mode, n, way, sign, critical)));
+        }
+    }
+    list
+}
+
+fn too_little_time(mode: Mode) -> Result<String, String> {
+    let scene = Scene::calm(mode);
+    let short = || {
+        let job = scene.new_job();
+        let mut env = scene.env(job);
+        let started = crate::world::iso(scene.world.now() - (3600 - 240) * 1000);
+        env.insert("CI_JOB_STARTED_AT".to_owned(), started);
+        let ended = crate::scene::Running::start(&env).wait();
+        scene.ended_long_ago(job, &ended);
+        scene.keep(&ended);
+        ended.holds()?;
+        if ended.code != 1 || scene.creations() > 0 || !scene.records().is_empty() {
+            return Err(format!("with too little time left the run ended with {} after {} creations", ended.code, scene.creations()));
+        }
+        scene.run_until_well(mode.jobs())?;
+        scene.judge()?;
+        Ok("too little time, nothing made".to_owned())
+    };
+    short().map_err(|why| scene.told(&why))
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_leaves_nothing_half_done() {
+    let mut cases: Vec<Case> = thread::scope(|scope| {
+        let threads = MODES.map(|mode| scope.spawn(move || list(mode)));
+        threads.into_iter().flat_map(|thread| thread.join().expect("a clean rotation ends well")).collect()
+    });
+    cases.extend(MODES.map(|mode| Case::new(format!("{mode:?} too little time"), move || too_little_time(mode))));
+    cases::run("stopped", cases);
+}

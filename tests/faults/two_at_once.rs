@@ -1,1 +1,82 @@
-//! two_at_once
+//! Two runs started together, in a hostile world and without any `resource_group`: one rotates, the other does nothing.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::cases::{self, Case};
+use crate::scene::{Mode, Scene};
+use crate::world::World;
+
+const PAIRS: u64 = 100;
+
+fn mode(seed: u64) -> Mode {
+    match seed % 10 {
+        0..4 => Mode::Own,
+        4..6 => Mode::Role,
+        6 => Mode::Two,
+        _ => Mode::Setup,
+    }
+}
+
+fn one(seed: u64) -> Result<String, String> {
+    let scene = Scene::of(mode(seed), World::builder().seed(seed).start());
+    together(&scene, Duration::from_millis(seed * 37 % 400)).map_err(|why| scene.told(&why))
+}
+
+fn together(scene: &Scene, apart: Duration) -> Result<String, String> {
+    let jobs = [scene.new_job(), scene.new_job()];
+    let first = scene.start(jobs[0]);
+    thread::sleep(apart);
+    let second = scene.start(jobs[1]);
+    let end = |running: crate::scene::Running, job: u64| {
+        let (world, ended) = (scene.world.clone(), running.wait());
+        // GitLab knows at once that this job has ended; the other may still be at work.
+        world.job_set_status(job, if ended.code == 0 { "success" } else { "failed" });
+        ended
+    };
+    let waiting = {
+        let world = scene.world.clone();
+        thread::spawn(move || {
+            let ended = second.wait();
+            world.job_set_status(jobs[1], if ended.code == 0 { "success" } else { "failed" });
+            ended
+        })
+    };
+    let ended = [end(first, jobs[0]), waiting.join().map_err(|_| "the second run could not be waited for")?];
+    ended.iter().for_each(|ended| scene.keep(ended));
+    ended.iter().try_for_each(|ended| ended.holds())?;
+    scene.clean()?;
+    if scene.creations() > 1 {
+        return Err(format!("{} keys were made", scene.creations()));
+    }
+    let ours = |what: &str| scene.old.as_ref().is_some_and(|old| what.contains(&old.id));
+    for entry in scene.world.log() {
+        if ["iam:UpdateAccessKey", "iam:DeleteAccessKey"].contains(&entry.action.as_str()) && !ours(&entry.what) {
+            return Err(format!("{} {}: that is not the old key", entry.action, entry.what));
+        }
+    }
+    let mut codes = ended.each_ref().map(|ended| ended.code);
+    codes.sort_unstable();
+    let weather = match codes {
+        [0, 0 | 5] => "",
+        // The weather was too bad for one of them; what it left is the next one's.
+        [0 | 1, 1] | [1, 5] => " in bad weather",
+        _ => return Err(format!("the two ended with {codes:?}")),
+    };
+    let idle = ended.iter().filter(|ended| ended.code == 5).count();
+    if weather.is_empty() && !scene.is_finished() {
+        return Err("one of them should have finished the rotation".to_owned());
+    }
+    for (job, ended) in jobs.iter().zip(&ended) {
+        scene.ended_long_ago(*job, ended);
+    }
+    scene.run_until_well(3)?;
+    scene.judge()?;
+    Ok(format!("{} busy{weather}", if idle == 0 { "not" } else { "one" }))
+}
+
+#[test]
+fn of_two_runs_started_together_one_rotates() {
+    let cases = (0..PAIRS).map(|seed| Case::new(format!("pair {seed} {:?}", mode(seed)), move || one(seed))).collect();
+    cases::run("two at once", cases);
+}

@@ -2,13 +2,12 @@
 
 use serde_json::Value;
 
-use crate::beside::cases;
+use crate::beside::{Case, cases};
 use crate::readme::*;
 use crate::run::*;
 use crate::world::*;
 
-#[test]
-fn a_role_rotates_the_one_user_for_the_one_project_and_branch() {
+pub(crate) fn a_role_rotates_the_one_user_for_the_one_project_and_branch() -> Vec<Case> {
     cases![
         the_role_rotates_a_user,
         the_role_rotates_a_user_under_a_path,
@@ -17,7 +16,7 @@ fn a_role_rotates_the_one_user_for_the_one_project_and_branch() {
         another_project_branch_or_audience_is_not_trusted,
         a_chain_of_roles_rotates_a_user,
         a_chain_begins_with_the_role_that_is_trusted,
-    ];
+    ]
 }
 
 /// Audience and subject of the README's trust policy, which must be exact.

@@ -1,12 +1,11 @@
 //! The key rotates itself: policies of a user.
 
-use crate::beside::cases;
+use crate::beside::{Case, cases};
 use crate::readme::*;
 use crate::run::*;
 use crate::world::*;
 
-#[test]
-fn a_user_rotates_its_own_key_and_nobody_elses() {
+pub(crate) fn a_user_rotates_its_own_key_and_nobody_elses() -> Vec<Case> {
     cases![
         a_user_without_a_path_rotates_itself,
         a_user_under_a_path_needs_the_form_with_the_path,
@@ -15,7 +14,7 @@ fn a_user_rotates_its_own_key_and_nobody_elses() {
         another_users_rotation_is_refused,
         no_action_is_superfluous,
         no_action_is_superfluous_under_a_path,
-    ];
+    ]
 }
 
 fn with(path: &str, document: &str) -> Setting {

@@ -284,13 +284,27 @@ impl Run<'_> {
         ended
     }
 
+    /// The same; what `/proc` shows of the process to everybody on the machine belongs to its output.
+    pub fn go_watching_arguments(self) -> Ended {
+        let (setting, job) = (self.setting.world.clone(), self.job);
+        let (mut ended, arguments) = self.go_through(|child| std::fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap_or_default());
+        ended.raw += &arguments;
+        setting.job_set_status(job, if ended.code == 0 { "success" } else { "failed" });
+        ended
+    }
+
     /// Runs to the end, but GitLab does not know that yet.
     pub fn go_on(self) -> Ended {
+        self.go_through(|_| ()).0
+    }
+
+    fn go_through<T>(self, look: impl FnOnce(&Child) -> T) -> (Ended, T) {
         let (setting, before) = (self.setting, self.setting.world.log().len());
         let file = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         let mut child = self.command().spawn().expect("the binary starts");
         let reads = [drain(child.stdout.take()), drain(child.stderr.take())];
         let watchers = self.watch.into_iter().map(|(seen, act)| watch(&setting.world, before, seen, act)).collect::<Vec<_>>();
+        let looked = look(&child);
         let status = wait(&mut child);
         for (stop, watcher) in watchers {
             let _ = stop.send(());
@@ -315,7 +329,7 @@ impl Run<'_> {
         if self.alone {
             ended.counts_its_calls();
         }
-        ended
+        (ended, looked)
     }
 
     pub fn command(&self) -> Command {

@@ -8,12 +8,12 @@ use std::thread;
 pub(crate) type Case = (String, Box<dyn Fn() + Send + Sync>);
 
 /// Most of them wait most of the time.
-const BESIDE: usize = 20;
+const BESIDE: usize = 24;
 
 #[track_caller]
-pub(crate) fn beside_each_other(cases: &[Case]) {
+pub(crate) fn beside_each_other<const N: usize>(groups: [Vec<Case>; N]) {
     let only = std::env::var("CASE").unwrap_or_default();
-    let cases: Vec<&Case> = cases.iter().filter(|(name, _)| name.contains(&only)).collect();
+    let cases: Vec<&Case> = groups.iter().flatten().filter(|(name, _)| name.contains(&only)).collect();
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..BESIDE.min(cases.len()) {
@@ -33,7 +33,16 @@ pub(crate) fn beside_each_other(cases: &[Case]) {
 /// `cases![one, other]`: functions without arguments, by their names.
 macro_rules! cases {
     ($($case:path),* $(,)?) => {
-        $crate::beside::beside_each_other(&[$((stringify!($case).to_owned(), Box::new($case) as Box<dyn Fn() + Send + Sync>)),*])
+        vec![$((stringify!($case).to_owned(), Box::new($case) as Box<dyn Fn() + Send + Sync>)),*]
     };
 }
 pub(crate) use cases;
+
+/// The same case for each of several things.
+pub(crate) fn for_each<T: Send + Sync + Copy + 'static>(name: &str, things: &[(&str, T)], case: fn(T)) -> Vec<Case> {
+    let one = |(of, thing): &(&str, T)| {
+        let thing = *thing;
+        (format!("{name}: {of}"), Box::new(move || case(thing)) as Box<dyn Fn() + Send + Sync>)
+    };
+    things.iter().map(one).collect()
+}

@@ -1,12 +1,11 @@
 //! How a deploy is started, adopted and started anew: pipelines, and the job of an environment's live deployment.
 
-use crate::beside::cases;
+use crate::beside::{Case, cases};
 use crate::run::*;
 use crate::scene::*;
 use crate::world::*;
 
-#[test]
-fn a_pipeline_is_started_once_whatever_becomes_of_it() {
+pub(crate) fn a_pipeline_is_started_once_whatever_becomes_of_it() -> Vec<Case> {
     cases![
         a_pipeline_whose_creation_was_slow_is_adopted,
         a_pipeline_whose_reply_was_lost_is_adopted,
@@ -18,7 +17,7 @@ fn a_pipeline_is_started_once_whatever_becomes_of_it() {
         a_failed_pipeline_that_a_person_mended_is_proof,
         a_failed_pipeline_is_replaced_by_the_next_run,
         a_pipeline_of_somebody_else_is_not_adopted,
-    ];
+    ]
 }
 
 fn ours(setting: &Setting, project: u64) -> Vec<PipelineView> {
@@ -196,8 +195,7 @@ impl Run<'_> {
     }
 }
 
-#[test]
-fn an_environment_is_redeployed_by_its_live_job() {
+pub(crate) fn an_environment_is_redeployed_by_its_live_job() -> Vec<Case> {
     cases![
         a_retry_whose_reply_was_lost_is_adopted,
         a_redeploy_that_failed_is_tried_again_by_the_next_run,
@@ -207,7 +205,7 @@ fn an_environment_is_redeployed_by_its_live_job() {
         a_job_that_cannot_be_retried_is_named,
         an_environment_without_a_live_job_is_found_before_anything_is_written,
         an_older_commit_is_never_deployed_in_place_of_the_live_one,
-    ];
+    ]
 }
 
 const ENVIRONMENT: (&str, &str) = ("ROTATOR_DEPLOY", "environment/production");

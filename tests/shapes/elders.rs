@@ -1,12 +1,11 @@
 //! Jobs that run with the old pair are waited for before a deploy starts: none of them may be what stays deployed.
 
-use crate::beside::cases;
+use crate::beside::{Case, cases};
 use crate::run::*;
 use crate::scene::*;
 use crate::world::*;
 
-#[test]
-fn no_elder_job_is_what_stays_deployed() {
+pub(crate) fn no_elder_job_is_what_stays_deployed() -> Vec<Case> {
     cases![
         an_elder_push_pipeline_is_over_before_the_deploy_starts,
         an_elder_that_outlasts_the_run_is_left_to_the_next_one,
@@ -15,7 +14,7 @@ fn no_elder_job_is_what_stays_deployed() {
         an_elder_on_the_second_page_is_seen,
         an_old_gitlab_without_canceling_jobs_is_asked_all_the_same,
         a_job_that_waits_for_its_runner_is_no_elder,
-    ];
+    ]
 }
 
 /// A push pipeline that has picked up the old pair and does not end by itself.

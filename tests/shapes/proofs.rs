@@ -1,12 +1,11 @@
 //! What proves a deploy: jobs of the pipeline and of those that it triggers, numbered parts, all pages.
 
-use crate::beside::cases;
+use crate::beside::{Case, cases};
 use crate::run::*;
 use crate::scene::*;
 use crate::world::*;
 
-#[test]
-fn a_deploy_is_proven_by_its_jobs_wherever_they_are() {
+pub(crate) fn a_deploy_is_proven_by_its_jobs_wherever_they_are() -> Vec<Case> {
     cases![
         a_downstream_pipeline_that_is_waited_for_is_proof,
         a_downstream_pipeline_that_nobody_waits_for_is_proof_once_it_is_done,
@@ -19,7 +18,7 @@ fn a_deploy_is_proven_by_its_jobs_wherever_they_are() {
         jobs_beyond_the_first_page_count,
         a_missing_job_is_no_proof,
         a_manual_deploy_is_no_proof_without_a_list,
-    ];
+    ]
 }
 
 /// The deploy is a trigger job; what it triggers deploys project 43.

@@ -1,12 +1,11 @@
 //! Where a key is published: projects, groups, scopes, by ids and by paths.
 
-use crate::beside::cases;
+use crate::beside::{Case, cases};
 use crate::run::*;
 use crate::scene::*;
 use crate::world::*;
 
-#[test]
-fn one_key_is_published_wherever_the_targets_say() {
+pub(crate) fn one_key_is_published_wherever_the_targets_say() -> Vec<Case> {
     cases![
         projects_groups_and_scopes_hold_one_key,
         a_key_stays_until_every_project_is_deployed,
@@ -16,7 +15,7 @@ fn one_key_is_published_wherever_the_targets_say() {
         a_scope_that_a_group_drops_never_gets_an_id,
         a_scope_that_a_group_drops_onto_another_variable_leaves_it_alone,
         deploy_projects_may_be_others_than_the_targets,
-    ];
+    ]
 }
 
 fn projects_groups_and_scopes_hold_one_key() {

@@ -6,13 +6,12 @@ use credential_rotator::transport::Gitlab;
 use credential_rotator::variables::{self, Half};
 use secrecy::SecretString;
 
-use crate::beside::cases;
+use crate::beside::{Case, cases};
 use crate::run::*;
 use crate::scene::*;
 use crate::world::*;
 
-#[test]
-fn whatever_the_variables_hold_is_taken_for_what_it_is() {
+pub(crate) fn whatever_the_variables_hold_is_taken_for_what_it_is() -> Vec<Case> {
     cases![
         file_variables_stay_files,
         a_reference_is_never_overwritten,
@@ -23,7 +22,7 @@ fn whatever_the_variables_hold_is_taken_for_what_it_is() {
         an_echo_that_differs_is_looked_into_before_the_id_is_written,
         a_secret_that_was_changed_after_it_was_written_gets_no_id,
         an_echo_of_another_variable_gets_no_id,
-    ];
+    ]
 }
 
 /// A role signs, and the deploy reads no pair: what stands in the variables is of no use to a job as it is.

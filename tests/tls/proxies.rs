@@ -1,6 +1,6 @@
 //! The way through a proxy, for GitLab and AWS alike.
 
-use crate::beside::cases;
+use crate::beside::{Case, cases};
 use crate::certificates::*;
 use crate::front::*;
 use crate::run::*;
@@ -12,8 +12,7 @@ const LOGIN: &str = "user:s3cr3t-of-the-proxy";
 const PASSWORD: &str = "s3cr3t-of-the-proxy";
 const NOTHING: &str = "state: nothing was changed; keys and variables are as they were before this run";
 
-#[test]
-fn a_proxy_is_used_as_its_variables_say() {
+pub(crate) fn a_proxy_is_used_as_its_variables_say() -> Vec<Case> {
     cases![
         both_services_are_reached_through_the_proxy,
         the_small_letters_count_too,
@@ -25,7 +24,7 @@ fn a_proxy_is_used_as_its_variables_say() {
         a_wrong_password_is_never_shown,
         the_password_of_a_proxy_that_is_down_is_never_shown,
         the_password_of_a_proxy_that_is_no_url_is_never_shown,
-    ];
+    ]
 }
 
 /// Both services behind TLS under names that only the proxy can resolve.

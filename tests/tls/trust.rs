@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::beside::cases;
+use crate::beside::{Case, cases};
 use crate::certificates::*;
 use crate::front::*;
 use crate::run::*;
@@ -68,8 +68,7 @@ pub(crate) fn says(ended: &Ended, code: i32, port: u16, expected: [&str; 3]) {
 
 const NOTHING: &str = "state: nothing was changed; keys and variables are as they were before this run";
 
-#[test]
-fn only_certificates_of_known_authorities_are_trusted() {
+pub(crate) fn only_certificates_of_known_authorities_are_trusted() -> Vec<Case> {
     cases![
         a_private_authority_is_trusted_where_its_file_is_named,
         the_runners_own_file_is_used_by_default,
@@ -80,7 +79,7 @@ fn only_certificates_of_known_authorities_are_trusted() {
         another_name_is_named_as_such,
         an_expired_certificate_is_named_as_such,
         plain_http_behind_https_is_named_as_such,
-    ];
+    ]
 }
 
 /// Comments, another authority, blocks that are no certificates, Windows line ends, and the one that matters.
