@@ -259,8 +259,9 @@ impl Config {
                 read.complain("ROTATOR_DEPLOY_VARIABLES", format!("{name} would outrank the rotated one in the deploy; leave it out"));
             }
         }
-        let [report, dotenv, annotations] = read.files([raw.report, raw.dotenv, raw.annotations]);
+        let [report, dotenv, annotations] = read.files([&raw.report, &raw.dotenv, &raw.annotations].map(Clone::clone));
         let log = read.value("ROTATOR_LOG", &raw.log, level);
+        read.misplaced(&vars, &raw, &aws);
 
         // A part is missing only where something was complained of.
         let config = || {

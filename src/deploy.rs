@@ -92,6 +92,8 @@ struct PipelineRef {
     id: u64,
     #[serde(default)]
     project_id: Option<u64>,
+    #[serde(default)]
+    status: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -146,7 +148,8 @@ pub async fn elders(gitlab: &Gitlab, projects: &[Name], published: Timestamp, ex
     let mut elders = Vec::new();
     for project in projects {
         let jobs = running(gitlab, project).await.map_err(|problem| asking(gitlab, project, problem))?;
-        let elder = |job: &&JobSeen| job.started_at.is_some_and(|start| start <= published) && !exempt.contains(&job.id);
+        // Our clock may be a second behind GitLab's: what seems to have started right after the publication may have started before it.
+        let elder = |job: &&JobSeen| job.started_at.is_some_and(|start| start <= published + START_MARGIN) && !exempt.contains(&job.id);
         elders.extend(jobs.iter().filter(elder).map(|job| format!("{} ({} of project {project})", job.name, job.link())));
     }
     Ok(elders)
@@ -431,16 +434,21 @@ impl Proof {
 /// Looks for the proof in the jobs of the pipeline and of the pipelines that it triggers.
 async fn prove(gitlab: &Gitlab, project: &Name, pipeline: u64, wanted: &[String], quiet: Option<Timestamp>) -> Result<Proof, Problem> {
     let (mut all, mut open) = (Vec::new(), vec![(project.clone(), pipeline, 0)]);
-    let mut holes = Vec::new();
+    // A pipeline that nobody waits for succeeds while what it triggers is yet to come.
+    let (mut holes, mut to_come) = (Vec::new(), Vec::new());
     while let Some((project, pipeline, depth)) = open.pop() {
         all.extend(jobs(gitlab, &project, pipeline).await?);
         for bridge in bridges(gitlab, &project, pipeline).await? {
             match (&bridge.downstream_pipeline, bridge.status.as_str()) {
                 (Some(next), _) if depth < DEPTH => {
                     let project = next.project_id.map_or_else(|| project.clone(), Name::Id);
+                    if let Some(status) = next.status.as_deref().filter(|status| is_alive(status)) {
+                        to_come.push(format!("pipeline {} of project {project} is {}", next.id, explain(status)));
+                    }
                     open.push((project, next.id, depth + 1));
                 }
                 (Some(_) | None, "success") => {}
+                (Some(_) | None, status) if is_alive(status) => to_come.push(format!("trigger job {} is {}", bridge.name, explain(status))),
                 (Some(_) | None, status) if !bridge.allow_failure || status != "failed" => {
                     holes.push(format!("trigger job {} is {status} ({})", bridge.name, bridge.web_url.unwrap_or_default()));
                 }
@@ -449,7 +457,7 @@ async fn prove(gitlab: &Gitlab, project: &Name, pipeline: u64, wanted: &[String]
         }
     }
     if wanted.is_empty() {
-        return Ok(prove_all(&all, holes));
+        return Ok(if to_come.is_empty() { prove_all(&all, holes) } else { Proof::Running(to_come.join(", ")) });
     }
     let mut by_name: BTreeMap<&str, Vec<&JobSeen>> = wanted.iter().map(|name| (name.as_str(), Vec::new())).collect();
     for job in &all {
@@ -461,8 +469,11 @@ async fn prove(gitlab: &Gitlab, project: &Name, pipeline: u64, wanted: &[String]
     }
     let (mut running, mut missing) = (Vec::new(), Vec::new());
     for (name, found) in by_name {
-        if found.is_empty() {
+        // In our own pipeline what is to come waits for this very job.
+        if found.is_empty() && (to_come.is_empty() || quiet.is_some()) {
             missing.push(format!("there is no job {name}"));
+        } else if found.is_empty() {
+            running.push(format!("there is no job {name} yet, but {}", to_come.join(", ")));
         }
         for job in found {
             let late = |quiet: Timestamp| job.started_at.is_some_and(|start| start > quiet + START_MARGIN);
@@ -500,10 +511,14 @@ impl JobSeen {
         self.web_url.clone().unwrap_or_else(|| format!("job {}", self.id))
     }
 
-    /// Words that we do not know are alive; `manual` waits for a person.
     fn is_alive(&self) -> bool {
-        !matches!(self.status.as_str(), "success" | "failed" | "canceled" | "skipped" | "manual")
+        is_alive(&self.status)
     }
+}
+
+/// Words that we do not know are alive; `manual` waits for a person.
+fn is_alive(status: &str) -> bool {
+    !matches!(status, "success" | "failed" | "canceled" | "skipped" | "manual")
 }
 
 /// The name of a job without what GitLab adds for its parts: `NAME 1/3`, `NAME: [a, b]`.

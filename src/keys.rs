@@ -458,7 +458,7 @@ async fn who(sts: &aws_sdk_sts::Client) -> Result<Identity, SdkError<aws_sdk_sts
 /// Whether the request may have had its effect: anything but a 4xx of the service and a connection that was never made.
 fn is_ambiguous<E>(error: &SdkError<E>) -> bool {
     match error {
-        SdkError::ServiceError(service) => service.raw().status().as_u16() >= 500,
+        SdkError::ServiceError(service) => !(400..500).contains(&service.raw().status().as_u16()),
         SdkError::ConstructionFailure(_) => false,
         SdkError::DispatchFailure(failure) => !failure
             .as_connector_error()

@@ -495,8 +495,11 @@ fn begin(seen: &Observed, policy: &Policy) -> Step {
 
 /// A refusal that blames a person; a forced run begins anew instead.
 fn anew_or(refusal: Refusal, seen: &Observed, policy: &Policy) -> Step {
+    // A list may lag behind a key that was made just now: begun anew, its rotation would be forgotten.
+    let young = seen.facts().is_some_and(|facts| facts.unfinished() && seen.now < facts.creating + CREATION_WINDOW);
+    let only_unseen = young && matches!(refusal, Refusal::FreshLost { disabled: false, .. });
     match (policy.forced, policy.action) {
-        (Some(_), Action::Rotate) if seen.begun == Begun::No => begin(seen, policy),
+        (Some(_), Action::Rotate) if seen.begun == Begun::No && !only_unseen => begin(seen, policy),
         (Some(_) | None, Action::Rotate | Action::Retire | Action::Setup | Action::Check) => Step::Refuse(refusal),
     }
 }
@@ -848,6 +851,7 @@ impl Observed {
                 format!("the variables name key {other}, which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED; old {olds}, {fresh_text}")
             }
             Some(dead) => format!("the variables name {}, WHICH DOES NOT WORK: production is affected; old {olds}, {fresh_text}", name(dead)),
+            None if self.targets.iter().all(|target| target.id.key().is_none()) => format!("no variable names a key of this user; {fresh_text}"),
             None if olds.is_empty() => format!("the variables name a key that works; {fresh_text}; production is not affected"),
             None => format!("the variables name a key that works; old {olds}, {fresh_text}; production is not affected"),
         }

@@ -189,6 +189,10 @@ impl Gitlab {
             let reason = reason(status, response.headers(), &whole);
             return Err(Problem::Denied { status: status.as_u16(), reason, pause, doubt: false });
         }
+        // A record that is not gone would be deleted again and again.
+        if *method == Method::DELETE && status != StatusCode::NO_CONTENT {
+            return Err(Problem::Garbled);
+        }
         let mut reply = http::Response::builder().status(status);
         if let Some(headers) = reply.headers_mut() {
             *headers = response.headers().clone();

@@ -211,6 +211,8 @@ impl Trouble {
     /// Whether GitLab or IAM surely refused: the effect did not happen.
     pub fn is_definite(&self) -> bool {
         match self {
+            // Whoever answers so in GitLab's place may have passed the request on.
+            Self::GitLab { problem: Problem::Denied { status: 300..=399, .. }, .. } => false,
             Self::GitLab { problem, .. } => !problem.is_ambiguous(),
             Self::EchoDiffers { .. } | Self::ClaimLost(_) => false,
             _ => true,
@@ -712,7 +714,7 @@ fn describe(key: &Key, named: Option<&AccessKeyId>) -> String {
 fn removal(keys: &[Key], named: Option<&AccessKeyId>) -> String {
     let commands =
         keys.iter().filter(|key| named != Some(&key.id)).map(|key| format!("`aws iam delete-access-key --access-key-id {}`", key.id.full()));
-    format!("if nothing uses the unexplained key, a person removes it: {} {WHOSE}", commands.collect::<Vec<_>>().join(", "))
+    format!("if nothing uses an unexplained key, a person removes it: {} {WHOSE}", commands.collect::<Vec<_>>().join(", "))
 }
 
 /// A date without the time of day.

@@ -245,6 +245,13 @@ pub async fn write(
         Half::Secret => record::write_tag(&text, id_),
         Half::Id => None,
     };
+    // Between the list and this write lies the verification of the key: what a group has lost meanwhile would be written to another variable.
+    if there.is_some() && matches!(target.owner, Owner::Group(_)) {
+        let now = list(gitlab, &target.owner).await?;
+        if !now.iter().any(|variable| variable.key == *key && variable.environment_scope == target.scope) {
+            return Err(trouble(gitlab, what, Problem::Denied { status: 404, reason: Reason::NotFound, pause: None, doubt: false }));
+        }
+    }
     let reply = match there {
         Some(_) => put(gitlab, &target.owner, key, &target.scope, value, true, description.as_deref()).await,
         None => {

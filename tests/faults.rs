@@ -14,6 +14,8 @@ mod world;
 mod bad_replies;
 #[path = "faults/cases.rs"]
 mod cases;
+#[path = "faults/elders.rs"]
+mod elders;
 #[path = "faults/every_call.rs"]
 mod every_call;
 #[path = "faults/every_crash.rs"]

@@ -140,6 +140,19 @@ impl Reader {
         self.secrets = whole.into_iter().flatten().map(|text| text.trim().to_owned()).chain(inner).filter(|text| text.len() >= 8).collect();
     }
 
+    /// A credential in a variable that is shown in logs and reports, where its form was none to complain of.
+    pub(super) fn misplaced(&mut self, vars: &BTreeMap<String, String>, raw: &Raw, aws: &Aws) {
+        let credentials = [&raw.gitlab_token, &raw.aws_id_token, &aws.secret_access_key, &aws.session_token];
+        let credentials: Vec<&str> = credentials.into_iter().flatten().map(|text| text.trim()).filter(|text| text.len() >= 16).collect();
+        let may_hold = ["ROTATOR_GITLAB_TOKEN", "ROTATOR_AWS_ID_TOKEN", "ROTATOR_DEPLOY_INPUTS", "ROTATOR_DEPLOY_VARIABLES"];
+        for (name, value) in vars.iter().filter(|(name, _)| name.starts_with(PREFIX) && !may_hold.contains(&name.as_str())) {
+            let known = self.complaints.iter().any(|complaint| complaint.variable == *name);
+            if !known && credentials.iter().any(|credential| value.contains(credential)) {
+                self.complain(name, "holds a credential, which would show in logs and reports; it belongs in its own variable only");
+            }
+        }
+    }
+
     /// What may concern us, as text, without the empty ones.
     pub(super) fn texts(&mut self, vars: impl IntoIterator<Item = (OsString, OsString)>) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();

@@ -12,7 +12,7 @@ use crate::config::{Action, Name, Owner, Signer};
 use crate::deploy::{self, Deployed, places};
 use crate::fence::{Boottime, Fenced};
 use crate::keys::Listing;
-use crate::plan::{Begun, DeploySeen, Key, Observed, Owner as SecretOwner, Question, RecordSeen, SecretSeen};
+use crate::plan::{Begun, DeploySeen, Key, Observed, Owner as SecretOwner, Question, RecordSeen, Refusal, SecretSeen, TargetSeen};
 use crate::preflight::{self, Token};
 use crate::record::{AccessKeyId, JobRef, Record};
 use crate::transport::{CLOCK_TOLERANCE, Problem};
@@ -111,9 +111,16 @@ impl Run<'_> {
         let targets = lists.targets(self.config);
         let tag = targets.iter().find_map(|target| target.secret.tag().filter(|tag| Some(*tag) != environment.as_ref()));
         match tag {
-            Some(tag) if self.aws.sign_with_tag(tag) => self.aws.list().await.map_err(|_| trouble),
-            Some(_) | None => Err(trouble),
+            Some(tag) if self.aws.sign_with_tag(tag) => self.aws.list().await.map_err(|_| self.busy_or(trouble, &targets)),
+            Some(_) | None => Err(self.busy_or(trouble, &targets)),
         }
+    }
+
+    /// The environment's key worked at the first look of this run and is named no more: another run has rotated it away meanwhile.
+    fn busy_or(&self, trouble: Trouble, targets: &[TargetSeen]) -> Trouble {
+        let environment = self.aws.environment_key();
+        let named = targets.iter().any(|target| target.id.key() == environment.as_ref());
+        if self.seen.as_ref().is_some_and(|seen| seen.begun == Begun::No) && !named { Trouble::Refused(Refusal::Busy) } else { trouble }
     }
 
     pub(super) fn advice(&self, lists: &Lists) -> CredentialAdvice {

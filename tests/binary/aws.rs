@@ -413,14 +413,14 @@ fn an_id_token_that_ends_meanwhile() {
     // Each session is too short to be used twice, and the token ends while the new key is verified.
     let trust = Trust::WebIdentity { aud: "*".into(), sub: "*".into() };
     let short = setting.world.add_role("short", trust, 60, &setting.world.rotation_policy(USER));
-    let token = setting.world.issue_id_token("https://aws.example", "project_path:acme/shop:ref_type:branch:ref:main", 290);
+    let token = setting.world.issue_id_token("https://aws.example", "project_path:acme/shop:ref_type:branch:ref:main", 200);
     let world = setting.world.clone();
     let created = move |entry: &Entry| entry.action == "iam:CreateAccessKey";
-    let run = run.set("ROTATOR_AWS_ROLE_ARN", &short).set("ROTATOR_AWS_ID_TOKEN", &token).once(created, move || world.shift_clock(299));
+    let run = run.set("ROTATOR_AWS_ROLE_ARN", &short).set("ROTATOR_AWS_ID_TOKEN", &token).once(created, move || world.shift_clock(240));
     run.go().says(1, str![[r#"
-error: the job's ID token has ended, and with it the role's session
+error: the runner's clock is [N] seconds behind the servers', so AWS rejects its signatures
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: nothing to do: the next run has a new token and takes up where this one ended; where every run ends so, ROTATOR_AWS_ID_TOKEN is not the one of the job's `id_tokens:`
+hint: mend the time synchronisation of the runner's host, then run again
 
 "#]]);
 }

@@ -304,7 +304,7 @@ fn an_echo_that_differs() {
     setting.world.fault_from("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, reply);
     // It is tried again until the job ends, which comes soon.
     let world = setting.world.clone();
-    let run = setting.run().set("CI_JOB_TIMEOUT", "325").once(|entry| entry.action == "iam:CreateAccessKey", move || world.shift_clock(298));
+    let run = setting.run().set("CI_JOB_TIMEOUT", "335").once(|entry| entry.action == "iam:CreateAccessKey", move || world.shift_clock(290));
     run.go().says(
         3,
         str![[r#"

@@ -21,6 +21,8 @@ pub(crate) const A_RUN_ENDS_AS_THE_KEY_NEEDS_IT: &[Case] = cases![
     a_failed_deploy_keeps_both_keys,
     a_hostile_world_is_rotated_all_the_same,
     a_disabled_published_key_is_replaced_whatever_its_age,
+    a_run_that_is_told_to_stop_leaves_nothing_behind,
+    a_run_that_is_told_to_stop_while_it_waits_leaves_the_rest_to_the_next,
 ];
 
 fn a_key_that_is_not_due_costs_one_round_trip() {
@@ -62,7 +64,6 @@ section_start:[TIME]:rotator_deploy The deploy
  INFO no older job runs any more
  INFO started deploy 1
  INFO waiting: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is pending: no runner has taken it yet
- INFO waiting: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is running
  INFO the deploy is proven to run with the new key
 section_end:[TIME]:rotator_deploy
 section_start:[TIME]:rotator_retire The old key
@@ -110,7 +111,7 @@ Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key �
 Why        rotated because the key was due: older than 60 days, or disabled
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
-Next       old key …[OLD] is disabled after [TIME] and deleted 1 minutes later, each by the next scheduled run
+Next       old key …[OLD] is disabled after [TIME] and deleted 1 min later, each by the next scheduled run
 
 "#]]);
     assert_eq!(setting.old_is_active(), Some(true));
@@ -121,7 +122,7 @@ Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key �
 Why        a rotation is under way and waits
 Published  project:42
 Deploy     none in this run
-Next       old key …[OLD] is disabled after [TIME] and deleted 1 minutes later, each by the next scheduled run
+Next       old key …[OLD] is disabled after [TIME] and deleted 1 min later, each by the next scheduled run
 
 "#]]);
     assert_eq!((waiting.effects(), waiting.calls("iam")), (Vec::new(), 1));
@@ -358,6 +359,32 @@ fn a_hostile_world_is_rotated_all_the_same() {
     }
 }
 
+fn a_run_that_is_told_to_stop_leaves_nothing_behind() {
+    let setting = Setting::of_days(75);
+    setting.run().go_until(|entry| entry.action == "iam:CreateAccessKey").says(143, str![[r#"
+error: the run was stopped by a signal
+state: the variables name a key that works; old key …[OLD] (active), no new key was made; production is not affected
+hint: run again: it goes on from here
+
+"#]]);
+    setting.is_untouched();
+    setting.run().go().ends(0, "rotated");
+}
+
+fn a_run_that_is_told_to_stop_while_it_waits_leaves_the_rest_to_the_next() {
+    let setting = Setting::of_days(75);
+    setting.world.tune(|knobs| knobs.queue_ms = 5000);
+    setting.run().go_until(|entry| entry.action == "POST /projects/:id/pipeline").says(143, str![[r#"
+error: the run was stopped by a signal
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: run again: it goes on from here
+
+"#]]);
+    setting.world.tune(|knobs| knobs.queue_ms = 10);
+    setting.run().go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
 fn a_disabled_published_key_is_replaced_whatever_its_age() {
     let setting = Setting::of_days(10);
     setting.world.person_disables_key(&setting.old.id);
@@ -421,7 +448,7 @@ fn check_refuses_what_rotate_would_refuse() {
         str![[r#"
 error: project:42 has the key's id but no secret
 state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
-hint: store the secret beside it, or let ROTATOR_FORCE=true replace the key everywhere
+hint: store the secret beside it, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -449,6 +476,7 @@ section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
  INFO no older job runs any more
  INFO started deploy 1
+ INFO waiting: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is running
  INFO the deploy is proven to run with the new key
 section_end:[TIME]:rotator_deploy
 section_start:[TIME]:rotator_retire The old key
@@ -456,7 +484,7 @@ section_start:[TIME]:rotator_retire The old key
 section_end:[TIME]:rotator_retire
 
 Key        key …[NEW] of user deployer, made [DATE], 0 days old
-Why        the variables are there already, so nothing was set up
+Why        set up: the first key, and the variables that hold it
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
 Next       the next scheduled run looks again; this key is replaced on [DATE]

@@ -58,7 +58,7 @@ fn an_id_without_a_secret() {
         str![[r#"
 error: project:42 has the key's id but no secret
 state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
-hint: store the secret beside it, or let ROTATOR_FORCE=true replace the key everywhere
+hint: store the secret beside it, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -72,7 +72,7 @@ fn a_secret_without_an_id() {
         str![[r#"
 error: project:42 has a secret but no key id
 state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
-hint: store the id beside it, or let ROTATOR_FORCE=true replace the key everywhere
+hint: store the id beside it, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -90,7 +90,7 @@ fn targets_that_name_different_keys() {
         str![[r#"
 error: the targets name different keys (project:42: key …[OLD], project:acme/api: key …[OTHER])
 state: the variables name key …[OLD] (active); production is not affected
-hint: store the same pair in all of them, or let ROTATOR_FORCE=true replace the key everywhere
+hint: store the same pair in all of them, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -107,7 +107,7 @@ fn a_key_that_the_user_does_not_have() {
         str![[r#"
 error: project:42 names key …[OTHER], which this user does not have
 state: the variables name key …[OTHER], which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED
-hint: check ROTATOR_IAM_USER, store a pair of this user, or let ROTATOR_FORCE=true replace the key everywhere
+hint: check ROTATOR_IAM_USER, store a pair of this user, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -210,7 +210,7 @@ fn a_tag_of_another_key_on_a_hidden_secret() {
         str![[r#"
 error: project:42: the id is key …[OLD], but the secret belongs to key …[OTHER]
 state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
-hint: store a pair that belongs together, or let ROTATOR_FORCE=true replace the key everywhere
+hint: store a pair that belongs together, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -242,7 +242,7 @@ fn a_second_key_that_nobody_explains() {
     setting.run().go().says(3, str![[r#"
 error: no room for a new key: unexplained key AKIA[OTHER], active, made [DATE], last used [DATE] (s3); published key AKIA[OLD], active, made [DATE]
 state: the variables name key …[OLD] (active); production is not affected
-hint: if nothing uses the unexplained key, a person removes it: `aws iam delete-access-key --access-key-id AKIA[OTHER]` (with --user-name, where it is not the caller's own)
+hint: if nothing uses an unexplained key, a person removes it: `aws iam delete-access-key --access-key-id AKIA[OTHER]` (with --user-name, where it is not the caller's own)
 
 "#]]);
     assert!(setting.world.keys(USER).iter().all(|key| key.active));
@@ -290,7 +290,7 @@ fn an_old_key_that_another_scope_still_names() {
     setting.run().set("ROTATOR_OVERLAP", "1m").go().says(
         3,
         str![[r#"
-error: old key …[OLD] is still named by AWS_ACCESS_KEY_ID of project:42 (scope staging) [project:42@staging in ROTATOR_TARGETS]
+error: old key …[OLD] is still named by AWS_ACCESS_KEY_ID of project:42 (scope staging: project:42@staging in ROTATOR_TARGETS)
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: publish the new key there too, or delete what is named; the old key stays until then
 
@@ -316,7 +316,7 @@ fn a_published_key_that_was_disabled() {
         str![[r#"
 error: key …[NEW], which this rotation published, was disabled by someone
 state: the variables name key …[NEW] (disabled), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (disabled)
-hint: enable it again, or let ROTATOR_FORCE=true replace the key everywhere
+hint: enable it again, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -332,7 +332,7 @@ fn a_published_key_that_was_deleted() {
         str![[r#"
 error: key …[NEW], which this rotation published, was deleted by someone
 state: the variables name key …[NEW] (gone), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (gone)
-hint: store a pair that works, or let ROTATOR_FORCE=true replace the key everywhere
+hint: store a pair that works, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -381,14 +381,17 @@ fn several_keys_that_could_be_the_one() {
     let setting = orphaned();
     setting.world.tune(|knobs| knobs.keys_per_user = 5);
     let (orphan, other) = (setting.new_key(), setting.world.person_creates_key(USER));
+    // At the same time, however long this test has taken.
+    let made = |id: &str| setting.world.keys(USER).into_iter().find(|key| key.id == id).map_or(0, |key| key.created);
+    setting.world.age_key(&other.id, (made(&other.id) - made(&orphan.id)) / 1000);
     setting.name(&orphan.id, "ORPHAN");
     setting.name(&other.id, "OTHER");
     setting.run().go().says(
         3,
         str![[r#"
-error: several keys could be the one that an earlier run made: …[OTHER], …[ORPHAN]
-state: the variables name a key that works; old key …[OLD] (active), no new key was made; production is not affected
-hint: delete the one that nothing uses: `aws iam get-access-key-last-used` tells which
+error: no room for a new key: published key AKIA[OLD], active, made [DATE]; unexplained key AKIA[OTHER], active, made [DATE], never used
+state: the variables name key …[OLD] (active); production is not affected
+hint: if nothing uses an unexplained key, a person removes it: `aws iam delete-access-key --access-key-id AKIA[OTHER]` (with --user-name, where it is not the caller's own)
 
 "#]],
     );
@@ -405,8 +408,8 @@ fn a_person_changes_a_variable_while_a_run_is_dead() {
         3,
         str![[r#"
 error: project:42 was changed by someone while key …[ORPHAN] was being published
-state: the variables name key …[OTHER] (gone), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[ORPHAN] (active)
-hint: restore the pair that stood there, or let ROTATOR_FORCE=true replace the key everywhere
+state: the variables name key …[OTHER], which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED; old key …[OLD] (active), new key …[ORPHAN] (active)
+hint: restore the pair that stood there, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -429,16 +432,16 @@ fn a_secret_that_nobody_can_read_any_more() {
         str![[r#"
 error: project:42 does not hold key …[NEW], and its secret cannot be read anywhere (hidden variables)
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: nobody can read it out of a hidden variable: let ROTATOR_FORCE=true replace the key everywhere
+hint: store the old pair in every target again (GitLab shows it where it is not hidden): the next run then removes the new key and begins anew
 
 "#]],
     );
     // Force has no room for a third key, and neither of the two is in the way.
     let force = setting.run().with_role().set("ROTATOR_TARGETS", targets).set("ROTATOR_FORCE", "true").go();
     force.says(3, str![[r#"
-error: no room for a new key: published key AKIA[OLD], active, made [DATE]; unexplained key AKIA[NEW], active, made [DATE], last used [DATE] (sts)
+error: the targets name different keys (project:42: key …[OLD], project:43: key …[NEW])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: if nothing uses the unexplained key, a person removes it: `aws iam delete-access-key --access-key-id AKIA[NEW]` (with --user-name, where it is not the caller's own)
+hint: store the same pair in all of them, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]]);
     // What the hint says helps.
@@ -460,8 +463,8 @@ fn a_person_changes_a_variable_after_the_publication() {
         3,
         str![[r#"
 error: project:42 was changed by someone after key …[NEW] was published
-state: the variables name key …[OTHER] (gone), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (active)
-hint: restore the published pair there, or let ROTATOR_FORCE=true replace the key everywhere
+state: the variables name key …[OTHER], which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED; old key …[OLD] (active), new key …[NEW] (active)
+hint: restore the published pair there, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -484,7 +487,7 @@ fn a_hidden_target_that_fell_behind() {
         str![[r#"
 error: project:43 was changed by someone after key …[NEW] was published
 state: project:43 HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; old key …[OLD] (active), new key …[NEW] (active)
-hint: restore the published pair there, or let ROTATOR_FORCE=true replace the key everywhere
+hint: restore the published pair there, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );

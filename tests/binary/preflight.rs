@@ -45,7 +45,7 @@ fn every_finding_is_told_at_once() {
         str![[r#"
 error: a rotation is due, but would not end well:
 - the GitLab token expires at [TIME], before this rotation could end: create a new one
-- key …[OLD] is also named by AWS_ACCESS_KEY_ID of project:42 (scope staging) [project:42@staging in ROTATOR_TARGETS], LEGACY_KEY of project:42: publish there too, or delete what is named
+- key …[OLD] is also named by AWS_ACCESS_KEY_ID of project:42 (scope staging: project:42@staging in ROTATOR_TARGETS), LEGACY_KEY of project:42: publish there too, or delete what is named
 - the description of AWS_SECRET_ACCESS_KEY in project:42 leaves no room for the rotation's tag: shorten it to 210 characters
 - project:42 has a variable AWS_SESSION_TOKEN (scope staging), which makes the pair invalid: delete it
 - the GitLab token cannot see the deploy project 4711: check the name, and add the token's user as Maintainer

@@ -316,7 +316,6 @@ impl Scene {
 /// The binary at work.
 pub(crate) struct Running {
     child: Child,
-    stdout: thread::JoinHandle<Vec<u8>>,
     stderr: thread::JoinHandle<Vec<u8>>,
     started: Instant,
 }
@@ -324,11 +323,11 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(env: &BTreeMap<String, String>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_credential-rotator"));
-        command.env_clear().envs(env).current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_clear().envs(env).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let started = Instant::now();
         let mut child = command.spawn().expect("the binary starts");
-        let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
-        Self { child, stdout, stderr, started }
+        let stderr = drain(child.stderr.take());
+        Self { child, stderr, started }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -350,8 +349,8 @@ impl Running {
         use std::os::unix::process::ExitStatusExt;
         let took = self.started.elapsed();
         let text = |read: thread::JoinHandle<Vec<u8>>| String::from_utf8_lossy(&read.join().expect("output is read")).into_owned();
-        let (stdout, stderr) = (text(self.stdout), text(self.stderr));
-        Ended { code: status.code().unwrap_or_else(|| -status.signal().unwrap_or_default()), stdout, stderr, took, at: Instant::now(), overdue }
+        let stderr = text(self.stderr);
+        Ended { code: status.code().unwrap_or_else(|| -status.signal().unwrap_or_default()), stderr, took, at: Instant::now(), overdue }
     }
 }
 
@@ -369,7 +368,6 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>
 pub(crate) struct Ended {
     /// The exit code, or minus the signal that killed it.
     pub(crate) code: i32,
-    pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) took: Duration,
     pub(crate) at: Instant,

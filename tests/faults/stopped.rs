@@ -36,7 +36,7 @@ fn one(mode: Mode, n: usize, way: Way, sign: i32, critical: bool) -> Result<Stri
     for _ in 0..3 {
         let scene = Scene::calm(mode);
         let Some((ended, since)) = stop(&scene, n, way, sign) else { continue };
-        return judge(&scene, &ended, since, sign, critical).map_err(|why| scene.told(&why));
+        return judge(&scene, &ended, since, n, way, sign, critical).map_err(|why| scene.told(&why));
     }
     Err(format!("call {n} never came"))
 }
@@ -91,10 +91,12 @@ fn stop(scene: &Scene, n: usize, way: Way, sign: i32) -> Option<(Ended, Duration
     told.map(|told| (ended.at.saturating_duration_since(told), ended)).map(|(since, ended)| (ended, since))
 }
 
-fn judge(scene: &Scene, ended: &Ended, since: Duration, sign: i32, critical: bool) -> Result<String, String> {
+fn judge(scene: &Scene, ended: &Ended, since: Duration, n: usize, way: Way, sign: i32, critical: bool) -> Result<String, String> {
     ended.holds()?;
     let late = ended.code == 0 && scene.is_finished();
-    if ended.code != 128 + sign && !late {
+    // A call that failed without the signal's doing is what the run tells of.
+    let failed = ended.code == 1 && way != Way::Meanwhile && critical;
+    if ended.code != 128 + sign && !late && !failed {
         return Err(format!("told to stop, the run ended with {}", ended.code));
     }
     let most = if critical { RUNNERS_PATIENCE } else { AT_ONCE };
@@ -102,8 +104,13 @@ fn judge(scene: &Scene, ended: &Ended, since: Duration, sign: i32, critical: boo
         return Err(format!("told to stop, the run went on for {:.1} s", since.as_secs_f64()));
     }
     scene.clean()?;
-    // A creation whose end is not known is the next run's; whatever else was made is published or gone, and no pair is torn.
-    let unclear = ended.stderr.contains("the reply to CreateAccessKey was lost") || scene.records().iter().any(|record| record.value.contains("\"ends\""));
+    // A creation, or a first write of the secret, whose end is not known is the next run's; whatever else was made is published or gone,
+    // and no pair is torn.
+    let hit = scene.world.log().into_iter().find(|entry| entry.n == Some(n)).ok_or("the call never came")?;
+    let unclear = way != Way::Meanwhile && (hit.action == "iam:CreateAccessKey" || hit.action.starts_with("POST") && hit.what.starts_with(SECRET));
+    if way == Way::Hangs && !scene.records().iter().any(|record| record.value.contains("\"ends\"")) {
+        return Err("the record was released, though what was asked of IAM may still come".to_owned());
+    }
     let keys = scene.world.keys(USER);
     let mut named = Vec::new();
     for home in scene.mode.targets() {
@@ -127,7 +134,7 @@ fn judge(scene: &Scene, ended: &Ended, since: Duration, sign: i32, critical: boo
     let further = 2 + scene.mode.jobs() - 1;
     scene.run_until_well(further)?;
     scene.judge()?;
-    Ok(if late { "too late to be stopped" } else if critical { "put in order" } else { "at once" }.to_owned())
+    Ok(if failed { "failed already" } else if late { "too late to be stopped" } else if critical { "put in order" } else { "at once" }.to_owned())
 }
 
 fn list(mode: Mode) -> Vec<Case> {

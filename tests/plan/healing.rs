@@ -177,7 +177,7 @@ fn heal(start: &Start, mut world: World, mut process: Process, number: usize, fa
     world.pass(gap);
     for further in 0..2 {
         let mut process = next(&mut world, start, number);
-        process.compare = number % 4 == 0;
+        process.compare = number.is_multiple_of(4);
         let end = run(&mut world, &mut process, || Fault::None);
         number += 1;
         // A deploy that failed is started once more by each run; the pipeline's own is proven by the next pipeline.

@@ -14,11 +14,11 @@ pub(crate) const FRESH: u32 = 2;
 pub(crate) const STRANGE: u32 = 3;
 
 pub(crate) fn id(number: u32) -> AccessKeyId {
-    AccessKeyId::parse(&format!("AKIA{number:016}")).unwrap()
+    AccessKeyId::parse(&format!("AKIA{number:016}")).expect("twenty capitals and digits")
 }
 
 pub(crate) fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).unwrap()
+    Timestamp::from_second(second).expect("a moment of our time")
 }
 
 pub(crate) fn policy() -> Policy {

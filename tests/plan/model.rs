@@ -175,7 +175,7 @@ pub(crate) struct Process {
 }
 
 fn number(id: &AccessKeyId) -> Id {
-    id.full()[4..].parse().unwrap()
+    id.full()[4..].parse().expect("an id of ours")
 }
 
 fn place_name(place: usize) -> String {
@@ -621,13 +621,17 @@ impl World {
             }
             Step::TakeOver => {
                 let Some(seen) = &process.seen else { return Ok(None) };
-                let over: BTreeSet<u32> =
-                    seen.records.iter().filter(|other| other.released || !other.alive).map(|other| other.name.parse().unwrap()).collect();
+                let over: BTreeSet<u32> = seen
+                    .records
+                    .iter()
+                    .filter(|other| other.released || !other.alive)
+                    .map(|other| other.name.parse().expect("a name of ours"))
+                    .collect();
                 let newest =
                     self.papers.iter().filter(|paper| paper.facts.is_some()).max_by_key(|paper| paper.at).and_then(|paper| paper.facts.clone());
                 let own = self.own_paper(process)?;
                 let facts = own.facts.clone().or(newest).filter(|facts| facts.finished.is_none());
-                own.facts = facts.or(own.facts.take());
+                own.facts = facts;
                 if fault != Fault::DieBetween {
                     self.papers.retain(|paper| !over.contains(&paper.name));
                 }

@@ -33,6 +33,11 @@ fn cleared(seen: Observed) -> Observed {
     seen.with(|seen| seen.preflight = Some(Vec::new()))
 }
 
+/// When a list shows every key that the rotation can have made.
+fn later(seen: Observed) -> Observed {
+    seen.with(|seen| seen.now = at(NOW + 60))
+}
+
 fn unclaimed(seen: Observed) -> Observed {
     seen.with(|seen| {
         let facts = seen.claim.take().and_then(|claim| claim.facts);
@@ -148,12 +153,20 @@ fn a_target_that_holds_neither_the_fresh_nor_an_old_id_is_a_persons_act() {
 
 #[test]
 fn a_forced_run_begins_anew_where_a_person_has_acted_and_a_slot_is_free() {
-    let seen = making().with(|seen| {
+    let seen = later(making().with(|seen| {
         seen.targets = targets([on(FRESH)]);
         seen.keys.pop();
-    });
+    }));
     assert_eq!(plan::plan(&seen, &forced()), Ask(Question::Preflight));
     assert_eq!(plan::plan(&cleared(seen), &forced()), Step::Record(Note::Begin));
+}
+
+/// Found by the simulation: the facts were overwritten and the old key was left behind.
+#[test]
+fn a_forced_run_does_not_take_a_list_that_lags_for_a_key_that_is_gone() {
+    let seen = cleared(published(publication())).with(|seen| drop(seen.keys.pop()));
+    assert_eq!(plan::plan(&seen, &forced()), Refuse(Refusal::FreshLost { key: id(FRESH), disabled: false }));
+    assert_eq!(plan::plan(&later(seen), &forced()), Step::Record(Note::Begin));
 }
 
 #[test]
@@ -266,6 +279,15 @@ fn a_key_made_outside_the_two_minutes_is_not_ours() {
 }
 
 #[test]
+fn a_key_that_was_there_before_is_not_ours_even_where_it_was_made_in_the_same_second() {
+    let seen = making().with(|seen| {
+        seen.keys[1] = Key { created: at(NOW - 60), used: Some(Use::Never), ..key(STRANGE, 0) };
+        seen.claim.as_mut().unwrap().facts.as_mut().unwrap().from.push(id(STRANGE));
+    });
+    assert_eq!(plan(&seen), Step::Record(Note::Nothing));
+}
+
+#[test]
 fn of_several_keys_that_may_be_ours_none_is_touched() {
     let seen = making().with(|seen| seen.keys.push(Key { created: at(NOW - 59), ..key(STRANGE, 0) }));
     assert_eq!(plan(&seen), Refuse(Refusal::Several(vec![id(FRESH), id(STRANGE)])));
@@ -322,7 +344,7 @@ fn after_the_publication_a_fresh_key_that_does_not_work_is_a_persons_act() {
         assert_eq!(plan(&disabled), Refuse(Refusal::FreshLost { key: id(FRESH), disabled: true }));
         let gone = published(facts).with(|seen| drop(seen.keys.pop()));
         assert_eq!(plan(&gone), Refuse(Refusal::FreshLost { key: id(FRESH), disabled: false }));
-        assert_eq!(plan::plan(&cleared(gone), &forced()), Step::Record(Note::Begin));
+        assert_eq!(plan::plan(&cleared(later(gone)), &forced()), Step::Record(Note::Begin));
     }
 }
 

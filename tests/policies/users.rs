@@ -3,7 +3,6 @@
 use crate::beside::{Case, cases};
 use crate::readme::*;
 use crate::run::*;
-use crate::world::*;
 
 pub(crate) fn a_user_rotates_its_own_key_and_nobody_elses() -> Vec<Case> {
     cases![

@@ -30,7 +30,7 @@ pub const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 /// So many cases run beside each other: most of them wait most of the time.
 const BESIDE: usize = 40;
 /// No run may take longer; one that does is killed and fails its case.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A world with the user `deployer`, the key `old` published and deployed in project 42.
 pub struct Setting {
@@ -293,6 +293,22 @@ impl Run<'_> {
         ended
     }
 
+    /// Runs until the world's log shows such an entry, is told to stop, and ends.
+    pub fn go_until(self, seen: impl Fn(&Entry) -> bool + Send + 'static) -> Ended {
+        let (world, job, before) = (self.setting.world.clone(), self.job, self.setting.world.log().len());
+        let (ended, stopper) = self.go_through(|child| {
+            let pid = rustix::process::Pid::from_child(child);
+            let world = world.clone();
+            thread::spawn(move || {
+                until(|| world.log()[before..].iter().any(&seen).then_some(())).expect("the case's moment comes");
+                rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+            })
+        });
+        stopper.join().expect("it was told to stop");
+        world.job_set_status(job, "canceled");
+        ended
+    }
+
     /// Runs to the end, but GitLab does not know that yet.
     pub fn go_on(self) -> Ended {
         self.go_through(|_| ()).0
@@ -398,10 +414,10 @@ fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| -status.signal().unwrap_or_default())
 }
 
-/// Asks until there is an answer; twenty seconds are enough for anything that a calm world does by itself.
+/// Asks until there is an answer; a minute is enough for anything that a calm world does by itself.
 pub fn until<T>(ask: impl Fn() -> Option<T>) -> Option<T> {
     let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(20) {
+    while started.elapsed() < Duration::from_secs(60) {
         if let Some(answer) = ask() {
             return Some(answer);
         }
@@ -432,7 +448,7 @@ impl Ended {
     fn holds(&self, world: &World) {
         assert_eq!(world.violations(), Vec::<String>::new(), "{}", self.stderr);
         for secret in world.secrets() {
-            assert!(!self.raw.contains(&secret), "a secret is in the output");
+            assert!(!self.raw.contains(&secret), "a secret is in the output:\n{}", self.stderr.replace(&secret, "[THE SECRET]"));
         }
         if self.report.is_null() {
             return;
@@ -443,6 +459,7 @@ impl Ended {
             2 | 3 => &["refused"],
             4 => &["deploy_failed"],
             5 => &["busy"],
+            143 => &["failed"],
             _ => &["failed"],
         };
         assert!(fits.contains(&outcome.as_str()), "exit code {} and outcome {outcome}\n{}", self.code, self.stderr);
@@ -494,10 +511,11 @@ impl Ended {
         self
     }
 
-    /// The whole transcript.
+    /// The whole transcript, but for what it waited for on the way: a matter of moments.
     #[track_caller]
     pub fn shows(&self, expected: impl snapbox::IntoData) -> &Self {
-        compare(&self.text, expected);
+        let lines = self.text.split_inclusive('\n').filter(|line| !line.starts_with(" INFO waiting: "));
+        compare(&lines.collect::<String>(), expected);
         self
     }
 

@@ -1,5 +1,7 @@
 //! Runs cases beside each other, each in a world of its own, and names those that fail; `CASE=text` runs only those whose name has the text.
 
+#![allow(dead_code, unused_macros, unused_imports, reason = "not every file of tests has cases of every kind")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +13,7 @@ pub(crate) type Case = (String, Box<dyn Fn() + Send + Sync>);
 const BESIDE: usize = 24;
 
 #[track_caller]
-pub(crate) fn beside_each_other<const N: usize>(groups: [Vec<Case>; N]) {
+pub(crate) fn beside_each_other(groups: &[Vec<Case>]) {
     let only = std::env::var("CASE").unwrap_or_default();
     let cases: Vec<&Case> = groups.iter().flatten().filter(|(name, _)| name.contains(&only)).collect();
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));

@@ -9,6 +9,8 @@ pub(crate) fn a_pipeline_is_started_once_whatever_becomes_of_it() -> Vec<Case> {
     cases![
         a_pipeline_whose_creation_was_slow_is_adopted,
         a_pipeline_whose_reply_was_lost_is_adopted,
+        a_pipeline_whose_reply_was_cut_is_adopted,
+        a_pipeline_whose_reply_was_an_error_is_adopted,
         a_pipeline_of_a_run_that_died_before_it_noted_it_is_adopted,
         a_pipeline_that_never_gets_jobs_is_replaced,
         a_pipeline_that_never_got_jobs_and_no_reply_is_replaced,
@@ -34,14 +36,24 @@ fn a_pipeline_whose_creation_was_slow_is_adopted() {
 }
 
 fn a_pipeline_whose_reply_was_lost_is_adopted() {
-    for fault in [Fault::LoseReply, Fault::Truncate, Fault::Instead { status: 502, body: "<html>".into(), headers: vec![] }] {
-        let setting = Setting::of_days(75);
-        setting.world.fault_on("POST /projects/:id/pipeline", 1, fault);
-        setting.run().go().ends(0, "rotated");
-        assert!(setting.world.faults_hit().iter().all(|fault| fault.hit.is_some()));
-        assert_eq!(ours(&setting, PROJECT).len(), 1);
-        setting.is_rotated();
-    }
+    adopts_the_pipeline(Fault::LoseReply);
+}
+
+fn a_pipeline_whose_reply_was_cut_is_adopted() {
+    adopts_the_pipeline(Fault::Truncate);
+}
+
+fn a_pipeline_whose_reply_was_an_error_is_adopted() {
+    adopts_the_pipeline(Fault::Instead { status: 502, body: "<html>".into(), headers: vec![] });
+}
+
+fn adopts_the_pipeline(fault: Fault) {
+    let setting = Setting::of_days(75);
+    setting.world.fault_on("POST /projects/:id/pipeline", 1, fault);
+    setting.run().go().ends(0, "rotated");
+    assert!(setting.world.faults_hit().iter().all(|fault| fault.hit.is_some()));
+    assert_eq!(ours(&setting, PROJECT).len(), 1);
+    setting.is_rotated();
 }
 
 fn a_pipeline_of_a_run_that_died_before_it_noted_it_is_adopted() {
@@ -198,6 +210,8 @@ impl Run<'_> {
 pub(crate) fn an_environment_is_redeployed_by_its_live_job() -> Vec<Case> {
     cases![
         a_retry_whose_reply_was_lost_is_adopted,
+        a_retry_whose_reply_was_cut_is_adopted,
+        a_retry_whose_reply_was_an_error_is_adopted,
         a_redeploy_that_failed_is_tried_again_by_the_next_run,
         a_redeploy_that_a_person_retried_is_proof,
         a_redeploy_that_was_deleted_is_started_anew,
@@ -228,15 +242,25 @@ fn deploys(setting: &Setting) -> Vec<JobView> {
 }
 
 fn a_retry_whose_reply_was_lost_is_adopted() {
-    for fault in [Fault::LoseReply, Fault::Truncate, Fault::Instead { status: 500, body: "{}".into(), headers: vec![] }] {
-        let setting = Setting::of_days(75);
-        setting.world.fault_on("POST /projects/:id/jobs/:number/retry", 1, fault);
-        redeploying(&setting).go().ends(0, "rotated");
-        assert!(setting.world.faults_hit().iter().all(|fault| fault.hit.is_some()));
-        assert_eq!(deploys(&setting).len(), 2, "the live one and one retry");
-        setting.is_rotated();
-        production_is_new(&setting, PROJECT);
-    }
+    adopts_the_retry(Fault::LoseReply);
+}
+
+fn a_retry_whose_reply_was_cut_is_adopted() {
+    adopts_the_retry(Fault::Truncate);
+}
+
+fn a_retry_whose_reply_was_an_error_is_adopted() {
+    adopts_the_retry(Fault::Instead { status: 500, body: "{}".into(), headers: vec![] });
+}
+
+fn adopts_the_retry(fault: Fault) {
+    let setting = Setting::of_days(75);
+    setting.world.fault_on("POST /projects/:id/jobs/:number/retry", 1, fault);
+    redeploying(&setting).go().ends(0, "rotated");
+    assert!(setting.world.faults_hit().iter().all(|fault| fault.hit.is_some()));
+    assert_eq!(deploys(&setting).len(), 2, "the live one and one retry");
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
 }
 
 fn a_redeploy_that_failed_is_tried_again_by_the_next_run() {

@@ -8,6 +8,7 @@ use crate::world::*;
 pub(crate) fn no_elder_job_is_what_stays_deployed() -> Vec<Case> {
     cases![
         an_elder_push_pipeline_is_over_before_the_deploy_starts,
+        an_environment_is_redeployed_as_the_elder_leaves_it,
         an_elder_that_outlasts_the_run_is_left_to_the_next_one,
         an_elder_of_a_deploy_project_counts,
         an_elder_that_is_being_canceled_counts,
@@ -39,6 +40,25 @@ fn an_elder_push_pipeline_is_over_before_the_deploy_starts() {
     let over = only(&ended.log, "the push ends", |entry| entry.action == "job success" && entry.what.ends_with(&setting.old.id));
     let started = only(&ended.log, "the deploy starts", |entry| entry.action == "POST /projects/:id/pipeline");
     assert!(over < started && started < disabled_at(&setting, &ended.log));
+    production_is_new(&setting, PROJECT);
+    setting.is_rotated();
+}
+
+/// The push ships a newer commit and ends last: its job is the live one then, and that one is retried.
+fn an_environment_is_redeployed_as_the_elder_leaves_it() {
+    let setting = Setting::of_days(75);
+    let elder = push(&setting, PROJECT);
+    for job in setting.world.lock().lab.jobs.values_mut() {
+        job.spec.outcome = JobEnd::Success;
+    }
+    let (world, id) = (setting.world.clone(), elder.id);
+    let run = setting.run().set("ROTATOR_DEPLOY", "environment/production");
+    let ended = run.once(|entry| entry.action == "GET /projects/:id/jobs", move || ends(&world, id)).go();
+    ended.ends(0, "rotated");
+    let retried = only(&ended.log, "one retry", |entry| entry.action == "POST /projects/:id/jobs/:number/retry");
+    assert!(only(&ended.log, "the push ends", |entry| entry.action == "job success" && entry.what.ends_with(&setting.old.id)) < retried);
+    let last = setting.world.jobs(PROJECT).into_iter().filter(|job| job.name == "deploy").max_by_key(|job| job.id).unwrap();
+    assert_eq!((last.pipeline, last.status.as_str()), (elder.pipeline, "success"));
     production_is_new(&setting, PROJECT);
     setting.is_rotated();
 }
@@ -100,6 +120,8 @@ fn an_elder_on_the_second_page_is_seen() {
     let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
     ended.ends(0, "deploying");
     assert!(ended.stderr.contains("/-/jobs/500"), "{}", ended.stderr);
+    let second = |entry: &&Entry| entry.action == "GET /projects/:id/jobs" && entry.what.contains("page=2") && entry.what.contains("running");
+    assert!(ended.log.iter().any(|entry| second(&entry)), "no second page of the running ones was asked for");
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
     setting.world.job_set_status(500, "success");
     setting.run().go().ends(0, "resumed");

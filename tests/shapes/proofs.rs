@@ -9,8 +9,11 @@ pub(crate) fn a_deploy_is_proven_by_its_jobs_wherever_they_are() -> Vec<Case> {
     cases![
         a_downstream_pipeline_that_is_waited_for_is_proof,
         a_downstream_pipeline_that_nobody_waits_for_is_proof_once_it_is_done,
+        a_named_job_of_a_downstream_pipeline_is_proof_once_it_is_done,
         a_downstream_deploy_that_failed_is_no_proof_until_somebody_mends_it,
+        a_named_job_of_a_downstream_pipeline_of_a_downstream_pipeline_counts,
         a_downstream_pipeline_of_a_downstream_pipeline_counts,
+        a_downstream_pipeline_without_jobs_yet_is_no_proof,
         the_successor_of_bridges_is_asked_where_they_are_gone,
         numbered_jobs_all_count,
         a_matrix_counts_whole,
@@ -58,13 +61,19 @@ fn a_downstream_pipeline_that_is_waited_for_is_proof() {
 }
 
 fn a_downstream_pipeline_that_nobody_waits_for_is_proof_once_it_is_done() {
-    for list in ["", "deploy"] {
-        let setting = moved(with_downstream(false, vec![JobSpec::new("prepare").ms(500), JobSpec::deploy("deploy", "production").ms(2500)]));
-        let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", list).go();
-        ended.ends(0, "rotated");
-        both(&setting);
-        assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log), "{list}");
-    }
+    is_waited_for("");
+}
+
+fn a_named_job_of_a_downstream_pipeline_is_proof_once_it_is_done() {
+    is_waited_for("deploy");
+}
+
+fn is_waited_for(list: &str) {
+    let setting = moved(with_downstream(false, vec![JobSpec::new("prepare").ms(500), JobSpec::deploy("deploy", "production").ms(2500)]));
+    let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", list).go();
+    ended.ends(0, "rotated");
+    both(&setting);
+    assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log));
 }
 
 fn a_downstream_deploy_that_failed_is_no_proof_until_somebody_mends_it() {
@@ -79,12 +88,38 @@ fn a_downstream_deploy_that_failed_is_no_proof_until_somebody_mends_it() {
     both(&setting);
 }
 
+fn a_named_job_of_a_downstream_pipeline_of_a_downstream_pipeline_counts() {
+    through_two_pipelines("deploy");
+}
+
 fn a_downstream_pipeline_of_a_downstream_pipeline_counts() {
+    through_two_pipelines("");
+}
+
+fn through_two_pipelines(list: &str) {
     let setting = moved(with_downstream(false, vec![JobSpec::deploy("deploy", "production").ms(1500)]));
+    setting.world.tune(|knobs| knobs.queue_ms = 700);
     setting.world.add_project(44, "acme/between");
-    setting.world.set_pipeline_config(44, vec![JobSpec::bridge("next", OTHER, false)]);
+    setting.world.set_pipeline_config(44, vec![JobSpec::new("prepare").ms(1500), JobSpec::bridge("next", OTHER, false)]);
     setting.world.set_pipeline_config(PROJECT, vec![JobSpec::bridge("release", 44, false)]);
-    let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", list).go();
+    ended.ends(0, "rotated");
+    both(&setting);
+    assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log));
+}
+
+/// A large configuration: the pipeline is there, its jobs come later, and nobody in the pipeline above waits for them.
+fn a_downstream_pipeline_without_jobs_yet_is_no_proof() {
+    let setting = moved(with_downstream(false, vec![]));
+    let world = setting.world.clone();
+    let jobs_come = move || {
+        let downstream = world.pipelines(OTHER).into_iter().map(|pipeline| pipeline.id).max().expect("a downstream pipeline");
+        let at = world.now();
+        let mut state = world.lock();
+        state.make_job(downstream, JobSpec::deploy("deploy", "production").ms(1500), at);
+        state.settle(downstream, at);
+    };
+    let ended = run(&setting).once(|entry| entry.action == "GET /projects/:id/pipelines/:number/bridges", jobs_come).go();
     ended.ends(0, "rotated");
     both(&setting);
     assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log));

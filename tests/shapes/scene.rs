@@ -1,6 +1,6 @@
 //! What the cases have in common: more places that hold the pair, and how they are looked at.
 
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, dead_code)]
 
 use crate::run::*;
 use crate::world::*;

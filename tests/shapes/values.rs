@@ -14,14 +14,20 @@ use crate::world::*;
 pub(crate) fn whatever_the_variables_hold_is_taken_for_what_it_is() -> Vec<Case> {
     cases![
         file_variables_stay_files,
-        a_reference_is_never_overwritten,
+        a_reference_for_an_id_is_never_overwritten,
+        a_reference_for_a_secret_is_never_overwritten,
         white_space_around_a_pair_is_none_of_it,
-        half_a_pair_is_refused,
+        an_id_without_a_secret_is_refused,
+        an_id_with_an_empty_secret_is_refused,
+        an_id_with_a_blank_secret_is_refused,
+        a_secret_without_an_id_is_refused,
         values_that_could_not_be_masked_are_replaced_by_masked_ones,
         among_hundreds_of_variables_the_pair_is_found,
         an_echo_that_differs_is_looked_into_before_the_id_is_written,
         a_secret_that_was_changed_after_it_was_written_gets_no_id,
-        an_echo_of_another_variable_gets_no_id,
+        an_echo_of_another_scope_gets_no_id,
+        an_echo_of_another_name_gets_no_id,
+        a_secret_arrives_byte_for_byte,
     ]
 }
 
@@ -45,17 +51,22 @@ fn file_variables_stay_files() {
     }
 }
 
-fn a_reference_is_never_overwritten() {
-    let plain_id = |old: &Pair| Variable::new(ID, &old.id);
-    let plain_secret = |old: &Pair| Variable::new(SECRET, &old.secret);
-    let referring = |name: &'static str| move |_: &Pair| Variable::new(name, "$TEAM_CREDENTIALS").expanded();
-    for setting in [with_variables(referring(ID), plain_secret), with_variables(plain_id, referring(SECRET))] {
-        let ended = setting.run().with_role().set("ROTATOR_FORCE", "true").go();
-        ended.ends(3, "refused");
-        assert!(ended.stderr.contains("refers to another variable"), "{}", ended.stderr);
-        assert_eq!(ended.effects(), ["sts:AssumeRoleWithWebIdentity ".to_owned()][..0], "{:?}", ended.effects());
-        assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
-    }
+fn a_reference_for_an_id_is_never_overwritten() {
+    refuses_a_reference(&with_variables(|_| Variable::new(ID, "$TEAM_KEY").expanded(), |old| Variable::new(SECRET, &old.secret)));
+}
+
+fn a_reference_for_a_secret_is_never_overwritten() {
+    refuses_a_reference(&with_variables(|old| Variable::new(ID, &old.id), |_| Variable::new(SECRET, "${TEAM_SECRET}").expanded()));
+}
+
+/// Not by force either: somebody wants it to be one.
+fn refuses_a_reference(setting: &Setting) {
+    let before = setting.world.variables(PROJECT);
+    let ended = setting.run().with_role().set("ROTATOR_FORCE", "true").go();
+    ended.ends(3, "refused");
+    assert!(ended.stderr.contains("refers to another variable"), "{}", ended.stderr);
+    assert_eq!(setting.world.variables(PROJECT), before);
+    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
 }
 
 fn white_space_around_a_pair_is_none_of_it() {
@@ -64,22 +75,35 @@ fn white_space_around_a_pair_is_none_of_it() {
     setting.is_rotated();
 }
 
-fn half_a_pair_is_refused() {
-    for (id, secret) in [(true, None), (true, Some("")), (true, Some("  ")), (false, Some("x"))] {
-        let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-        if id {
-            setting.world.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
-        }
-        if let Some(secret) = secret {
-            let whole = if secret == "x" { setting.old.secret.as_str() } else { secret };
-            setting.world.set_variable(PROJECT, Variable::new(SECRET, whole));
-        }
-        let ended = setting.run().unset(ID).unset(SECRET).with_role().go();
-        ended.ends(3, "refused");
-        let missing = if id { "project:42 has the key's id but no secret" } else { "project:42 has a secret but no key id" };
-        assert!(ended.stderr.contains(missing), "{id} {secret:?} {}", ended.stderr);
-        assert_eq!((setting.fresh().len(), setting.old_is_active(), setting.records().len()), (0, Some(true), 0));
+fn an_id_without_a_secret_is_refused() {
+    half_a_pair_is_refused(true, None);
+}
+
+fn an_id_with_an_empty_secret_is_refused() {
+    half_a_pair_is_refused(true, Some(""));
+}
+
+fn an_id_with_a_blank_secret_is_refused() {
+    half_a_pair_is_refused(true, Some("  "));
+}
+
+fn a_secret_without_an_id_is_refused() {
+    half_a_pair_is_refused(false, Some("the old one"));
+}
+
+fn half_a_pair_is_refused(id: bool, secret: Option<&str>) {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    if id {
+        setting.world.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
     }
+    if let Some(secret) = secret {
+        setting.world.set_variable(PROJECT, Variable::new(SECRET, if id { secret } else { &setting.old.secret }));
+    }
+    let ended = setting.run().unset(ID).unset(SECRET).with_role().go();
+    ended.ends(3, "refused");
+    let missing = if id { "project:42 has the key's id but no secret" } else { "project:42 has a secret but no key id" };
+    assert!(ended.stderr.contains(missing), "{}", ended.stderr);
+    assert_eq!((setting.fresh().len(), setting.old_is_active(), setting.records().len()), (0, Some(true), 0));
 }
 
 fn values_that_could_not_be_masked_are_replaced_by_masked_ones() {
@@ -156,25 +180,29 @@ fn a_secret_that_was_changed_after_it_was_written_gets_no_id() {
     setting.is_rotated();
 }
 
-fn an_echo_of_another_variable_gets_no_id() {
-    for (field, value) in [("environment_scope", "production"), ("key", "OTHER_KEY")] {
-        let setting = Setting::of_days(75);
-        let mut body = serde_json::json!({ "key": SECRET, "value": null, "hidden": true, "masked": true, "raw": true, "environment_scope": "*" });
-        body[field] = value.into();
-        let fault = Fault::Instead { status: 200, body: body.to_string(), headers: vec![] };
-        setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, fault);
-        let ended = setting.run().go();
-        ended.ends(0, "rotated");
-        let (secret, id) =
-            (first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")), first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")));
-        let looked = ended.log[secret..id].iter().any(|entry| entry.action == "GET /projects/:id/variables" && entry.status == 200);
-        assert!(looked, "{field}");
-        setting.is_rotated();
-    }
+fn an_echo_of_another_scope_gets_no_id() {
+    an_echo_of_another_variable_gets_no_id("environment_scope", "production");
+}
+
+fn an_echo_of_another_name_gets_no_id() {
+    an_echo_of_another_variable_gets_no_id("key", "OTHER_KEY");
+}
+
+fn an_echo_of_another_variable_gets_no_id(field: &str, value: &str) {
+    let setting = Setting::of_days(75);
+    let mut body = serde_json::json!({ "key": SECRET, "value": null, "hidden": true, "masked": true, "raw": true, "environment_scope": "*" });
+    body[field] = value.into();
+    let fault = Fault::Instead { status: 200, body: body.to_string(), headers: vec![] };
+    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, fault);
+    let ended = setting.run().go();
+    ended.ends(0, "rotated");
+    let (secret, id) = (first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")), first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")));
+    let looked = ended.log[secret..id].iter().any(|entry| entry.action == "GET /projects/:id/variables" && entry.status == 200);
+    assert!(looked, "{field}");
+    setting.is_rotated();
 }
 
 /// AWS's secrets have `/` and `+`; what comes next year may have more.
-#[test]
 fn a_secret_arrives_byte_for_byte() {
     let setting = Setting::of_days(75);
     setting.world.add_group(7, "acme");

@@ -26,17 +26,17 @@ impl Authority {
     }
 
     pub(crate) fn signs(&self, names: &[&str]) -> Identity {
-        self.sign(CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap())
+        self.sign(&CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap())
     }
 
     /// One that ended years ago.
     pub(crate) fn signed_once(&self, names: &[&str]) -> Identity {
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Identity {
+    fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.issuer).unwrap().pem();
         Identity { chain: format!("{leaf}{}", self.pem), key: key.serialize_pem() }

@@ -79,6 +79,7 @@ pub(crate) fn only_certificates_of_known_authorities_are_trusted() -> Vec<Case> 
         another_name_is_named_as_such,
         an_expired_certificate_is_named_as_such,
         plain_http_behind_https_is_named_as_such,
+        a_whole_rotation_goes_over_tls,
     ]
 }
 
@@ -200,7 +201,6 @@ fn plain_http_behind_https_is_named_as_such() {
 }
 
 /// The world speaks TLS by itself too: everything through it, once.
-#[test]
 fn a_whole_rotation_goes_over_tls() {
     let authority = Authority::new("Acme Root");
     let identity = authority.signs(&["localhost"]);

@@ -1,0 +1,284 @@
+//! A secret is only ever in memory and in the masked variable: every byte that the program leaves behind is searched for every secret
+//! that the world has ever issued, as it stands and in the dress of other encodings, while the program logs as much as it can.
+
+mod run;
+mod world;
+
+use std::sync::Mutex;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use run::*;
+use world::*;
+
+/// Everything in which this secret would show: itself, escaped for JSON and for URLs, and in base64 wherever it may begin.
+fn dresses(secret: &str) -> Vec<String> {
+    let percent = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+    let json = serde_json::to_string(secret).expect("a string is JSON").trim_matches('"').to_owned();
+    let mut dresses = vec![secret.to_owned(), json, secret.replace('/', "\\/"), format!("{secret:?}").trim_matches('"').to_owned()];
+    // Of the characters that a URL may leave alone some encoders leave some; the letters go by either case.
+    let some = |keep: &str| secret.chars().map(|letter| if keep.contains(letter) { letter.to_string() } else { percent_of(letter) }).collect::<String>();
+    dresses.extend([percent.clone(), lower_hex(&percent), some("-_.~"), some("-_.~/"), some("-_.~+"), some("-_.~/+=")]);
+    dresses.push(some("-_.~").replace("%20", "+"));
+    // Three alignments: what stands before the secret decides how its letters are cut. Only what is wholly of it counts.
+    for before in 0..3usize {
+        let padded = [&b"\0\0"[..before], secret.as_bytes()].concat();
+        for encoded in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
+            let (from, to) = ((before * 8).div_ceil(6), padded.len() * 8 / 6);
+            dresses.push(encoded[from..to].to_owned());
+        }
+    }
+    dresses.push(hex::encode(secret));
+    dresses.push(hex::encode_upper(secret));
+    dresses.push(secret.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", "));
+    dresses.sort();
+    dresses.dedup();
+    dresses
+}
+
+fn percent_of(letter: char) -> String {
+    if letter.is_ascii_alphanumeric() { letter.to_string() } else { utf8_percent_encode(&letter.to_string(), NON_ALPHANUMERIC).to_string() }
+}
+
+/// `%2F` as `%2f`.
+fn lower_hex(percent: &str) -> String {
+    let mut parts = percent.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + "%" + &part[..2].to_lowercase() + &part[2..])
+}
+
+/// The secrets that show in this text, each by its first letters and the dress.
+fn found(text: &str, secrets: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    for secret in secrets {
+        for dress in dresses(secret).into_iter().filter(|dress| text.contains(dress.as_str())) {
+            found.push(format!("{}… as {dress}", &secret[..6]));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_search_finds_a_secret_in_every_dress() {
+    let secret = "wJalr+XUtn/FEMI=K7MDENG/bPxRfi\"CY+EXAMPLE".to_owned();
+    let all = [secret.clone()];
+    let url = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let hiding = [
+        format!("AWS_SECRET_ACCESS_KEY={secret}"),
+        serde_json::json!({ "value": secret }).to_string(),
+        format!("{:?}", Some(&secret)),
+        format!("value={}&masked=true", url(&secret)),
+        format!("https://x/?q={}", utf8_percent_encode(&secret, NON_ALPHANUMERIC)),
+        STANDARD_NO_PAD.encode(format!("user:{secret}")),
+        STANDARD_NO_PAD.encode(format!("users:{secret}@")),
+        STANDARD_NO_PAD.encode(format!("a user:{secret} and more")),
+        URL_SAFE_NO_PAD.encode(format!("{{\"secret\": \"{}\"}}", &secret)),
+        hex::encode(&secret),
+        format!("{:?}", secret.as_bytes()),
+    ];
+    for text in hiding {
+        assert!(!found(&text, &all).is_empty(), "not found in {text}");
+        assert!(found(&text, &["wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY99".to_owned()]).is_empty(), "another one found in {text}");
+    }
+    assert_eq!(found("nothing of it: wJalr, K7MDENG", &all), Vec::<String>::new());
+}
+
+/// What was searched: bytes of output, and how many runs.
+static SEARCHED: Mutex<(usize, usize)> = Mutex::new((0, 0));
+
+/// Runs it as talkative as it can be, with the process's own arguments looked at meanwhile, and searches everything.
+fn searched(run: Run<'_>) -> Ended {
+    let world = run.setting.world.clone();
+    let extra = ["glpat-NotTheTokenOfAnybody", "eyJhbGciOiJub25lIn0.e30.c2ln", "IQoJb3JpZ2luX2VjEXAMPLETOKEN"];
+    let talkative = if run.env("ROTATOR_LOG").is_empty() { "trace".to_owned() } else { run.env("ROTATOR_LOG") };
+    let run = run.set("ROTATOR_LOG", &talkative).set("RUST_LOG", "trace").set("RUST_BACKTRACE", "full").set("AWS_SDK_LOG", "trace");
+    let ended = run.go_watching_arguments();
+    let mut secrets = world.secrets();
+    secrets.extend(extra.map(str::to_owned));
+    assert!(secrets.len() >= 5, "the world has issued secrets");
+    assert_eq!(found(&ended.raw, &secrets), Vec::<String>::new(), "in the output of a run that ended with {}", ended.code);
+    let mut searched = SEARCHED.lock().expect("nobody panics");
+    *searched = (searched.0 + ended.raw.len(), searched.1 + 1);
+    ended
+}
+
+const CASES: &[Case] = cases![
+    a_rotation,
+    a_rotation_in_a_hostile_world,
+    a_rotation_by_a_chain_of_roles,
+    a_rotation_on_the_days_of_its_waiting,
+    a_setup,
+    a_dry_run_and_a_check,
+    pipeline_variables_and_inputs,
+    a_torn_pair_is_healed,
+    a_failed_deploy,
+    refused_tokens,
+    refused_keys_and_roles,
+    replies_that_echo_what_was_sent,
+    replies_that_are_cut_or_garbled,
+    mistakes_in_the_configuration,
+];
+
+#[test]
+fn no_secret_is_in_any_output_whatever_is_logged() {
+    at_once(&[CASES]);
+    let (bytes, runs) = *SEARCHED.lock().expect("nobody panics");
+    // With `CASE=…` fewer run.
+    if std::env::var_os("CASE").is_none() {
+        assert!(runs >= 30 && bytes > 30_000, "{runs} runs, {bytes} bytes");
+    }
+}
+
+fn a_rotation() {
+    let setting = Setting::of_days(75);
+    searched(setting.run()).ends(0, "rotated");
+    searched(setting.run()).ends(0, "not_due");
+}
+
+fn a_rotation_in_a_hostile_world() {
+    let setting = Setting::hostile(3, 75);
+    searched(setting.run()).ends(0, "rotated");
+}
+
+fn a_rotation_by_a_chain_of_roles() {
+    let setting = Setting::of_days(75);
+    let run = setting.run().with_role();
+    let first = run.env("ROTATOR_AWS_ROLE_ARN");
+    let second = setting.world.add_role("keys", Trust::Principal(first.clone()), 3600, &setting.world.rotation_policy(USER));
+    searched(run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}"))).ends(0, "rotated");
+}
+
+fn a_rotation_on_the_days_of_its_waiting() {
+    let setting = Setting::of_days(75);
+    let run = || setting.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "1m");
+    searched(run()).ends(0, "rotated");
+    searched(run()).ends(0, "waiting");
+    setting.world.shift_clock(100);
+    searched(run()).ends(0, "resumed");
+    setting.world.shift_clock(200);
+    searched(run()).ends(0, "resumed");
+}
+
+fn a_setup() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 5);
+    searched(setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_HIDDEN", "true")).ends(0, "rotated");
+}
+
+fn a_dry_run_and_a_check() {
+    let setting = Setting::of_days(75);
+    searched(setting.run().set("ROTATOR_DRY_RUN", "true")).ends(0, "dry_run");
+    searched(setting.run().set("ROTATOR_ACTION", "check")).ends(0, "not_due");
+}
+
+fn pipeline_variables_and_inputs() {
+    let setting = Setting::of_days(75);
+    let secret = "glpat-NotTheTokenOfAnybody";
+    setting.world.set_pipeline_inputs(PROJECT, &["tier"]);
+    let run = setting.run().set("ROTATOR_DEPLOY_VARIABLES", &format!(r#"{{"OTHER_TOKEN": "{secret}"}}"#));
+    searched(run.set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue"}"#)).ends(0, "rotated");
+}
+
+fn a_torn_pair_is_healed() {
+    let setting = Setting::of_days(75);
+    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID", 1, Fault::refuse(500));
+    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, Fault::LoseReply);
+    searched(setting.run()).ends(0, "rotated");
+}
+
+fn a_failed_deploy() {
+    let setting = Setting::of_days(75);
+    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
+    assert_eq!(searched(setting.run()).code, 4);
+}
+
+fn refused_tokens() {
+    let setting = Setting::of_days(75);
+    let world = &setting.world;
+    let changes: [fn(&mut TokenSpec); 4] = [
+        |token| token.scopes = vec!["read_api".into()],
+        |token| (token.scopes, token.level) = (vec!["api".into()], 30),
+        |token| (token.level, token.expires_at) = (40, Some(0)),
+        |token| (token.expires_at, token.revoked) = (None, true),
+    ];
+    for change in changes {
+        world.change_token(&world.token, change);
+        assert_eq!(searched(setting.run()).code, 3);
+    }
+    assert_eq!(searched(setting.run().set("ROTATOR_GITLAB_TOKEN", "glpat-NotTheTokenOfAnybody")).code, 3);
+}
+
+fn refused_keys_and_roles() {
+    let setting = Setting::of_days(75);
+    let session = setting.world.user_session(USER, 3600);
+    assert_eq!(searched(setting.run().with_pair(&session)).code, 3);
+    assert_eq!(searched(setting.run().set(SECRET, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")).code, 3);
+    let role = setting.run().with_role();
+    let arn = role.env("ROTATOR_AWS_ROLE_ARN");
+    assert_eq!(searched(role.set("ROTATOR_AWS_ID_TOKEN", "eyJhbGciOiJub25lIn0.e30.c2ln")).code, 3);
+    let other = setting.world.issue_id_token("https://aws.example", "project_path:acme/other:ref_type:branch:ref:main", 3600);
+    let run = setting.run().set("ROTATOR_AWS_ROLE_ARN", &arn).set("ROTATOR_IAM_USER", USER).set("ROTATOR_AWS_ID_TOKEN", &other);
+    assert_eq!(searched(run).code, 3);
+    setting.world.set_policy(USER, &["iam:ListAccessKeys"]);
+    assert_eq!(searched(setting.run()).code, 3);
+}
+
+/// Servers and proxies that repeat what they were sent in their errors.
+fn replies_that_echo_what_was_sent() {
+    let setting = Setting::of_days(75);
+    let (token, old) = (setting.world.token.clone(), setting.old.secret.clone());
+    let body = serde_json::json!({ "message": format!("private-token {token} may not write {old}"), "error": token }).to_string();
+    for (action, status) in [
+        ("GET /projects/:id/variables", 403),
+        ("GET /projects/:id/variables", 400),
+        ("GET /personal_access_tokens/self", 500),
+        ("POST /projects/:id/variables", 400),
+        ("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 400),
+    ] {
+        setting.world.clear_faults();
+        setting.world.fault_from(action, 1, Fault::Refuse { status, body: body.clone(), headers: Vec::new() });
+        assert_ne!(searched(setting.run()).code, 0, "{action}");
+    }
+    setting.world.clear_faults();
+    let xml = format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{old}</Code><Message>The secret {old} of {token}</Message></Error><RequestId>0</RequestId></ErrorResponse>"
+    );
+    setting.world.fault_from("iam:CreateAccessKey", 1, Fault::Refuse { status: 400, body: xml, headers: Vec::new() });
+    assert_ne!(searched(setting.run()).code, 0);
+}
+
+fn replies_that_are_cut_or_garbled() {
+    let setting = Setting::of_days(75);
+    setting.world.fault_on("iam:CreateAccessKey", 1, Fault::Truncate);
+    assert_eq!(searched(setting.run()).code, 1);
+    setting.world.clear_faults();
+    setting.world.fault_from("GET /projects/:id/variables", 1, Fault::Truncate);
+    assert_eq!(searched(setting.run()).code, 1);
+    setting.world.clear_faults();
+    // A list of another shape, with a secret in it.
+    let body = format!(r#"[{{"key": 7, "value": "{}"}}]"#, setting.old.secret);
+    setting.world.fault_from("GET /projects/:id/variables", 1, Fault::Refuse { status: 200, body, headers: Vec::new() });
+    assert_eq!(searched(setting.run()).code, 3);
+}
+
+/// People paste secrets into the wrong field.
+fn mistakes_in_the_configuration() {
+    let setting = Setting::of_days(75);
+    let (token, secret) = (setting.world.token.clone(), setting.old.secret.clone());
+    // Two hold credentials by right, and two are JSON that is sent on.
+    let by_right = ["ROTATOR_GITLAB_TOKEN", "ROTATOR_AWS_ID_TOKEN", "ROTATOR_DEPLOY_INPUTS", "ROTATOR_DEPLOY_VARIABLES"];
+    let names = credential_rotator::config::VARIABLES.iter().map(|variable| variable.name);
+    for name in names.filter(|name| !by_right.contains(name)) {
+        for value in [token.clone(), secret.clone(), format!("pipeline@{token}"), format!("project:group/{token}")] {
+            assert_eq!(searched(setting.run().set(name, &value)).code, 2, "{name}");
+        }
+    }
+    for name in ["ROTATOR_DEPLOY_INPUTS", "ROTATOR_DEPLOY_VARIABLES"] {
+        assert_eq!(searched(setting.run().set(name, &token)).code, 2, "{name}");
+    }
+    // An ID token without a role means nothing, so what is pasted there is not looked at.
+    searched(setting.run().set("ROTATOR_DRY_RUN", "true").set("ROTATOR_AWS_ID_TOKEN", &token)).ends(0, "dry_run");
+    assert_eq!(searched(setting.run().set(&format!("ROTATOR_{token}"), "x").set("ROTATOR_GITLAB_TOKEN", &format!("{token} "))).code, 2);
+    setting.is_untouched();
+}
