@@ -296,7 +296,9 @@ impl Run<'_> {
         }
         let seen = self.seen.as_ref();
         let doomed = seen.and_then(|seen| seen.hand.as_ref()).is_some_and(|hand| hand.doomed);
-        if doomed || seen.is_some_and(|seen| self.is_torn(seen)) {
+        // Facts of a key that is gone again would make the next one that a person makes ours.
+        let forgets = |seen: &Observed| seen.begun == Begun::Tried && matches!(plan(seen, &self.policy), Step::Record(Note::Nothing));
+        if doomed || seen.is_some_and(|seen| self.is_torn(seen) || forgets(seen)) {
             return Ok(());
         }
         Err(self.sorry.take().unwrap_or(Trouble::Stopped { signal }))
