@@ -188,7 +188,7 @@ pub const VARIABLES: &[Variable] = &[
     row("ROTATOR_DEPLOY_JOBS", "unset", "Jobs that must have succeeded, comma separated. Unset: every job of the pipeline."),
     row("ROTATOR_DEPLOY_TIMEOUT", "1h", "How long this run waits for the deploy. Then both keys stay and the next run goes on. `0s`: start it and do not wait."),
     row("ROTATOR_OVERLAP", "12h", "How long the old key stays active after the deploy. `0s`: it is disabled at once, whoever may still use it."),
-    row("ROTATOR_GRACE_PERIOD", "7d", "How long the old key then stays disabled before it is deleted."),
+    row("ROTATOR_GRACE_PERIOD", "7d", "How long the old key then stays disabled before it is deleted. Whole days are over an hour early, for a daily job is not punctual."),
     row("ROTATOR_VERIFY_TIMEOUT", "2m", "How long a new key may take until AWS accepts it everywhere."),
     row("ROTATOR_HTTP_TIMEOUT", "30s", "How long one request may take."),
     row("ROTATOR_REPORT", "unset", "File to write a JSON report to."),

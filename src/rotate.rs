@@ -93,12 +93,17 @@ fn policy(config: &Config) -> Policy {
         action: config.action,
         rotate_after: config.rotate_after,
         max_age: config.max_age,
-        overlap: config.overlap,
-        grace_period: config.grace_period,
+        overlap: by_day(config.overlap),
+        grace_period: by_day(config.grace_period),
         forced: config.force.then_some(since),
         own_deploy: config.deploy.mode == DeployMode::None,
         leave_deploys: config.deploy.timeout.is_zero(),
     }
+}
+
+/// A daily job does not start at the same second each day: a time of whole days is over an hour early, else it would cost a day more.
+fn by_day(span: SignedDuration) -> SignedDuration {
+    if span.as_hours() >= 24 { span - SignedDuration::from_hours(1) } else { span }
 }
 
 struct Run<'a> {
