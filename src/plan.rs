@@ -848,7 +848,9 @@ impl Observed {
         let ours = |id: &AccessKeyId| fresh.as_ref() == Some(id) || facts.previous.iter().flatten().any(|previous| previous == id);
         match dead {
             Some(other) if self.key(other).is_none() && !ours(other) => {
-                format!("the variables name key {other}, which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED; old {olds}, {fresh_text}")
+                format!(
+                    "the variables name key {other}, which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED; old {olds}, {fresh_text}"
+                )
             }
             Some(dead) => format!("the variables name {}, WHICH DOES NOT WORK: production is affected; old {olds}, {fresh_text}", name(dead)),
             None if self.targets.iter().all(|target| target.id.key().is_none()) => format!("no variable names a key of this user; {fresh_text}"),

@@ -14,7 +14,9 @@ use crate::config::{Config, DeployMode};
 use crate::deploy::{Deployed, START_MARGIN, places};
 use crate::fence::{Boottime, Fenced};
 use crate::keys::{Aws, Identity};
-use crate::plan::{Begun, Claim, DeploySeen, Done, Key, Made, Note, Observed, Owner as SecretOwner, Policy, Question, Role, SecretSeen, Step, Waiting, plan};
+use crate::plan::{
+    Begun, Claim, DeploySeen, Done, Key, Made, Note, Observed, Owner as SecretOwner, Policy, Question, Role, SecretSeen, Step, Waiting, plan,
+};
 use crate::preflight::Token;
 use crate::record::{self, AccessKeyId};
 use crate::report::Report;

@@ -19,7 +19,8 @@ fn dresses(secret: &str) -> Vec<String> {
     let json = serde_json::to_string(secret).expect("a string is JSON").trim_matches('"').to_owned();
     let mut dresses = vec![secret.to_owned(), json, secret.replace('/', "\\/"), format!("{secret:?}").trim_matches('"').to_owned()];
     // Of the characters that a URL may leave alone some encoders leave some; the letters go by either case.
-    let some = |keep: &str| secret.chars().map(|letter| if keep.contains(letter) { letter.to_string() } else { percent_of(letter) }).collect::<String>();
+    let some =
+        |keep: &str| secret.chars().map(|letter| if keep.contains(letter) { letter.to_string() } else { percent_of(letter) }).collect::<String>();
     dresses.extend([percent.clone(), lower_hex(&percent), some("-_.~"), some("-_.~/"), some("-_.~+"), some("-_.~/+=")]);
     dresses.push(some("-_.~").replace("%20", "+"));
     // Three alignments: what stands before the secret decides how its letters are cut. Only what is wholly of it counts.

@@ -418,9 +418,9 @@ fn an_id_token_that_ends_meanwhile() {
     let created = move |entry: &Entry| entry.action == "iam:CreateAccessKey";
     let run = run.set("ROTATOR_AWS_ROLE_ARN", &short).set("ROTATOR_AWS_ID_TOKEN", &token).once(created, move || world.shift_clock(240));
     run.go().says(1, str![[r#"
-error: the runner's clock is [N] seconds behind the servers', so AWS rejects its signatures
+error: the job's ID token has ended, and with it the role's session
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: mend the time synchronisation of the runner's host, then run again
+hint: nothing to do: the next run has a new token and takes up where this one ended; where every run ends so, ROTATOR_AWS_ID_TOKEN is not the one of the job's `id_tokens:`
 
 "#]]);
 }

@@ -298,7 +298,7 @@ fn a_redeployed_job_that_fails() {
             world.job_set_status(newest.id, "failed");
         },
     );
-    setting.world.tune(|knobs| knobs.queue_ms = 2000);
+    setting.world.tune(|knobs| knobs.queue_ms = 60_000);
     run.go().says(
         4,
         str![[r#"

@@ -389,9 +389,9 @@ fn several_keys_that_could_be_the_one() {
     setting.run().go().says(
         3,
         str![[r#"
-error: no room for a new key: published key AKIA[OLD], active, made [DATE]; unexplained key AKIA[OTHER], active, made [DATE], never used
-state: the variables name key …[OLD] (active); production is not affected
-hint: if nothing uses an unexplained key, a person removes it: `aws iam delete-access-key --access-key-id AKIA[OTHER]` (with --user-name, where it is not the caller's own)
+error: several keys could be the one that an earlier run made: …[OTHER], …[ORPHAN]
+state: the variables name a key that works; old key …[OLD] (active), which key is the new one is not known; production is not affected
+hint: delete the one that nothing uses: `aws iam get-access-key-last-used` tells which
 
 "#]],
     );
@@ -438,12 +438,15 @@ hint: store the old pair in every target again (GitLab shows it where it is not 
     );
     // Force has no room for a third key, and neither of the two is in the way.
     let force = setting.run().with_role().set("ROTATOR_TARGETS", targets).set("ROTATOR_FORCE", "true").go();
-    force.says(3, str![[r#"
+    force.says(
+        3,
+        str![[r#"
 error: the targets name different keys (project:42: key …[OLD], project:43: key …[NEW])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: store the same pair in all of them, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
-"#]]);
+"#]],
+    );
     // What the hint says helps.
     world.set_variable(43, Variable::new(ID, &setting.old.id));
     world.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());

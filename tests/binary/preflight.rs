@@ -14,7 +14,7 @@ pub(crate) const A_ROTATION_THAT_WOULD_NOT_END_WELL_DOES_NOT_BEGIN: &[Case] = ca
     an_environment_without_a_deployment,
     a_deploy_project_that_is_not_there,
     a_ref_that_is_not_there,
-    a_token_without_the_scope_api_but_with_variables,
+    a_token_that_ends_before_the_deploy,
     too_little_of_the_job_is_left,
     every_secret_is_hidden,
     a_project_that_shadows_its_group,
@@ -136,9 +136,9 @@ hint: mend what is listed; nothing was written
     );
 }
 
-fn a_token_without_the_scope_api_but_with_variables() {
+fn a_token_that_ends_before_the_deploy() {
     let setting = Setting::of_days(75);
-    let soon = setting.world.now() + 30_000;
+    let soon = setting.world.now() + 1_800_000;
     setting.world.change_token(&setting.world.token, |token| token.expires_at = Some(soon));
     finds(
         &setting,

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ const SECOND: u64 = 43;
 const GROUP: u64 = 7;
 pub(crate) const ID: &str = "AWS_ACCESS_KEY_ID";
 pub(crate) const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+/// A deploy takes longer than the program to look at it first, even on a busy machine, and less than until its second look.
+const DEPLOY: i64 = 700;
 /// No run may take longer. The longest known wait is the two minutes for a pipeline whose reply was lost.
 const PATIENCE: Duration = Duration::from_secs(170);
 /// Overlap and grace of the patient rotation, and how long its days are.
@@ -26,6 +28,14 @@ const DAY: &str = "1s";
 pub(crate) const NIGHT: Duration = Duration::from_millis(2200);
 const SHORT_NIGHT: Duration = Duration::from_millis(1100);
 const MINUTE: i64 = 60_000;
+
+/// No case needs a public root, and to read them all for each client costs a debug build most of its time.
+static ONE_ROOT: LazyLock<String> = LazyLock::new(|| {
+    let root = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let file = format!("{}/one-root.pem", env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(&file, root.cert.pem()).expect("the folder of this test's files");
+    file
+});
 
 /// What kind of rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +109,7 @@ impl Scene {
             world.add_project(SECOND, "acme/web");
         }
         for project in mode.projects() {
-            world.set_pipeline_config(project, vec![JobSpec::deploy("deploy", "production").stage("deploy").ms(300)]);
+            world.set_pipeline_config(project, vec![JobSpec::deploy("deploy", "production").stage("deploy").ms(DEPLOY)]);
         }
         if let Some(old) = &old {
             for home in mode.targets() {
@@ -135,6 +145,7 @@ impl Scene {
         let mut env: BTreeMap<String, String> = self.world.env(PROJECT, job).into_iter().collect();
         let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
         let days = if self.mode == Mode::Patient { DAY } else { "0s" };
+        set("SSL_CERT_FILE", &ONE_ROOT);
         set("ROTATOR_OVERLAP", days);
         set("ROTATOR_GRACE_PERIOD", days);
         set("ROTATOR_VERIFY_TIMEOUT", "10s");
@@ -316,7 +327,7 @@ impl Scene {
 /// The binary at work.
 pub(crate) struct Running {
     child: Child,
-    stderr: thread::JoinHandle<Vec<u8>>,
+    stderr: mpsc::Receiver<Vec<u8>>,
     started: Instant,
 }
 
@@ -326,7 +337,13 @@ impl Running {
         command.env_clear().envs(env).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let started = Instant::now();
         let mut child = command.spawn().expect("the binary starts");
-        let stderr = drain(child.stderr.take());
+        let (send, stderr) = mpsc::channel();
+        let mut pipe = child.stderr.take().expect("a pipe was asked for");
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = pipe.read_to_end(&mut bytes);
+            let _ = send.send(bytes);
+        });
         Self { child, stderr, started }
     }
 
@@ -334,34 +351,21 @@ impl Running {
         i32::try_from(self.child.id()).expect("a process id fits")
     }
 
+    /// Its output ends with it.
     pub(crate) fn wait(mut self) -> Ended {
-        let mut overdue = false;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("the binary can be waited for") {
-                break status;
-            }
-            if self.started.elapsed() > PATIENCE {
-                overdue = true;
-                let _ = self.child.kill();
-            }
-            thread::sleep(Duration::from_millis(10));
-        };
         use std::os::unix::process::ExitStatusExt;
-        let took = self.started.elapsed();
-        let text = |read: thread::JoinHandle<Vec<u8>>| String::from_utf8_lossy(&read.join().expect("output is read")).into_owned();
-        let stderr = text(self.stderr);
+        let left = PATIENCE.saturating_sub(self.started.elapsed());
+        let (stderr, overdue) = match self.stderr.recv_timeout(left) {
+            Ok(bytes) => (bytes, false),
+            Err(_) => {
+                let _ = self.child.kill();
+                (self.stderr.recv().unwrap_or_default(), true)
+            }
+        };
+        let status = self.child.wait().expect("the binary can be waited for");
+        let (took, stderr) = (self.started.elapsed(), String::from_utf8_lossy(&stderr).into_owned());
         Ended { code: status.code().unwrap_or_else(|| -status.signal().unwrap_or_default()), stderr, took, at: Instant::now(), overdue }
     }
-}
-
-fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
-            let _ = pipe.read_to_end(&mut bytes);
-        }
-        bytes
-    })
 }
 
 /// A run that has ended.
@@ -426,6 +430,8 @@ impl Aim {
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) n: usize,
+    /// Of those with the same action it is this one, from 1.
+    pub(crate) nth: usize,
     pub(crate) action: String,
     pub(crate) what: String,
     pub(crate) effect: bool,
@@ -436,6 +442,12 @@ pub(crate) fn clean_calls(mode: Mode) -> Vec<Call> {
     let scene = Scene::calm(mode);
     let jobs = scene.run_until_well(mode.jobs()).and_then(|jobs| scene.judge().map(|()| jobs));
     assert_eq!(jobs, Ok(mode.jobs()), "{}", scene.told("a rotation to which nothing happens does not end well"));
-    let log = scene.world.log().into_iter();
-    log.filter_map(|Entry { n, action, what, effect, service, .. }| Some(Call { n: n?, action, what, effect: effect && service != "sts" })).collect()
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut call = |Entry { n, action, what, effect, service, .. }: Entry| {
+        let n = n?;
+        let nth = seen.entry(action.clone()).or_default();
+        *nth += 1;
+        Some(Call { n, nth: *nth, action, what, effect: effect && service != "sts" })
+    };
+    scene.world.log().into_iter().filter_map(&mut call).collect()
 }

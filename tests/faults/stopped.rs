@@ -134,7 +134,16 @@ fn judge(scene: &Scene, ended: &Ended, since: Duration, n: usize, way: Way, sign
     let further = 2 + scene.mode.jobs() - 1;
     scene.run_until_well(further)?;
     scene.judge()?;
-    Ok(if failed { "failed already" } else if late { "too late to be stopped" } else if critical { "put in order" } else { "at once" }.to_owned())
+    Ok(if failed {
+        "failed already"
+    } else if late {
+        "too late to be stopped"
+    } else if critical {
+        "put in order"
+    } else {
+        "at once"
+    }
+    .to_owned())
 }
 
 fn list(mode: Mode) -> Vec<Case> {

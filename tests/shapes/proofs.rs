@@ -116,7 +116,7 @@ fn a_downstream_pipeline_without_jobs_yet_is_no_proof() {
         let downstream = world.pipelines(OTHER).into_iter().map(|pipeline| pipeline.id).max().expect("a downstream pipeline");
         let at = world.now();
         let mut state = world.lock();
-        state.make_job(downstream, JobSpec::deploy("deploy", "production").ms(1500), at);
+        state.make_job(downstream, JobSpec::deploy("deploy", "production").ms(4000), at);
         state.settle(downstream, at);
     };
     let looked_at = |entry: &Entry| entry.action == "GET /projects/:id/pipelines/:number/bridges" && entry.what.starts_with("43 ");
