@@ -177,7 +177,7 @@ impl Report {
         }
         if ok && step.has_effect() {
             self.created |= matches!(step, Step::Create);
-            tracing::info!("{}", past(step));
+            tracing::info!("{}", past(step, &self.targets));
         }
         let outcome = if ok { "done" } else { "failed" };
         if !matches!(step, Step::Ask(Question::ElderJobs | Question::Deploys)) {
@@ -403,7 +403,8 @@ fn next_after(waiting: &Waiting, config: &Config) -> String {
 }
 
 /// The line that the log gets once a step is done.
-fn past(step: &Step) -> String {
+fn past(step: &Step, targets: &[String]) -> String {
+    let name = |target: usize| targets.get(target).map_or("a target", String::as_str);
     match step {
         Step::Claim => "claimed the rotation".to_owned(),
         Step::TakeOver => "took over the record of an earlier run".to_owned(),
@@ -418,8 +419,8 @@ fn past(step: &Step) -> String {
         },
         Step::Create => "created a new key".to_owned(),
         Step::Verify(key) => format!("verified new key {key} with its own credentials"),
-        Step::WriteSecret { target, .. } => format!("wrote the new secret to target {}", target + 1),
-        Step::WriteId { target, .. } => format!("wrote the new id to target {}", target + 1),
+        Step::WriteSecret { target, .. } => format!("wrote the new secret to {}", name(*target)),
+        Step::WriteId { target, .. } => format!("wrote the new id to {}", name(*target)),
         Step::StartDeploy(place) => format!("started deploy {}", place + 1),
         Step::Disable(key, crate::plan::Role::Old) => format!("disabled old key {key}"),
         Step::Disable(key, crate::plan::Role::Orphan) => format!("disabled orphaned key {key}"),

@@ -272,7 +272,7 @@ impl Trouble {
                         "the variables exist but did not reach this job: look for an empty variable of the same name in the pipeline, schedule or job"
                     }
                     CredentialAdvice::NoVariables => {
-                        "set ROTATOR_AWS_ROLE_ARN and ROTATOR_AWS_ID_TOKEN, or let the key rotate itself by its own variables (first key: ROTATOR_ACTION=setup)"
+                        "set ROTATOR_AWS_ROLE_ARN and ROTATOR_AWS_ID_TOKEN (input `aws_role_arn`); a key can rotate itself only once its own variables are there"
                     }
                 },
             ),

@@ -167,7 +167,7 @@ fn no_credentials_at_all() {
         str![[r#"
 error: this job has no AWS credentials
 state: nothing was changed; keys and variables are as they were before this run
-hint: set ROTATOR_AWS_ROLE_ARN and ROTATOR_AWS_ID_TOKEN, or let the key rotate itself by its own variables (first key: ROTATOR_ACTION=setup)
+hint: set ROTATOR_AWS_ROLE_ARN and ROTATOR_AWS_ID_TOKEN (input `aws_role_arn`); a key can rotate itself only once its own variables are there
 
 "#]],
     );

@@ -56,8 +56,8 @@ section_start:[TIME]:rotator_publish A new key: create, verify, publish
  INFO recorded that a rotation begins
  INFO created a new key
  INFO verified new key …[NEW] with its own credentials
- INFO wrote the new secret to target 1
- INFO wrote the new id to target 1
+ INFO wrote the new secret to project:42
+ INFO wrote the new id to project:42
  INFO recorded that the new key is published
 section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
@@ -475,8 +475,8 @@ section_start:[TIME]:rotator_publish A new key: create, verify, publish
  INFO recorded that a rotation begins
  INFO created a new key
  INFO verified new key …[NEW] with its own credentials
- INFO wrote the new secret to target 1
- INFO wrote the new id to target 1
+ INFO wrote the new secret to project:42
+ INFO wrote the new id to project:42
  INFO recorded that the new key is published
 section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
