@@ -277,6 +277,7 @@ fn reasons() -> Vec<Reason> {
         Reason::PipelinePermission,
         Reason::PipelineVariables,
         Reason::PipelineInputs,
+        Reason::PipelineOther,
         Reason::NotRetryable,
         Reason::Server,
         Reason::Other,

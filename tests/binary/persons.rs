@@ -339,7 +339,7 @@ hint: store a pair that works, or, while the user has at most one key, let ROTAT
 }
 
 /// The run is killed right after this call has had its effect, and has been dead for more than two minutes.
-fn dies(run: Run<'_>, after: &str) {
+fn dies(run: &Run<'_>, after: &str) {
     let world = &run.setting.world;
     let child = std::sync::Arc::new(std::sync::Mutex::new(run.command().spawn().expect("the binary starts")));
     let victim = std::sync::Arc::clone(&child);
@@ -356,7 +356,7 @@ fn dies(run: Run<'_>, after: &str) {
 /// A run that died right after its key was made: the key is an orphan.
 fn orphaned() -> Setting {
     let setting = Setting::of_days(75);
-    dies(setting.run(), "iam:CreateAccessKey");
+    dies(&setting.run(), "iam:CreateAccessKey");
     setting
 }
 
@@ -424,7 +424,7 @@ fn a_secret_that_nobody_can_read_any_more() {
     world.set_variable(43, Variable::new(ID, &setting.old.id));
     world.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());
     let targets = "project:42,project:43";
-    dies(setting.run().set("ROTATOR_TARGETS", targets), "PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID@* 43");
+    dies(&setting.run().set("ROTATOR_TARGETS", targets), "PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID@* 43");
     assert_eq!(world.variable(43, ID, "*").map(|id| id.value), Some(setting.new_key().id));
     world.set_pair(PROJECT, &setting.old);
     setting.run().with_role().set("ROTATOR_TARGETS", targets).go().says(

@@ -38,7 +38,7 @@ fn kinds(mode: Mode, call: &Call) -> Vec<&'static str> {
 
 fn one(mode: Mode, n: usize, kind: &str) -> Result<String, String> {
     // Under load a deploy may be over sooner than in the clean run, and the rotation shorter by a look at it.
-    for _ in 0..3 {
+    for _ in 0..5 {
         let scene = Scene::calm(mode);
         scene.world.fault(n, fault(kind));
         let ended = scene.run_until_well(mode.jobs() + MORE);
@@ -56,7 +56,7 @@ fn one(mode: Mode, n: usize, kind: &str) -> Result<String, String> {
 fn of(mode: Mode) {
     let calls = clean_calls(mode);
     let mut list = Vec::new();
-    for call in &calls {
+    for call in calls {
         for kind in kinds(mode, call) {
             let n = call.n;
             list.push(Case::new(format!("{mode:?} call {n} ({} {}) {kind}", call.action, call.what), move || one(mode, n, kind)));

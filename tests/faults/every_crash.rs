@@ -56,7 +56,7 @@ fn crash(scene: &Scene, call: &Call, before: bool, job: bool) -> Option<(u64, En
 }
 
 fn one(mode: Mode, call: &Call, before: bool, known: Known) -> Result<String, String> {
-    for _ in 0..3 {
+    for _ in 0..5 {
         let scene = Scene::calm(mode);
         if known == Known::Hidden {
             scene.world.hide_jobs(PROJECT, true);
@@ -81,6 +81,8 @@ fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<String,
     }
     // Whoever may still be at work is not disturbed, and is not waited for.
     if claimed && known != Known::LongAgo {
+        // Dates are whole seconds: what lies on the edge would only be waited for.
+        std::thread::sleep(crate::scene::NIGHT);
         let before = scene.world.log().len();
         let busy = scene.run();
         busy.holds()?;
@@ -126,17 +128,17 @@ fn list(mode: Mode) -> Vec<Case> {
         list.push(Case::new(name, move || one(mode, &call, before, known)));
     };
     for call in clean_calls(mode) {
-        for before in ways(mode, &call) {
-            add(&call, before, Known::LongAgo);
+        for before in ways(mode, call) {
+            add(call, before, Known::LongAgo);
         }
         // Not the first record itself: after it there is one to be respected.
         let others = [Known::JustNow, Known::Running, Known::Hidden, Known::NoJob];
         if call.effect && mode == Mode::Own {
-            others.iter().for_each(|known| add(&call, false, *known));
+            others.iter().for_each(|known| add(call, false, *known));
         } else if call.effect && mode != Mode::Patient && (cases::all() || call.nth % 2 == 1) {
             // A redeployment is a job, which has to be seen.
             let others = if mode == Mode::Redeploy { &others[..2] } else { &others[..] };
-            add(&call, false, others[call.n % others.len()]);
+            add(call, false, others[call.n % others.len()]);
         }
     }
     list

@@ -33,7 +33,7 @@ fn signal(sign: i32) -> Signal {
 }
 
 fn one(mode: Mode, n: usize, way: Way, sign: i32, critical: bool) -> Result<String, String> {
-    for _ in 0..3 {
+    for _ in 0..5 {
         let scene = Scene::calm(mode);
         let Some((ended, since)) = stop(&scene, n, way, sign) else { continue };
         return judge(&scene, &ended, since, n, way, sign, critical).map_err(|why| scene.told(&why));
