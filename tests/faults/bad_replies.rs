@@ -176,14 +176,14 @@ fn a_bad_reply_costs_three_lines_and_nothing_else() {
                 let always = ["page", "object", "redirect", "list of other types"].contains(&kind);
                 // A pipeline that may have come into being is looked for through two minutes.
                 let slow = action == "POST /projects/:id/pipeline" && !cases::all();
-                if cases::all() || (at + lot) % 4 == 0 && !slow || kind == "redirect" {
-                    add(kind, Comes::Once { effect: lot % 2 == 0 });
+                if cases::all() || (at + lot).is_multiple_of(4) && !slow || kind == "redirect" {
+                    add(kind, Comes::Once { effect: lot.is_multiple_of(2) });
                 }
                 if cases::all() && call.effect {
-                    add(kind, Comes::Once { effect: lot % 2 != 0 });
+                    add(kind, Comes::Once { effect: !lot.is_multiple_of(2) });
                 }
                 // Half a pair is written again and again until the job ends.
-                if always && half.is_empty() && !slow && (cases::all() || lot % 2 == 0) {
+                if always && half.is_empty() && !slow && (cases::all() || lot.is_multiple_of(2)) {
                     add(kind, Comes::Always);
                 }
             }

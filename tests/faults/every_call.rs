@@ -30,7 +30,7 @@ fn kinds(mode: Mode, call: &Call) -> Vec<&'static str> {
     }
     let lot = cases::lot(&format!("{mode:?} {}", call.n));
     let mut kinds = vec!["reply lost", REFUSALS[lot % REFUSALS.len()]];
-    if call.effect && lot / 16 % 4 == 0 {
+    if call.effect && (lot / 16).is_multiple_of(4) {
         kinds.push(OTHERS[1 + lot / 32 % 3]);
     }
     kinds

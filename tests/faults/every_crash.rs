@@ -115,7 +115,7 @@ fn ways(mode: Mode, call: &Call) -> Vec<bool> {
         (_, true) => vec![true, false],
         (true, false) if [Mode::Own, Mode::Two, Mode::Setup].contains(&mode) => vec![true, false],
         (true, false) => vec![false],
-        (false, false) if lot % 4 == 0 => vec![lot / 4 % 2 == 0],
+        (false, false) if lot.is_multiple_of(4) => vec![(lot / 4).is_multiple_of(2)],
         (false, false) => vec![],
     }
 }

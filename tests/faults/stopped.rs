@@ -167,7 +167,7 @@ fn list(mode: Mode) -> Vec<Case> {
             ways.push(Way::Hangs);
         }
         for way in ways {
-            let (n, sign) = (call.n, if lot / 8 % 2 == 0 { 15 } else { 2 });
+            let (n, sign) = (call.n, if (lot / 8).is_multiple_of(2) { 15 } else { 2 });
             let name = format!("{mode:?} signal {sign} at call {n} ({} {}), {way:?}", call.action, call.what);
             list.push(Case::new(name, move || one(mode, n, way, sign, critical)));
         }
