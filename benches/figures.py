@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import statistics
+import subprocess
 import sys
 import tempfile
 
@@ -19,14 +20,22 @@ RUNS = 9
 REPORT = pathlib.Path(tempfile.mkdtemp()) / "report.json"
 
 
+# A process inherits the peak of the one that starts it, so that is as small as can be.
+STARTER = """
+import posix, sys
+quiet = [(posix.POSIX_SPAWN_OPEN, stream, '/dev/null', posix.O_WRONLY, 0) for stream in (1, 2)]
+_, status, usage = posix.wait4(posix.posix_spawn(sys.argv[1], sys.argv[1:], posix.environ, file_actions=quiet), 0)
+print(status, (usage[0] + usage[1]) * 1000, usage[2] / 1024)
+"""
+
+
 def spawn(arguments, env):
     """CPU milliseconds and peak memory in MB of one run."""
-    quiet = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_WRONLY, 0) for stream in (1, 2)]
-    child = os.posix_spawn(PROGRAM, [PROGRAM, *arguments], env, file_actions=quiet)
-    _, status, usage = os.wait4(child, 0)
-    if status:
+    started = [sys.executable, "-I", "-S", "-c", STARTER, PROGRAM, *arguments]
+    status, cpu, memory = subprocess.run(started, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    if status != "0":
         sys.exit(f"figures: exit status {status}")
-    return (usage.ru_utime + usage.ru_stime) * 1000, usage.ru_maxrss / 1024
+    return float(cpu), float(memory)
 
 
 def run(world, **more):
