@@ -25,7 +25,10 @@ FONT = "font-family='ui-monospace, SFMono-Regular, Menlo, Consolas, monospace'"
 def job_log():
     """What a run with the defaults prints; the world's seconds are those of today."""
     with World(SERVE, "in-project") as world:
-        env = {name: value for name, value in world.job("rotate-key").items() if name not in ("GITLAB_CI", "CI_JOB_ID")}
+        job = world.job("rotate-key")
+        # The run is nobody's job: one that went on running would have the old pair, and be waited for.
+        world.end(job)
+        env = {name: value for name, value in job.items() if name not in ("GITLAB_CI", "CI_JOB_ID")}
         old = env["AWS_ACCESS_KEY_ID"]
         began = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
         done = subprocess.run([PROGRAM], env=env, stderr=subprocess.PIPE, text=True, check=True)
