@@ -381,15 +381,15 @@ fn several_keys_that_could_be_the_one() {
     let setting = orphaned();
     setting.world.tune(|knobs| knobs.keys_per_user = 5);
     let (orphan, other) = (setting.new_key(), setting.world.person_creates_key(USER));
-    // At the same time, however long this test has taken.
+    // Five seconds later, however long this test has taken: the older one is named first.
     let made = |id: &str| setting.world.keys(USER).into_iter().find(|key| key.id == id).map_or(0, |key| key.created);
-    setting.world.age_key(&other.id, (made(&other.id) - made(&orphan.id)) / 1000);
+    setting.world.age_key(&other.id, (made(&other.id) - made(&orphan.id)) / 1000 - 5);
     setting.name(&orphan.id, "ORPHAN");
     setting.name(&other.id, "OTHER");
     setting.run().go().says(
         3,
         str![[r#"
-error: several keys could be the one that an earlier run made: …[OTHER], …[ORPHAN]
+error: several keys could be the one that an earlier run made: …[ORPHAN], …[OTHER]
 state: the variables name a key that works; old key …[OLD] (active), which key is the new one is not known; production is not affected
 hint: delete the one that nothing uses: `aws iam get-access-key-last-used` tells which
 
