@@ -350,6 +350,16 @@ impl fmt::Display for Name {
     }
 }
 
+impl Name {
+    /// Whether this names what has this id and this path.
+    pub fn is(&self, id: u64, path: &str) -> bool {
+        match self {
+            Self::Id(named) => *named == id,
+            Self::Path(named) => named.eq_ignore_ascii_case(path),
+        }
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -116,10 +116,23 @@ struct DeploymentSeen {
 
 #[derive(Debug, Deserialize)]
 pub struct ProjectSeen {
+    pub id: u64,
+    pub path_with_namespace: String,
     #[serde(default)]
     pub default_branch: Option<String>,
     #[serde(default)]
     pub archived: bool,
+    /// The group or the user that it is in.
+    #[serde(default)]
+    pub namespace: Option<GroupSeen>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct GroupSeen {
+    pub id: u64,
+    pub full_path: String,
+    #[serde(default)]
+    pub parent_id: Option<u64>,
 }
 
 /// One place to deploy.
@@ -547,6 +560,10 @@ fn explain(status: &str) -> String {
 
 pub async fn project(gitlab: &Gitlab, project: &Name) -> Result<ProjectSeen, Problem> {
     gitlab.ask(built(gitlab::api::projects::Project::builder().project(id(project)).build())?).await
+}
+
+pub async fn group(gitlab: &Gitlab, group: u64) -> Result<GroupSeen, Problem> {
+    gitlab.ask(built(gitlab::api::groups::Group::builder().group(group).build())?).await
 }
 
 /// Whether the project has this branch or tag.

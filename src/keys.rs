@@ -10,13 +10,15 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_iam::config::interceptors::{BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef};
+use aws_sdk_iam::config::interceptors::{BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextRef};
 use aws_sdk_iam::config::{ConfigBag, Credentials, Intercept, ProvideCredentials, RuntimeComponents, SharedCredentialsProvider};
 use aws_sdk_iam::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_iam::primitives::DateTime;
 use aws_sdk_iam::types::StatusType;
 use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
+use aws_smithy_types::body::SdkBody;
 use backon::{ExponentialBuilder, Retryable};
+use http_body_util::Limited;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -34,6 +36,10 @@ const VERIFY_PAUSE: Duration = Duration::from_secs(1);
 /// A session or a token that ends sooner than this is renewed before it is used.
 const RENEW_BEFORE: Duration = Duration::from_secs(120);
 const SESSION_NAME: &str = "credential-rotator";
+/// A reply larger than this is not one of AWS: a page of a hundred keys is a thirtieth of it.
+const REPLY_LIMIT: usize = 1 << 20;
+/// A user has two keys, an account that may have more lists a hundred to a page.
+const PAGES: u32 = 20;
 
 /// A key that was just made. It cannot be cloned, printed or serialised.
 pub struct FreshKey {
@@ -140,8 +146,12 @@ impl Aws {
         const WHAT: &str = "listing the user's access keys";
         let iam = self.iam(true).await?;
         let mut pages = iam.list_access_keys().set_user_name(self.named_user.clone()).into_paginator().send();
-        let (mut keys, mut user) = (Vec::new(), self.named_user.clone());
+        let (mut keys, mut user, mut count) = (Vec::new(), self.named_user.clone(), 0);
         while let Some(page) = pages.next().await {
+            count += 1;
+            if count > PAGES {
+                return Err(Trouble::Aws { what: WHAT, code: "no end of pages".to_owned() });
+            }
             let page = page.map_err(|error| self.trouble(WHAT, "iam:ListAccessKeys", user.as_deref(), &error))?;
             for metadata in page.access_key_metadata {
                 if let Some(name) = metadata.user_name.filter(|name| !name.is_empty()) {
@@ -269,14 +279,17 @@ impl Aws {
         try_once.retry(schedule()).when(|trouble| self.may_pass(trouble)).await
     }
 
-    /// Deletes the key; one that is gone already counts as deleted.
+    /// Deletes the key; one that is gone already counts as deleted, where the list says so too.
     pub async fn delete(&self, user: &str, id: &AccessKeyId, may_act: impl AsyncFn() -> Result<(), Fenced>) -> Result<(), Trouble> {
         const WHAT: &str = "deleting an access key";
         let try_once = async || {
             may_act().await.map_err(Trouble::ClaimLost)?;
             match self.iam(false).await?.delete_access_key().user_name(user).access_key_id(id.full()).send().await {
                 Ok(_) => Ok(()),
-                Err(error) if error.code() == Some("NoSuchEntity") => Ok(()),
+                Err(error) if error.code() == Some("NoSuchEntity") => match self.list().await? {
+                    listing if listing.keys.iter().any(|key| key.id == *id) => Err(Trouble::Aws { what: WHAT, code: "NoSuchEntity".to_owned() }),
+                    _ => Ok(()),
+                },
                 Err(error) => Err(self.trouble(WHAT, "iam:DeleteAccessKey", Some(user), &error)),
             }
         };
@@ -435,7 +448,8 @@ impl Aws {
                 SdkError::TimeoutError(_) => Trouble::AwsUnreachable { what, host: self.tally.host(), reach: Reach::TimedOut },
                 SdkError::ResponseError(_) | SdkError::ServiceError(_) | SdkError::ConstructionFailure(_) | _ => {
                     let status = error.raw_response().map_or(0, |raw| raw.status().as_u16());
-                    Trouble::Aws { what, code: format!("HTTP {status} without a reason") }
+                    let how = if (200..300).contains(&status) { "with a reply that is none of its own" } else { "without a reason" };
+                    Trouble::Aws { what, code: format!("HTTP {status} {how}") }
                 }
             },
         }
@@ -496,7 +510,7 @@ fn session(credentials: Option<aws_sdk_sts::types::Credentials>) -> Option<Crede
     Some(Credentials::new(got.access_key_id, got.secret_access_key, Some(got.session_token), expiry, "role"))
 }
 
-/// Counts calls and keeps the servers' clock.
+/// Counts calls, keeps the servers' clock, and takes no reply that is none of theirs.
 #[derive(Clone, Debug, Default)]
 struct Tally {
     iam: Arc<AtomicU32>,
@@ -554,15 +568,21 @@ impl Intercept for Counter {
         Ok(())
     }
 
-    fn read_before_deserialization(
+    fn modify_before_deserialization(
         &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(date) = context.response().headers().get("date").and_then(parse_date) {
             *self.tally.date.lock().unwrap_or_else(PoisonError::into_inner) = Some(date);
         }
-        Ok(())
+        let body = std::mem::replace(context.response_mut().body_mut(), SdkBody::taken());
+        *context.response_mut().body_mut() = SdkBody::from_body_1_x(Limited::new(body, REPLY_LIMIT));
+        // IAM and STS say 200 where they have done something; the SDK would take any other 2xx for it too.
+        match context.response().status() {
+            status if status.is_success() && status.as_u16() != 200 => Err(format!("HTTP {} is no success of AWS", status.as_u16()).into()),
+            _ => Ok(()),
+        }
     }
 }

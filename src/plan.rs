@@ -9,6 +9,7 @@
 //! | any | something to do, no claim held | claim | a bare record | the next run |
 //! | any | claim held, other records left | take their facts over, delete them | two records | the next run |
 //! | making | nothing was made, or B is gone and every target untouched | take the facts out | nothing | – |
+//! | making | … but a run that ended in order recorded `creating` within the last two minutes | wait: lists lag | – | – |
 //! | making | a target holds neither B nor a previous id; B, written somewhere, gone or disabled | refuse (forced: begin anew) | – | a person |
 //! | making | a torn target: the secret is B's, the id is a previous one | write the id | published pair | rows below |
 //! | making | B at hand, not verified | verify | an orphan | orphan row |
@@ -234,12 +235,26 @@ pub enum Role {
 /// What a rotation waits for. `OwnDeploy`: the pipeline's own, which `retire` proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waiting {
+    /// An earlier run may have made a key that IAM's list does not show yet.
+    Unsettled {
+        until: Timestamp,
+    },
     ElderJobs(Vec<String>),
     Deploys(Vec<String>),
     OwnDeploy,
-    Overlap { old: AccessKeyId, until: Timestamp },
-    StillUsed { old: AccessKeyId, last: Timestamp, service: String },
-    Grace { old: AccessKeyId, until: Timestamp },
+    Overlap {
+        old: AccessKeyId,
+        until: Timestamp,
+    },
+    StillUsed {
+        old: AccessKeyId,
+        last: Timestamp,
+        service: String,
+    },
+    Grace {
+        old: AccessKeyId,
+        until: Timestamp,
+    },
 }
 
 /// Why there is nothing to do now. `Tried`: this run has tried its one rotation; `Checked` tells what `rotate` would do next.
@@ -394,7 +409,7 @@ fn decide(picture: Picture, seen: &Observed, policy: &Policy) -> Step {
         Making(Fresh::ToMake, Held::Untouched) => Step::Create,
         Making(Fresh::ToMake, Held::Unasked | Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => Step::Record(Note::Nothing),
         Making(Fresh::Never, Held::Unasked | Held::Untouched | Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => {
-            Step::Record(Note::Nothing)
+            nothing_made(seen)
         }
         Making(Fresh::Several(keys), _) => Step::Refuse(Refusal::Several(keys)),
         Making(
@@ -402,7 +417,7 @@ fn decide(picture: Picture, seen: &Observed, policy: &Policy) -> Step {
             Held::Unasked,
         ) => Step::Ask(Question::WhoseSecrets),
 
-        Making(Fresh::Gone(_), Held::Untouched) => Step::Record(Note::Nothing),
+        Making(Fresh::Gone(_), Held::Untouched) => nothing_made(seen),
         Making(Fresh::Gone(key), Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => {
             anew_or(Refusal::FreshLost { key, disabled: false }, seen, policy)
         }
@@ -493,11 +508,23 @@ fn begin(seen: &Observed, policy: &Policy) -> Step {
     }
 }
 
+/// Whether a list may still lag behind a key of the unfinished rotation.
+fn is_young(seen: &Observed) -> bool {
+    seen.facts().is_some_and(|facts| facts.unfinished() && seen.now < facts.creating + CREATION_WINDOW)
+}
+
+/// Nothing came of the rotation, unless the key that an earlier run made does not show yet: begun anew, nothing would explain it.
+fn nothing_made(seen: &Observed) -> Step {
+    let until = seen.facts().map_or(seen.now, |facts| facts.creating + CREATION_WINDOW);
+    // The record of a run that died is not taken over sooner.
+    let ended_in_order = seen.claim.is_none() && seen.latest_record().is_some_and(|record| record.released);
+    if is_young(seen) && ended_in_order { wait(Waiting::Unsettled { until }, seen) } else { Step::Record(Note::Nothing) }
+}
+
 /// A refusal that blames a person; a forced run begins anew instead.
 fn anew_or(refusal: Refusal, seen: &Observed, policy: &Policy) -> Step {
-    // A list may lag behind a key that was made just now: begun anew, its rotation would be forgotten.
-    let young = seen.facts().is_some_and(|facts| facts.unfinished() && seen.now < facts.creating + CREATION_WINDOW);
-    let only_unseen = young && matches!(refusal, Refusal::FreshLost { disabled: false, .. });
+    // Begun anew, the rotation of a key that is made but not seen would be forgotten.
+    let only_unseen = is_young(seen) && matches!(refusal, Refusal::FreshLost { disabled: false, .. });
     match (policy.forced, policy.action) {
         (Some(_), Action::Rotate) if seen.begun == Begun::No && !only_unseen => begin(seen, policy),
         (Some(_) | None, Action::Rotate | Action::Retire | Action::Setup | Action::Check) => Step::Refuse(refusal),
@@ -813,8 +840,11 @@ impl Observed {
     /// The facts of the rotation: our own once they are there, else those of the latest record that has them.
     pub fn facts(&self) -> Option<&Facts> {
         let own = self.claim.as_ref().and_then(|claim| claim.facts.as_ref());
-        let latest = || self.records.iter().filter(|record| record.facts.is_some()).max_by_key(|record| record.at);
-        own.or_else(|| latest().and_then(|record| record.facts.as_ref()))
+        own.or_else(|| self.latest_record().and_then(|record| record.facts.as_ref()))
+    }
+
+    fn latest_record(&self) -> Option<&RecordSeen> {
+        self.records.iter().filter(|record| record.facts.is_some()).max_by_key(|record| record.at)
     }
 
     /// Which keys work now and whether production is affected, in a sentence for whoever is woken by it.
@@ -1092,6 +1122,7 @@ impl fmt::Display for Step {
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unsettled { until } => write!(f, "an earlier run may have made a key that IAM shows late, until {until}"),
             Self::ElderJobs(jobs) => write!(f, "jobs that started with the old pair still run: {}", jobs.join(", ")),
             Self::Deploys(what) => write!(f, "{}", what.join(", ")),
             Self::OwnDeploy => f.write_str("the pipeline's own deploy comes next, then its `retire` job proves it"),

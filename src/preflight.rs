@@ -5,20 +5,22 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use crate::config::{Config, DeployMode, Owner};
-use crate::deploy;
+use crate::config::{Config, DeployMode, Name, Owner, Target};
+use crate::deploy::{self, ProjectSeen};
 use crate::fence::Fence;
 use crate::keys::{Aws, Identity};
 use crate::plan::{Observed, SecretSeen};
 use crate::record::AccessKeyId;
 use crate::transport::{Gitlab, Problem, Reason};
 use crate::trouble::Trouble;
-use crate::variables::{self, Lists};
+use crate::variables::{self, Lists, Variable};
 
 /// What the token must outlive besides verification and deploy.
 const MARGIN: SignedDuration = SignedDuration::from_mins(10);
 /// What the job must have left besides verification: publication, record and a safe end.
 const SHORTEST_JOB: SignedDuration = SignedDuration::from_mins(5);
+/// Groups in groups, as deep as GitLab lets them be.
+const DEPTH: usize = 20;
 
 /// The token, as far as GitLab tells: some kinds are told nothing.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -57,7 +59,7 @@ pub(crate) async fn findings(
     };
     findings.extend(token_findings(config, token, seen.now));
     findings.extend(variable_findings(config, lists, seen));
-    findings.extend(deploy_findings(config, gitlab, lists).await?);
+    findings.extend(deploy_findings(config, gitlab, seen).await?);
     Ok((findings, identity))
 }
 
@@ -109,14 +111,8 @@ fn variable_findings(config: &Config, lists: &Lists, seen: &Observed) -> Vec<Str
                 config.secret_variable
             ));
         }
-        let pair_of_the_sdk = config.key_id_variable == "AWS_ACCESS_KEY_ID";
-        let leftover = lists.of(&target.owner).iter().find(|variable| variable.key == "AWS_SESSION_TOKEN" && !variable.is_empty());
-        if let Some(leftover) = leftover.filter(|_| pair_of_the_sdk) {
-            findings.push(format!(
-                "{} has a variable AWS_SESSION_TOKEN (scope {}), which makes the pair invalid: delete it",
-                target.owner, leftover.environment_scope
-            ));
-        }
+        findings.extend(session_token(config, &target.owner.to_string(), lists.of(&target.owner)));
+        findings.extend(half_beside(config, lists, target));
         if let DeployMode::Environment(environment) = &config.deploy.mode {
             findings.extend(outranked(config, lists, target, environment));
         }
@@ -125,12 +121,43 @@ fn variable_findings(config: &Config, lists: &Lists, seen: &Observed) -> Vec<Str
     findings
 }
 
+/// A session token that a job gets beside the pair.
+fn session_token(config: &Config, owner: &str, variables: &[Variable]) -> Option<String> {
+    let leftover = variables.iter().find(|variable| variable.key == "AWS_SESSION_TOKEN" && !variable.is_empty())?;
+    let scope = &leftover.environment_scope;
+    (config.key_id_variable == "AWS_ACCESS_KEY_ID")
+        .then(|| format!("{owner} has a variable AWS_SESSION_TOKEN (scope {scope}), which makes the pair invalid: delete it"))
+}
+
+/// Whether a scope holds a secret and no id: jobs there get the id of a wider scope with it.
+fn is_half(config: &Config, variables: &[Variable], variable: &Variable) -> bool {
+    let id = |other: &Variable| other.key == config.key_id_variable && other.environment_scope == variable.environment_scope;
+    variable.key == config.secret_variable && !variables.iter().any(|other| id(other) && !other.is_empty())
+}
+
+/// A secret alone in a closer scope than the target's works with the old id only.
+fn half_beside(config: &Config, lists: &Lists, target: &Target) -> Option<String> {
+    let variables = lists.of(&target.owner);
+    let half = variables.iter().find(|variable| {
+        let scope = &variable.environment_scope;
+        is_half(config, variables, variable) && !is_target(config, &target.owner, scope) && matches_scope(&target.scope, scope)
+    })?;
+    let (name, owner, scope) = (&half.key, &target.owner, &half.environment_scope);
+    Some(format!(
+        "{name} of {owner} stands alone in scope {scope}, so jobs there get the id of {target} with it: publish there too ({owner}@{scope} in ROTATOR_TARGETS), or delete it"
+    ))
+}
+
+fn is_target(config: &Config, owner: &Owner, scope: &str) -> bool {
+    config.targets.iter().any(|target| target.owner == *owner && target.scope == scope)
+}
+
 /// A pair in a closer scope than the target's is what the environment's jobs get.
-fn outranked(config: &Config, lists: &Lists, target: &crate::config::Target, environment: &str) -> Option<String> {
+fn outranked(config: &Config, lists: &Lists, target: &Target, environment: &str) -> Option<String> {
     let closer = lists.of(&target.owner).iter().find(|variable| {
         let scope = &variable.environment_scope;
         [&config.key_id_variable, &config.secret_variable].contains(&&variable.key)
-            && !config.targets.iter().any(|other| other.owner == target.owner && other.scope == *scope)
+            && !is_target(config, &target.owner, scope)
             && matches_scope(scope, environment)
             && scope.len() > target.scope.len()
     })?;
@@ -155,46 +182,17 @@ fn matches_scope(scope: &str, environment: &str) -> bool {
     rest.ends_with(last)
 }
 
-async fn deploy_findings(config: &Config, gitlab: &Gitlab, lists: &Lists) -> Result<Vec<String>, Trouble> {
+async fn deploy_findings(config: &Config, gitlab: &Gitlab, seen: &Observed) -> Result<Vec<String>, Trouble> {
     let mut findings = Vec::new();
+    if config.deploy.mode == DeployMode::None {
+        return Ok(findings);
+    }
     for project in &config.deploy.projects {
-        let asked = match &config.deploy.mode {
-            DeployMode::None => continue,
-            DeployMode::Environment(environment) => match deploy::has_deployment(gitlab, project, environment).await {
-                Ok(true) => Ok(()),
-                Ok(false) => {
-                    findings.push(format!("project {project} has no successful deployment to {environment}, so there is nothing to redeploy: deploy once, or use ROTATOR_DEPLOY=pipeline"));
-                    Ok(())
-                }
-                Err(problem) => Err(problem),
-            },
-            DeployMode::Pipeline { branch } => match deploy::project(gitlab, project).await {
-                Ok(seen) if seen.archived => {
-                    findings.push(format!("project {project} is archived, so nothing can be deployed there"));
-                    Ok(())
-                }
-                Ok(seen) => {
-                    let own = config.job.branch.clone().filter(|_| deploy::is_own(config, project));
-                    match branch.clone().or(own).or(seen.default_branch) {
-                        Some(branch) => match deploy::has_ref(gitlab, project, &branch).await {
-                            Ok(true) => Ok(()),
-                            Ok(false) => {
-                                findings.push(format!("project {project} has no ref {branch} to deploy: check ROTATOR_DEPLOY"));
-                                Ok(())
-                            }
-                            Err(problem) => Err(problem),
-                        },
-                        None => {
-                            findings.push(format!("project {project} has no branch to deploy: its repository is empty"));
-                            Ok(())
-                        }
-                    }
-                }
-                Err(problem) => Err(problem),
-            },
-        };
-        match asked {
-            Ok(()) => {}
+        match deploy_finding(config, gitlab, project).await {
+            Ok((project, finding)) => {
+                findings.extend(finding);
+                findings.extend(nearer_pairs(config, gitlab, &project, seen).await);
+            }
             Err(Problem::Denied { reason: Reason::NotFound | Reason::Forbidden, .. }) => {
                 findings.push(format!(
                     "the GitLab token cannot see the deploy project {project}: check the name, and add the token's user as Maintainer"
@@ -202,25 +200,97 @@ async fn deploy_findings(config: &Config, gitlab: &Gitlab, lists: &Lists) -> Res
             }
             Err(problem) => return Err(variables::trouble(gitlab, format!("looking at the deploy project {project}"), problem)),
         }
-        findings.extend(shadowed_group_pair(config, gitlab, lists, project).await);
     }
+    findings.dedup();
     Ok(findings)
 }
 
-/// A project's own variable outranks its group's. Where the token may not list the project's variables nothing is found.
-async fn shadowed_group_pair(config: &Config, gitlab: &Gitlab, lists: &Lists, project: &crate::config::Name) -> Option<String> {
-    let owner = Owner::Project(project.clone());
-    let is_target = config.targets.iter().any(|target| target.owner == owner);
-    if is_target || !lists.of(&owner).is_empty() {
-        return None;
+/// The project that is to be deployed, and why that cannot be done.
+async fn deploy_finding(config: &Config, gitlab: &Gitlab, name: &Name) -> Result<(ProjectSeen, Option<String>), Problem> {
+    let project = deploy::project(gitlab, name).await?;
+    if project.archived {
+        return Ok((project, Some(format!("project {name} is archived, so nothing can be deployed there"))));
     }
-    let variables = variables::list(gitlab, &owner).await.ok()?;
+    let finding = match &config.deploy.mode {
+        DeployMode::None => None,
+        DeployMode::Environment(environment) => (!deploy::has_deployment(gitlab, name, environment).await?).then(|| {
+            format!(
+                "project {name} has no successful deployment to {environment}, so there is nothing to redeploy: deploy once, or use ROTATOR_DEPLOY=pipeline"
+            )
+        }),
+        DeployMode::Pipeline { branch } => {
+            let own = config.job.branch.as_ref().filter(|_| deploy::is_own(config, name));
+            match branch.as_ref().or(own).or(project.default_branch.as_ref()) {
+                Some(branch) => (!deploy::has_ref(gitlab, name, branch).await?)
+                    .then(|| format!("project {name} has no ref {branch} to deploy: check ROTATOR_DEPLOY")),
+                None => Some(format!("project {name} has no branch to deploy: its repository is empty")),
+            }
+        }
+    };
+    Ok((project, finding))
+}
+
+/// Pairs that the deploy's jobs get instead of a target group's: the project's own, and those of groups between the two. Where the
+/// token may not list variables nothing is found.
+async fn nearer_pairs(config: &Config, gitlab: &Gitlab, project: &ProjectSeen, seen: &Observed) -> Vec<String> {
+    let owners = variables::owners(&config.targets);
+    let is_project = |owner: &Owner| match owner {
+        Owner::Project(name) => name.is(project.id, &project.path_with_namespace),
+        Owner::Group(_) => false,
+    };
+    if owners.iter().any(is_project) || !owners.iter().any(|owner| matches!(owner, Owner::Group(_))) {
+        return Vec::new();
+    }
+    let mut nearer = vec![(Owner::Project(Name::Id(project.id)), format!("project:{}", project.path_with_namespace))];
+    let mut group = project.namespace.clone();
+    for _ in 0..DEPTH {
+        let Some(here) = group else { return Vec::new() };
+        let is_here = |owner: &&Owner| matches!(owner, Owner::Group(name) if name.is(here.id, &here.full_path));
+        if let Some(target) = owners.iter().find(is_here) {
+            let mut findings = Vec::new();
+            for (owner, name) in &nearer {
+                let variables = variables::list(gitlab, owner).await.unwrap_or_default();
+                findings.extend(stands_before(config, name, &variables, target, seen));
+            }
+            return findings;
+        }
+        nearer.push((Owner::Group(Name::Id(here.id)), format!("group:{}", here.full_path)));
+        group = match here.parent_id {
+            Some(parent) => deploy::group(gitlab, parent).await.ok(),
+            None => None,
+        };
+    }
+    Vec::new()
+}
+
+fn stands_before(config: &Config, owner: &str, variables: &[Variable], target: &Owner, seen: &Observed) -> Vec<String> {
+    let mut findings = Vec::new();
     let pair = [&config.key_id_variable, &config.secret_variable];
-    let stronger = variables.iter().find(|variable| pair.contains(&&variable.key))?;
-    Some(format!(
-        "project {project} has its own {} (scope {}), which outranks the group's: name it in ROTATOR_TARGETS, or delete that variable",
-        stronger.key, stronger.environment_scope
-    ))
+    let stronger = variables.iter().find(|variable| {
+        let scope = &variable.environment_scope;
+        let used = match &config.deploy.mode {
+            DeployMode::Environment(environment) => matches_scope(scope, environment),
+            // Which environments a pipeline deploys to is not known: another key in one of them may be meant.
+            DeployMode::Pipeline { .. } | DeployMode::None => scope == "*" || is_half(config, variables, variable),
+        };
+        pair.contains(&&variable.key) && used && !variable.is_empty()
+    });
+    if let Some(variable) = stronger {
+        findings.push(format!(
+            "{owner} has its own {} (scope {}), which outranks {target}'s: name {owner} in ROTATOR_TARGETS, or delete that variable",
+            variable.key, variable.environment_scope
+        ));
+    }
+    for variable in variables.iter().filter(|variable| stronger.is_none() || !pair.contains(&&variable.key)) {
+        for key in seen.targets.iter().filter_map(|target| target.id.key()).filter(|key| variable.names(key)).take(1) {
+            findings.push(format!(
+                "key {key} is also named by {} of {owner} (scope {}): publish there too, or delete what is named",
+                variable.key, variable.environment_scope
+            ));
+        }
+    }
+    findings.extend(session_token(config, owner, variables));
+    findings
 }
 
 #[cfg(test)]

@@ -388,6 +388,7 @@ fn open(path: &Path) -> io::Result<()> {
 fn next_after(waiting: &Waiting, config: &Config) -> String {
     match waiting {
         Waiting::ElderJobs(_) | Waiting::Deploys(_) => format!("{waiting}; the next run goes on; both keys work until then"),
+        Waiting::Unsettled { .. } => format!("{waiting}; the next run looks again"),
         Waiting::OwnDeploy => format!("{waiting}; both keys work until then"),
         Waiting::Overlap { old, until } => {
             let grace = match days(config.grace_period) {

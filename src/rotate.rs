@@ -30,6 +30,8 @@ mod look;
 
 /// A refusal that blames a person is pronounced only when a second look, so much later, says the same.
 const SECOND_LOOK: Duration = Duration::from_secs(10);
+/// What is left of the runner's patience once a run that was told to stop has used up its own.
+const LAST_WRITE: Duration = Duration::from_millis(500);
 /// A torn pair is retried until so shortly before the job ends.
 const LAST_MOMENT: SignedDuration = SignedDuration::from_secs(30);
 
@@ -75,15 +77,20 @@ pub async fn rotate(config: &Config, environment_secret: Option<SecretString>, s
         pause: Duration::from_secs(1),
         stale: false,
         keep_record: false,
+        taken_over: BTreeSet::new(),
         deploys: Vec::new(),
         effects: 0,
         report: &mut report,
     };
-    let end = tokio::select! {
-        end = run.go() => end,
-        signal = stop.expired() => End::Trouble(Trouble::Stopped { signal }),
+    let mut expired = std::pin::pin!(stop.expired());
+    let (end, longest) = tokio::select! {
+        end = run.go() => (end, Duration::MAX),
+        signal = &mut expired => (End::Trouble(Trouble::Stopped { signal }), LAST_WRITE),
     };
-    run.release(&end).await;
+    tokio::select! {
+        released = tokio::time::timeout(longest, run.release(&end)) => drop(released),
+        _ = &mut expired, if longest == Duration::MAX => {}
+    }
     let (seen, deploys, effects) = (run.seen.take(), std::mem::take(&mut run.deploys), run.effects);
     report.close(config, &end, seen.as_ref(), deploys, effects, gitlab.calls(), aws.calls());
     (end, report)
@@ -137,6 +144,8 @@ struct Run<'a> {
     stale: bool,
     /// The end is not in order: the record stays as it is.
     keep_record: bool,
+    /// Records that this run has taken over: a list that still shows one tells nothing new.
+    taken_over: BTreeSet<String>,
     deploys: Vec<Deployed>,
     effects: u32,
     report: &'a mut Report,
@@ -255,15 +264,21 @@ impl Run<'_> {
         }
         let torn = matches!(step, Step::WriteSecret { .. } | Step::WriteId { .. }) && self.half_written();
         // What GitLab put into another variable (a group's scope that it dropped) lands there again, however often it is sent.
-        let elsewhere = matches!(trouble, Trouble::EchoDiffers { field: "key" | "environment scope", .. });
+        let elsewhere = matches!(trouble, Trouble::EchoDiffers { field: "key" | "environment scope", .. } | Trouble::NoGroupScopes { .. });
         if torn && elsewhere && self.observe_variables().await.is_ok() && !self.seen.as_ref().is_some_and(|seen| self.is_torn(seen)) {
             return Err(self.sorry.take().unwrap_or(trouble));
         }
         let ends = self.gitlab.fence.job_ends();
         let time_left = self.gitlab.now().is_some_and(|now| ends.is_some_and(|ends| now + LAST_MOMENT < ends));
-        if torn && time_left && self.stop.signal().is_none() {
+        // A run that was told to stop has a few seconds, which `Stop::expired` counts.
+        let told = self.stop.signal().is_some();
+        if torn && (time_left || told) {
             tracing::warn!("{trouble}; a pair is torn, so this is tried again until the job ends");
-            self.stop.sleep(self.pause).await;
+            if told {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            } else {
+                self.stop.sleep(self.pause).await;
+            }
             self.pause = (self.pause * 2).min(Duration::from_secs(30));
             // Looking may fail as well: the write is tried again all the same.
             let _ = self.observe_variables().await;
@@ -297,6 +312,10 @@ impl Run<'_> {
 
     /// After a signal: a key that nothing names is deleted, a torn pair is made whole, anything else ends here.
     fn wind_down(&mut self, signal: i32) -> Result<(), Trouble> {
+        if let Some(seen) = self.seen.as_mut().filter(|seen| seen.begun == Begun::Recorded) {
+            // Nothing was made and nothing will be.
+            seen.begun = Begun::Tried;
+        }
         if self.has_unsent_key() {
             self.doom(Trouble::Stopped { signal });
             return Ok(());

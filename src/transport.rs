@@ -1,11 +1,11 @@
 //! The way to GitLab: our own client under the `gitlab` crate's endpoints.
 //!
-//! House rules. No redirect is followed, for the token would follow it to another host. A reply's body is read for the reason of a
+//! House rules. No redirect is followed, and no link to a next page that leads away, for the token would follow it to another host. A reply's body is read for the reason of a
 //! refusal and dropped: no text of it enters an error. Only what is safe to repeat is repeated, and before each try of
 //! anything but a GET the [`Fence`] is asked whether this run may still act.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -25,8 +25,12 @@ use crate::fence::{Boottime, Fence, Fenced};
 use crate::record::JobRef;
 use crate::trouble::{Reach, Trouble};
 
-/// A reply larger than this is not one of GitLab's: a page of 100 variables of 10,000 characters is a tenth of it.
-const REPLY_LIMIT: usize = 32 << 20;
+/// A reply larger than this is not one of GitLab's: 100 variables of 10,000 characters, each escaped, are 6 MB.
+const REPLY_LIMIT: usize = 8 << 20;
+/// No list is longer: GitLab lets a project have 8,000 variables and a group 30,000.
+const LIST_LIMIT: usize = 40_000;
+/// All pages of a list together.
+const PAGES_LIMIT: usize = 64 << 20;
 /// Longer than this no reply may make us wait before the next try.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const TRIES: usize = 5;
@@ -136,7 +140,9 @@ impl Gitlab {
 
     /// Every page of a list.
     pub async fn list<T: DeserializeOwned + Send + 'static>(&self, endpoint: impl Endpoint + Pageable + Sync + Send) -> Result<Vec<T>, Problem> {
-        Ok(api::paged(endpoint, Pagination::All).query_async(self).await?)
+        let pages = Pages { gitlab: self, received: AtomicUsize::new(0) };
+        let list: Vec<T> = api::paged(endpoint, Pagination::Limit(LIST_LIMIT)).query_async(&pages).await?;
+        if list.len() < LIST_LIMIT { Ok(list) } else { Err(Problem::Garbled) }
     }
 
     /// For endpoints whose reply has no body.
@@ -243,6 +249,9 @@ impl api::AsyncClient for Gitlab {
     async fn rest_async(&self, request: http::request::Builder, body: Vec<u8>) -> Result<http::Response<Bytes>, ApiError<Problem>> {
         let request = request.body(()).map_err(|_| ApiError::client(Problem::Garbled))?;
         let url = Url::parse(&request.uri().to_string())?;
+        if url.origin() != self.api.origin() {
+            return Err(ApiError::client(Problem::Garbled));
+        }
         let idempotent = *request.method() != Method::POST;
         let schedule = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500)).with_max_times(TRIES - 1).with_jitter();
         let doubt = AtomicBool::new(false);
@@ -258,6 +267,29 @@ impl api::AsyncClient for Gitlab {
             })
             .await;
         sent.map_err(|problem| ApiError::client(if doubt.into_inner() { problem.doubted() } else { problem }))
+    }
+}
+
+/// The pages of one list, as many as fit into memory.
+struct Pages<'a> {
+    gitlab: &'a Gitlab,
+    received: AtomicUsize,
+}
+
+impl RestClient for Pages<'_> {
+    type Error = Problem;
+
+    fn rest_endpoint(&self, endpoint: &str) -> Result<Url, ApiError<Self::Error>> {
+        self.gitlab.rest_endpoint(endpoint)
+    }
+}
+
+#[async_trait::async_trait]
+impl api::AsyncClient for Pages<'_> {
+    async fn rest_async(&self, request: http::request::Builder, body: Vec<u8>) -> Result<http::Response<Bytes>, ApiError<Problem>> {
+        let page = self.gitlab.rest_async(request, body).await?;
+        let before = self.received.fetch_add(page.body().len(), Ordering::Relaxed);
+        if before > PAGES_LIMIT { Err(ApiError::client(Problem::Garbled)) } else { Ok(page) }
     }
 }
 

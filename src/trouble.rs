@@ -46,6 +46,10 @@ pub enum Trouble {
         what: String,
         field: &'static str,
     },
+    /// A group's variable was made, or would have been, for every environment.
+    NoGroupScopes {
+        target: String,
+    },
     UnreadableRecord {
         name: String,
     },
@@ -247,6 +251,11 @@ impl Trouble {
                 exit::REFUSED,
                 format!("{what}: GitLab stored another {field} than was sent"),
                 "look at the variable in the project's CI/CD settings: another tool may write it at the same time; then run again",
+            ),
+            Self::NoGroupScopes { target } => lines(
+                exit::REFUSED,
+                format!("this GitLab keeps the variables of groups for every environment, so there can be no {target}"),
+                "scopes of group variables need Premium: leave the scope out of ROTATOR_TARGETS, or publish in the projects",
             ),
             Self::UnreadableRecord { name } => lines(
                 exit::REFUSED,

@@ -134,11 +134,10 @@ impl Lists {
         for List { owner, variables } in &self.0 {
             for variable in variables {
                 let is_targets = config.targets.iter().any(|target| target.owner == *owner && target.scope == variable.environment_scope);
-                let Some(value) = variable.value.as_ref().map(ExposeSecret::expose_secret) else { continue };
                 if variable.is_record() || is_targets && variable.key == config.key_id_variable {
                     continue;
                 }
-                for key in keys.iter().filter(|key| value.contains(key.id.full())) {
+                for key in keys.iter().filter(|key| variable.names(&key.id)) {
                     let scope = &variable.environment_scope;
                     let mut place = format!("{} of {owner}", variable.key);
                     if variable.key == config.key_id_variable {
@@ -176,6 +175,11 @@ impl Variable {
 
     fn is_reference(&self, value: &str) -> bool {
         self.raw != Some(true) && value.contains('$')
+    }
+
+    /// Whether its readable value holds this key's id.
+    pub fn names(&self, key: &AccessKeyId) -> bool {
+        self.value.as_ref().is_some_and(|value| value.expose_secret().contains(key.full()))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -262,11 +266,19 @@ pub async fn write(
                 // The reply to an earlier try may be lost: what is there now decides.
                 Err(problem) if problem.is_ambiguous() || problem.reason() == Some(&Reason::Taken) => {
                     let now = list(gitlab, &target.owner).await?;
-                    let there = now.iter().any(|variable| variable.key == *key && variable.environment_scope == target.scope);
-                    if !there {
+                    let is_in = |scope: &str| now.iter().any(|variable| variable.key == *key && variable.environment_scope == scope);
+                    if !is_in(&target.scope) && !problem.is_ambiguous() && is_in("*") && matches!(target.owner, Owner::Group(_)) {
+                        return Err(Trouble::NoGroupScopes { target: target.to_string() });
+                    }
+                    if !is_in(&target.scope) {
                         return Err(trouble(gitlab, what, problem));
                     }
                     put(gitlab, &target.owner, key, &target.scope, value, true, description.as_deref()).await
+                }
+                // Made for every environment: what was not asked for is taken away again.
+                Ok(made) if matches!(target.owner, Owner::Group(_)) && made.key == *key && made.environment_scope == "*" && target.scope != "*" => {
+                    delete(gitlab, &target.owner, key, "*").await.map_err(|_| Trouble::EchoDiffers { what, field: "environment scope" })?;
+                    return Err(Trouble::NoGroupScopes { target: target.to_string() });
                 }
                 reply => reply,
             }
@@ -331,19 +343,28 @@ pub async fn update_record(gitlab: &Gitlab, home: &Owner, name: &str, scope: &st
 
 /// A record that is gone already counts as deleted.
 pub async fn delete_record(gitlab: &Gitlab, home: &Owner, name: &str, scope: &str) -> Result<(), Trouble> {
-    let done = match home {
-        Owner::Project(owner) => {
-            let filter = built(projects::ProjectVariableFilter::builder().environment_scope(scope).build())?;
-            gitlab.tell(built(projects::DeleteProjectVariable::builder().project(id(owner)).key(name).filter(filter).build())?).await
-        }
-        Owner::Group(owner) => {
-            let filter = built(groups::GroupVariableFilter::builder().environment_scope(scope).build())?;
-            gitlab.tell(built(groups::DeleteGroupVariable::builder().group(id(owner)).key(name).filter(filter).build())?).await
-        }
-    };
-    match done {
+    match delete(gitlab, home, name, scope).await {
         Ok(()) | Err(Problem::Denied { reason: Reason::NotFound, .. }) => Ok(()),
         Err(problem) => Err(trouble(gitlab, "deleting a record".to_owned(), problem)),
+    }
+}
+
+async fn delete(gitlab: &Gitlab, owner: &Owner, key: &str, scope: &str) -> Result<(), Problem> {
+    macro_rules! build {
+        ($endpoint:expr, $filter:expr) => {{
+            let filter = $filter.environment_scope(scope).build().map_err(|_| Problem::Garbled)?;
+            $endpoint.key(key).filter(filter).build().map_err(|_| Problem::Garbled)?
+        }};
+    }
+    match owner {
+        Owner::Project(name) => {
+            let endpoint = build!(projects::DeleteProjectVariable::builder().project(id(name)), projects::ProjectVariableFilter::builder());
+            gitlab.tell(endpoint).await
+        }
+        Owner::Group(name) => {
+            let endpoint = build!(groups::DeleteGroupVariable::builder().group(id(name)), groups::GroupVariableFilter::builder());
+            gitlab.tell(endpoint).await
+        }
     }
 }
 

@@ -20,6 +20,8 @@ mod elders;
 mod every_call;
 #[path = "faults/every_crash.rs"]
 mod every_crash;
+#[path = "faults/memory.rs"]
+mod memory;
 #[path = "faults/scene.rs"]
 mod scene;
 #[path = "faults/stopped.rs"]

@@ -74,6 +74,7 @@ impl Run<'_> {
         for other in self.records.iter().filter(|other| over.contains(&other.name)) {
             variables::delete_record(self.gitlab, self.home(), &other.name, &other.scope).await?;
         }
+        self.taken_over.extend(over);
         Ok(())
     }
 

@@ -151,8 +151,8 @@ impl Run<'_> {
         self.confirm_own_record(&written).await?;
         let user = self.user().to_owned();
         let own = self.own.as_ref().map(|own| own.name.clone());
-        let others: Vec<Written> =
-            written.into_iter().filter(|other| other.record.user.eq_ignore_ascii_case(&user) && Some(&other.name) != own.as_ref()).collect();
+        let is_another = |other: &Written| Some(&other.name) != own.as_ref() && !self.taken_over.contains(&other.name);
+        let others: Vec<Written> = written.into_iter().filter(|other| other.record.user.eq_ignore_ascii_case(&user) && is_another(other)).collect();
         let alive = try_join_all(others.iter().map(|other| self.is_alive(&other.record))).await?;
         let records: Vec<RecordSeen> = others
             .iter()

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -16,7 +17,7 @@ const HUGE: usize = 40 << 20;
 /// Where only replies are bad a run does not wait for long, but for a pipeline or a key that may have come into being.
 const NOT_LONG: Duration = Duration::from_secs(60);
 
-const BODIES: [&str; 16] = [
+const BODIES: [&str; 17] = [
     "page",
     "nothing",
     "null",
@@ -33,6 +34,7 @@ const BODIES: [&str; 16] = [
     "redirect",
     "moved",
     "no content",
+    "next page",
 ];
 
 /// The status, the body and the headers; `to` is another host.
@@ -64,6 +66,10 @@ fn bad(kind: &str, service: &str, to: &str) -> (u16, String, Vec<(String, String
         "redirect" => away(302, "/api/v4/projects/42/variables"),
         "moved" => away(308, "/"),
         "no content" => (204, String::new(), Vec::new()),
+        "next page" => {
+            let items = serde_json::Value::from_iter((0..100).map(|id| serde_json::json!({ "id": id, "name": "build", "status": "success" })));
+            (200, items.to_string(), vec![("Link".to_owned(), format!("<http://{to}/api/v4/projects/42/jobs?page=2>; rel=\"next\""))])
+        }
         "huge" => with(&"a".repeat(HUGE)),
         _ => unreachable!("a kind of reply"),
     }
@@ -125,8 +131,21 @@ fn one(mode: Mode, action: &str, kind: &str, comes: Comes, elsewhere: &Elsewhere
         Comes::Once { effect: false } => scene.world.fault_on(action, 1, Fault::Refuse { status, body, headers }),
         Comes::Always => scene.world.fault_from(action, 1, Fault::Refuse { status, body, headers }),
     }
+    // Half a pair is written again and again until the job ends, so this one ends soon after the key was made.
+    let over = Arc::new(AtomicBool::new(false));
+    let short = comes == Comes::Always && action.contains(" AWS_");
+    if short {
+        let (world, over) = (scene.world.clone(), Arc::clone(&over));
+        thread::spawn(move || {
+            while !over.load(Ordering::SeqCst) && !world.log().iter().any(|entry| entry.action == "iam:CreateAccessKey") {
+                thread::sleep(Duration::from_millis(20));
+            }
+            world.shift_clock(290);
+        });
+    }
     let go = || {
-        let mut ended = scene.run();
+        let mut ended = if short { scene.run_with(&[("CI_JOB_TIMEOUT", "335")]) } else { scene.run() };
+        over.store(true, Ordering::SeqCst);
         // A patient rotation takes three jobs.
         while scene.world.faults_hit()[0].hit.is_none() {
             if ended.code != 0 || scene.is_finished() {
@@ -182,8 +201,7 @@ fn a_bad_reply_costs_three_lines_and_nothing_else() {
                 if cases::all() && call.effect {
                     add(kind, Comes::Once { effect: !lot.is_multiple_of(2) });
                 }
-                // Half a pair is written again and again until the job ends.
-                if always && half.is_empty() && !slow && (cases::all() || lot.is_multiple_of(2)) {
+                if always && !slow && (cases::all() || lot.is_multiple_of(2)) {
                     add(kind, Comes::Always);
                 }
             }

@@ -177,8 +177,14 @@ impl Scene {
 
     /// A new job, from its start to its end. The job has then ended, long ago.
     pub(crate) fn run(&self) -> Ended {
+        self.run_with(&[])
+    }
+
+    pub(crate) fn run_with(&self, more: &[(&str, &str)]) -> Ended {
         let job = self.new_job();
-        let ended = self.start(job).wait();
+        let mut env = self.env(job);
+        env.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let ended = Running::start(&env).wait();
         self.ended_long_ago(job, &ended);
         self.keep(&ended);
         ended

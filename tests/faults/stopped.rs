@@ -151,10 +151,11 @@ fn list(mode: Mode) -> Vec<Case> {
     let create = calls.iter().find(|call| call.action == "iam:CreateAccessKey").map_or(0, |call| call.n);
     let pair = |call: &&Call| call.effect && call.what.starts_with("AWS_");
     let published = calls.iter().rfind(pair).map_or(0, |call| call.n);
-    // The first of the jobs only.
-    let last = calls.iter().position(|call| mode == Mode::Patient && call.action == "iam:UpdateAccessKey").unwrap_or(calls.len());
+    // The first of the jobs only, and not its last write, after which there is nothing to stop.
+    let second = calls.iter().filter(|call| call.action == "GET /personal_access_tokens/self").nth(1);
+    let last = second.map_or(calls.len(), |second| calls.iter().take_while(|call| call.n + 3 < second.n).count());
     let mut list = Vec::new();
-    for call in &calls[..last.min(if mode == Mode::Patient { 36 } else { last })] {
+    for call in &calls[..last] {
         let critical = (create..=published).contains(&call.n);
         let lot = cases::lot(&format!("stop {mode:?} {}", call.n));
         let ways = match (cases::all() || (mode == Mode::Own && critical), critical || call.effect) {

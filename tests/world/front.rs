@@ -309,7 +309,7 @@ impl State {
                 let path = &self.lab.groups[&id].path;
                 Reply::json(
                     200,
-                    &json!({ "id": id, "path": path.rsplit('/').next(), "full_path": path, "web_url": format!("{}/groups/{path}", self.url) }),
+                    &json!({ "id": id, "path": path.rsplit('/').next(), "full_path": path, "parent_id": self.group_of(path), "web_url": format!("{}/groups/{path}", self.url) }),
                 )
             }
             _ => Reply::json(404, &json!({ "error": "404 Not Found" })),
@@ -329,9 +329,25 @@ impl State {
         json!({
             "id": id, "description": null, "name": name, "path": name, "path_with_namespace": project.path, "name_with_namespace": project.path.replace('/', " / "),
             "default_branch": project.default_branch, "web_url": self.web(id), "archived": project.archived, "visibility": "private",
-            "empty_repo": false, "created_at": iso(0), "jobs_enabled": true,
+            "namespace": self.namespace_json(&project.path), "empty_repo": false, "created_at": iso(0), "jobs_enabled": true,
             "permissions": { "project_access": { "access_level": level, "notification_level": 3 }, "group_access": null },
         })
+    }
+
+    /// The group that a path lies in; none where nobody has added it.
+    fn group_of(&self, path: &str) -> Option<u64> {
+        let (above, _) = path.rsplit_once('/')?;
+        self.lab.groups.iter().find(|(_, group)| group.path == above).map(|(id, _)| *id)
+    }
+
+    /// A project that is in no group is a user's.
+    fn namespace_json(&self, path: &str) -> Value {
+        let above = path.rsplit_once('/').map_or("root", |(above, _)| above);
+        let name = above.rsplit('/').next();
+        match self.group_of(path) {
+            Some(id) => json!({ "id": id, "name": name, "path": name, "kind": "group", "full_path": above, "parent_id": self.group_of(above) }),
+            None => json!({ "id": 1, "name": name, "path": name, "kind": "user", "full_path": above, "parent_id": null }),
+        }
     }
 
     pub(crate) fn web(&self, project: u64) -> String {

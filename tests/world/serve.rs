@@ -42,6 +42,7 @@ pub(crate) struct Reply {
 enum Outcome {
     Answer(Reply, Duration),
     Truncate(Reply),
+    Endless(&'static str),
     Close,
     Hang,
     Kill(Option<OnKill>),
@@ -105,6 +106,11 @@ async fn handle(state: &Arc<Mutex<State>>, line: Line, request: Request) -> Resp
         Outcome::Truncate(reply) => {
             line.cut_body_after(reply.body.len() / 2);
             reply.into_response(&date(state))
+        }
+        Outcome::Endless(text) => {
+            let chunk = axum::body::Bytes::from(text.repeat(65_536 / text.len()));
+            let body = futures_util::stream::repeat_with(move || Ok::<_, std::convert::Infallible>(chunk.clone()));
+            Response::builder().header("date", date(state)).body(Body::from_stream(body)).expect("a valid response")
         }
         Outcome::Close => {
             line.cut();
@@ -202,6 +208,7 @@ impl State {
             }
             (Some(Fault::Html(status)), _) => Outcome::Answer(Reply::html(status, "<html><body><h1>Bad Gateway</h1></body></html>"), delay),
             (Some(Fault::Truncate), Some(reply)) if reply.body.len() > 1 => Outcome::Truncate(reply),
+            (Some(Fault::Endless(text)), _) => Outcome::Endless(text),
             (Some(Fault::Hang { .. }), _) => Outcome::Hang,
             (Some(Fault::KillBefore | Fault::KillAfter), _) => Outcome::Kill(self.on_kill.clone()),
             (Some(_), _) | (None, None) => Outcome::Close,

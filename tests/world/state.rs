@@ -153,6 +153,8 @@ pub enum Fault {
     Truncate,
     /// The effect, but another answer.
     Instead { status: u16, body: String, headers: Vec<(String, String)> },
+    /// No effect, and a body of this text, again and again, without an end.
+    Endless(&'static str),
     /// `on_kill` is called before the effect (and it does not happen), no answer.
     KillBefore,
     /// `on_kill` is called after the effect, no answer.
@@ -170,7 +172,7 @@ impl Fault {
     }
 
     pub(crate) fn spares_effect(&self) -> bool {
-        matches!(self, Self::Refuse { .. } | Self::Html(_) | Self::Close | Self::KillBefore | Self::Hang { effect: false })
+        matches!(self, Self::Refuse { .. } | Self::Html(_) | Self::Endless(_) | Self::Close | Self::KillBefore | Self::Hang { effect: false })
     }
 }
 

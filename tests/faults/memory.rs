@@ -1,0 +1,91 @@
+//! Replies without an end, and lists without a last page: a run takes no more of them than fits, and tells of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::cases::{self, Case};
+use crate::scene::{Mode, Running, Scene};
+use crate::world::Fault;
+
+/// Above what a run without a fault takes. A list may take 64 MiB of text, and what was read of it as much again.
+const REPLY: u64 = 40_000;
+const LIST: u64 = 300_000;
+
+/// The largest resident set of a run, in KiB, as the kernel counts it.
+fn run(scene: &Scene) -> (crate::scene::Ended, u64) {
+    let running = Running::start(&scene.env(scene.new_job()));
+    let (peak, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let watcher = {
+        let (peak, over, status) = (Arc::clone(&peak), Arc::clone(&over), format!("/proc/{}/status", running.pid()));
+        thread::spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                let text = std::fs::read_to_string(&status).unwrap_or_default();
+                let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+                let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+                peak.fetch_max(kib.unwrap_or_default(), Ordering::SeqCst);
+                thread::sleep(Duration::from_millis(3));
+            }
+        })
+    };
+    let ended = running.wait();
+    over.store(true, Ordering::SeqCst);
+    watcher.join().expect("the watcher ends");
+    (ended, peak.load(Ordering::SeqCst))
+}
+
+fn one(mode: Mode, action: &str, fault: Fault, most: u64) -> Result<String, String> {
+    let ordinary = run(&Scene::calm(mode)).1;
+    let scene = Scene::calm(mode);
+    scene.world.fault_from(action, 1, fault);
+    let go = || {
+        let (ended, peak) = run(&scene);
+        scene.keep(&ended);
+        ended.holds()?;
+        if scene.world.faults_hit()[0].hit.is_none() {
+            return Err(format!("{action} was never asked"));
+        }
+        if ![1, 3].contains(&ended.code) {
+            return Err(format!("the run ended with {}", ended.code));
+        }
+        if ordinary == 0 || peak > ordinary + most {
+            return Err(format!("the run took {peak} KiB, one without a fault {ordinary}"));
+        }
+        scene.clean()?;
+        Ok(format!("with less than {} MB more", most / 1000))
+    };
+    go().map_err(|why| scene.told(&why))
+}
+
+/// A page of a hundred variables.
+fn page(value: &str) -> Fault {
+    let variable = |n: usize| serde_json::json!({ "key": format!("V{n}"), "value": value, "environment_scope": "*" });
+    let body = serde_json::Value::from_iter((0..100).map(variable)).to_string();
+    Fault::Refuse { status: 200, body, headers: vec![("content-type".into(), "application/json".into())] }
+}
+
+#[test]
+fn no_reply_takes_more_memory_than_it_may() {
+    let mut list = Vec::new();
+    let endless = [
+        (Mode::Own, "GET /projects/:id/variables"),
+        (Mode::Own, "GET /personal_access_tokens/self"),
+        (Mode::Own, "PUT /projects/:id/variables/:key"),
+        (Mode::Own, "POST /projects/:id/variables"),
+        (Mode::Own, "iam:ListAccessKeys"),
+        (Mode::Own, "sts:GetCallerIdentity"),
+        (Mode::Own, "iam:CreateAccessKey"),
+        (Mode::Role, "sts:AssumeRoleWithWebIdentity"),
+    ];
+    for (mode, action) in endless {
+        for text in ["[{\"key\":\"", "<Response><Item>", "x"] {
+            list.push(Case::new(format!("{action}: endless {text}"), move || one(mode, action, Fault::Endless(text), REPLY)));
+        }
+    }
+    for (name, length) in [("short", 1), ("long", 10_000)] {
+        let action = "GET /projects/:id/variables";
+        list.push(Case::new(format!("{action}: endless pages of {name} values"), move || one(Mode::Own, action, page(&"x".repeat(length)), LIST)));
+    }
+    cases::run("endless replies", list);
+}
