@@ -26,7 +26,7 @@ use crate::config::{Config, Signer};
 use crate::fence::{Boottime, Fenced};
 use crate::plan::{Key, Use};
 use crate::record::AccessKeyId;
-use crate::transport::parse_date;
+use crate::transport::{connect_timeout, parse_date};
 use crate::trouble::{CredentialAdvice, Reach, RoleRefusal, Trouble};
 
 /// So many successes in a row, each on a new connection, make a new key verified: one success at one
@@ -91,10 +91,8 @@ struct Callers {
 impl Aws {
     /// Reads the SDK's configuration from the environment. No call is made.
     pub async fn new(config: &Config, environment_secret: Option<SecretString>) -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(config.http_timeout.min(Duration::from_secs(10)))
-            .operation_attempt_timeout(config.http_timeout)
-            .build();
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(connect_timeout(config.http_timeout)).operation_attempt_timeout(config.http_timeout).build();
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(config.region.clone()))
             .retry_config(RetryConfig::standard().with_max_attempts(4))

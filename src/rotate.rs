@@ -28,6 +28,8 @@ use crate::variables::{self, Half, Lists, Written};
 mod act;
 mod look;
 
+/// `CreateAccessKey` is sent only so soon after the list that recorded what was there.
+const LIST_HOLDS: Duration = Duration::from_secs(60);
 /// A refusal that blames a person is pronounced only when a second look, so much later, says the same.
 const SECOND_LOOK: Duration = Duration::from_secs(10);
 /// What is left of the runner's patience once a run that was told to stop has used up its own.
@@ -180,7 +182,6 @@ impl Run<'_> {
                 continue;
             }
             match step {
-                Step::Done(Done::Tried) if seen.begun == Begun::Recorded => return Err(self.sorry.take().unwrap_or(Trouble::Overtaken)),
                 Step::Done(done @ Done::Waiting(Waiting::OwnDeploy)) if self.sorry.is_none() => {
                     // A job that starts within the margin of `quiet` would prove nothing, and the next stage may start at once.
                     self.stop.sleep(START_MARGIN.unsigned_abs() + Duration::from_secs(1)).await;
@@ -195,6 +196,13 @@ impl Run<'_> {
                     self.observe().await?;
                 }
                 Step::Refuse(refusal) => return Err(self.sorry.take().unwrap_or(Trouble::Refused(refusal))),
+                // What was recorded may be out of date: the plan looks and begins again.
+                Step::Create if self.listed.elapsed() > LIST_HOLDS => {
+                    if let Some(seen) = &mut self.seen {
+                        seen.begun = Begun::No;
+                    }
+                    self.observe().await?;
+                }
                 step if self.config.dry_run && step.has_effect() => return Ok(End::DryRun(self.rehearse())),
                 Step::Disable(_, Role::Old) | Step::Delete(_, Role::Old) if !reread => {
                     reread = true;

@@ -101,7 +101,7 @@ impl Gitlab {
             .user_agent(concat!("credential-rotator/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .timeout(config.http_timeout)
-            .connect_timeout(config.http_timeout.min(Duration::from_secs(10)))
+            .connect_timeout(connect_timeout(config.http_timeout))
             .tls_certs_merge(roots)
             .build()
             .map_err(|_| Trouble::NoRoots)?;
@@ -215,6 +215,11 @@ impl Gitlab {
             *self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((date, Boottime::now()));
         }
     }
+}
+
+/// How long a connection may take of what a reply may take, so that a host that never answers is told from a reply that never comes.
+pub fn connect_timeout(http: Duration) -> Duration {
+    (http / 2).min(Duration::from_secs(10))
 }
 
 /// The date of an HTTP header. Whole seconds.

@@ -110,8 +110,6 @@ pub enum Trouble {
     },
     CreateUnclear,
     CreatedOrphan,
-    /// The variables changed between the first look and the creation.
-    Overtaken,
     NoTimeLeft {
         needed: i64,
         left: i64,
@@ -390,9 +388,6 @@ impl Trouble {
                 "the reply to CreateAccessKey was lost; the key that it made was removed, for its secret is lost".to_owned(),
                 "run again",
             ),
-            Self::Overtaken => {
-                lines(exit::FAILED, "the variables changed while the rotation began, so no key was created".to_owned(), "run again: it looks afresh")
-            }
             Self::NoTimeLeft { needed, left } => lines(
                 exit::FAILED,
                 format!("the job ends in {left} seconds; a rotation needs {needed}, so none was begun"),

@@ -53,6 +53,34 @@ fn every_recognised_failure_is_under_when_a_run_fails() {
     assert!(missing.is_empty(), "rows of the README must begin so: {missing:#?}");
 }
 
+/// A failure that no transcript shows has never been seen.
+#[test]
+fn every_recognised_failure_is_provoked_by_a_test() {
+    let mut transcripts = String::new();
+    for folder in ["tests/binary", "tests/tls"] {
+        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder of tests") {
+            transcripts += &fs::read_to_string(file.expect("a file").path()).expect("a text");
+        }
+    }
+    let lines: Vec<&str> = transcripts.lines().collect();
+    let known = failures();
+    let never: Vec<String> =
+        known.iter().map(|trouble| plain(&trouble.lines().error)).filter(|error| !lines.iter().any(|line| shows(line, error))).collect();
+    assert!(never.is_empty(), "no transcript shows: {never:#?}");
+}
+
+/// Whether a transcript's line has all that does not vary of an error, in its order.
+fn shows(line: &str, error: &str) -> bool {
+    let varies = |word: &&str| !word.chars().any(|letter| letter.is_ascii_lowercase()) && word.chars().any(|letter| letter.is_ascii_uppercase());
+    let mut rest = line;
+    let constant = error.split(' ').filter(|word| !varies(word) && !word.starts_with('…'));
+    constant.into_iter().all(|word| {
+        let found = rest.find(word);
+        rest = found.map_or("", |at| &rest[at + word.len()..]);
+        found.is_some()
+    })
+}
+
 #[test]
 fn what_is_listed_as_a_failure_is_one() {
     let readme = read("README.md");
@@ -207,6 +235,7 @@ fn failures() -> Vec<Trouble> {
         Trouble::ReportFile { path: text("FILE"), variable: "VARIABLE" },
         Trouble::NoRoots,
         Trouble::EchoDiffers { what: text(WHAT), field: "FIELD" },
+        Trouble::NoGroupScopes { target: text("TARGET") },
         Trouble::UnreadableRecord { name: text("NAME") },
         Trouble::ProfileMissing,
         Trouble::UserNotFound { user: text("USER") },
@@ -221,7 +250,6 @@ fn failures() -> Vec<Trouble> {
         Trouble::NotVerifiable { key: key(), seconds: NUMBER.into() },
         Trouble::CreateUnclear,
         Trouble::CreatedOrphan,
-        Trouble::Overtaken,
         Trouble::NoTimeLeft { needed: NUMBER.into(), left: NUMBER.into() },
         Trouble::Stopped { signal: 15 },
     ];

@@ -14,8 +14,6 @@ use crate::record::{self, AccessKeyId, Facts, Record};
 use crate::trouble::Trouble;
 use crate::variables::{self, Half, Lists, Written};
 
-/// `CreateAccessKey` is sent only so soon after the list that recorded what was there.
-const LIST_HOLDS: Duration = Duration::from_secs(60);
 const CLAIM_TRIES: u32 = 4;
 
 impl Run<'_> {
@@ -94,17 +92,6 @@ impl Run<'_> {
     }
 
     pub(super) async fn create(&mut self) -> Result<Option<Made>, Trouble> {
-        if self.listed.elapsed() > LIST_HOLDS {
-            // What was recorded may be out of date: list and record again.
-            if let Some(seen) = &mut self.seen {
-                seen.begun = Begun::No;
-            }
-            self.observe().await?;
-            self.record(Note::Begin).await?;
-            if let Some(seen) = &mut self.seen {
-                seen.apply(&Step::Record(Note::Begin), None);
-            }
-        }
         // Whatever ends this run before that is known, its record counts on: what it has made may show up late.
         self.keep_record = true;
         let made = self.aws.create(self.user(), || self.gitlab.may_act()).await;

@@ -154,6 +154,8 @@ pub(crate) const THE_SIGNER_IS_NOT_THE_RIGHT_ONE: &[Case] = cases![
     a_leftover_session_token,
     a_role_that_does_not_trust_this_project,
     a_role_that_wants_another_audience,
+    an_account_without_the_provider,
+    a_new_key_that_belongs_to_somebody_else,
     a_token_that_is_none,
     a_chain_that_breaks,
     an_id_token_that_has_ended,
@@ -365,6 +367,38 @@ hint: the ID token is not accepted: check `aud` of `id_tokens:` and the provider
     );
 }
 
+fn an_account_without_the_provider() {
+    let setting = Setting::of_days(75);
+    setting.world.tune(|knobs| knobs.oidc_provider = false);
+    setting.run().with_role().go().says(
+        3,
+        str![[r#"
+error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed
+state: nothing was changed; keys and variables are as they were before this run
+hint: the account has no OIDC provider for this GitLab: create one for the issuer's URL
+
+"#]],
+    );
+}
+
+/// An STS endpoint that is a stub, or another partition's, knows every key as somebody else's.
+fn a_new_key_that_belongs_to_somebody_else() {
+    let setting = Setting::of_days(75);
+    let body = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult><Arn>arn:aws:iam::000000000000:root</Arn><UserId>000000000000</UserId><Account>000000000000</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
+    let stub = Fault::Refuse { status: 200, body: body.into(), headers: vec![("content-type".into(), "text/xml".into())] };
+    setting.world.fault_from("sts:GetCallerIdentity", 2, stub);
+    setting.run().go().says(
+        3,
+        str![[r#"
+error: the key belongs to arn:aws:iam::000000000000:root, not to the user deployer
+state: the variables name key …[OLD] (active); production is not affected
+hint: check ROTATOR_IAM_USER and the account of the credentials in use
+
+"#]],
+    );
+    assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 0));
+}
+
 fn a_token_that_is_none() {
     let setting = Setting::of_days(75);
     setting.run().with_role().set("ROTATOR_AWS_ID_TOKEN", "eyJhbGciOiJub25lIn0.e30.c2ln").go().says(
@@ -428,6 +462,7 @@ hint: nothing to do: the next run has a new token and takes up where this one en
 /// Keys do not come as they should.
 pub(crate) const KEYS_DO_NOT_COME_AS_THEY_SHOULD: &[Case] = cases![
     a_clock_that_is_wrong,
+    a_clock_that_is_ahead,
     a_new_key_that_never_works,
     a_quota_of_one,
     a_reply_to_the_creation_that_is_lost,
@@ -445,6 +480,21 @@ fn a_clock_that_is_wrong() {
         1,
         str![[r#"
 error: the runner's clock is [N] seconds behind the servers', so AWS rejects its signatures
+state: nothing was changed; keys and variables are as they were before this run
+hint: mend the time synchronisation of the runner's host, then run again
+
+"#]],
+    );
+    setting.is_untouched();
+}
+
+fn a_clock_that_is_ahead() {
+    let setting = Setting::of_days(75);
+    setting.world.shift_clock(-900);
+    setting.run().go().says(
+        1,
+        str![[r#"
+error: the runner's clock is [N] seconds ahead of the servers', so AWS rejects its signatures
 state: nothing was changed; keys and variables are as they were before this run
 hint: mend the time synchronisation of the runner's host, then run again
 

@@ -132,6 +132,10 @@ hint: give it the role Maintainer in each target project (Owner in a target grou
 pub(crate) const THE_PROJECT_IS_NOT_AS_IT_WAS: &[Case] = cases![
     a_project_that_nobody_knows,
     an_archived_project,
+    a_project_that_is_archived_meanwhile,
+    a_name_that_is_taken_and_not_to_be_seen,
+    a_request_that_is_refused_without_a_reason,
+    a_group_whose_variables_have_no_scopes,
     a_project_that_has_moved,
     a_gitlab_in_maintenance,
     a_read_only_gitlab,
@@ -141,6 +145,7 @@ pub(crate) const THE_PROJECT_IS_NOT_AS_IT_WAS: &[Case] = cases![
     a_reply_that_never_comes,
     a_value_that_gitlab_does_not_mask,
     an_echo_that_differs,
+    a_run_whose_time_is_over_acts_no_more,
     a_job_that_has_ended_acts_no_more,
     a_job_that_gitlab_does_not_tell_of,
 ];
@@ -182,6 +187,92 @@ fn a_project_that_has_moved() {
 error: listing the variables of project:acme/shop: the project has moved (301)
 state: nothing was changed; keys and variables are as they were before this run
 hint: use its new path or, better, its numeric id
+
+"#]],
+    );
+}
+
+fn refused(status: u16, message: &str) -> Fault {
+    let headers = vec![("content-type".into(), "application/json".into())];
+    Fault::Refuse { status, body: serde_json::json!({ "message": message }).to_string(), headers }
+}
+
+fn a_project_that_is_archived_meanwhile() {
+    let setting = Setting::of_days(75);
+    setting.world.fault_from("POST /projects/:id/variables", 1, refused(403, "403 Forbidden - This project is archived and cannot be changed"));
+    setting.run().go().says(
+        3,
+        str![[r#"
+error: writing this run's record: the project is archived (403)
+state: the variables name key …[OLD] (active); production is not affected
+hint: unarchive it, or take it out of ROTATOR_TARGETS
+
+"#]],
+    );
+    setting.is_untouched();
+}
+
+fn a_name_that_is_taken_and_not_to_be_seen() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    setting.world.fault_from(
+        "POST /projects/:id/variables AWS_SECRET_ACCESS_KEY",
+        1,
+        refused(400, "key: (AWS_SECRET_ACCESS_KEY) has already been taken"),
+    );
+    let ended = setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_DEPLOY", "none").go();
+    ended.says(
+        1,
+        str![[r#"
+error: writing AWS_SECRET_ACCESS_KEY to project:42: a variable of that name and scope exists already (400)
+state: no variable names a key of this user, so what production uses cannot be told from here
+hint: run again: it looks afresh
+
+"#]],
+    );
+    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
+}
+
+fn a_request_that_is_refused_without_a_reason() {
+    let setting = Setting::of_days(75);
+    setting.world.fault_from("POST /projects/:id/variables", 1, refused(409, "409 Conflict"));
+    setting.run().go().says(
+        3,
+        str![[r#"
+error: writing this run's record: GitLab refuses the request (409)
+state: the variables name key …[OLD] (active); production is not affected
+hint: compare GitLab's version with the README's minimum, and look at the project's settings
+
+"#]],
+    );
+    setting.is_untouched();
+}
+
+fn a_group_whose_variables_have_no_scopes() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    setting.world.tune(|knobs| knobs.group_scopes = false);
+    setting.world.add_group(7, "acme");
+    let run = setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_DEPLOY", "none");
+    run.set("ROTATOR_TARGETS", "group:acme@production").go().says(
+        3,
+        str![[r#"
+error: this GitLab keeps the variables of groups for every environment, so there can be no group:acme@production
+state: no variable names a key of this user, so what production uses cannot be told from here
+hint: scopes of group variables need Premium: leave the scope out of ROTATOR_TARGETS, or publish in the projects
+
+"#]],
+    );
+    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
+}
+
+/// The address of every host of a network is no host's.
+fn an_address_that_no_network_has() {
+    let setting = Setting::of_days(75);
+    setting.run().set("CI_API_V4_URL", "https://255.255.255.255/api/v4").go().says(
+        1,
+        str![[r#"
+error: listing the variables of project:42: 255.255.255.255 cannot be reached
+state: nothing was changed; keys and variables are as they were before this run
+hint: check ROTATOR_GITLAB_API_URL and the runner's network, then run again
 
 "#]],
     );
@@ -317,6 +408,25 @@ hint: look at the variable in the project's CI/CD settings: another tool may wri
     assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), setting.old.id.clone()));
 }
 
+/// GitLab hangs while the secret is written, until the runner would end the job.
+fn a_run_whose_time_is_over_acts_no_more() {
+    let setting = Setting::of_days(75);
+    setting.world.fault_from("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, Fault::Hang { effect: false });
+    let world = setting.world.clone();
+    let run = setting.run().set("CI_JOB_TIMEOUT", "318").set("ROTATOR_HTTP_TIMEOUT", "6s");
+    let ended = run.once(|entry| entry.action == "iam:CreateAccessKey", move || world.shift_clock(290)).go();
+    ended.says(
+        1,
+        str![[r#"
+error: the time that this run may take is over
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: nothing to do: the next run takes up where this one ended
+
+"#]],
+    );
+    assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), setting.old.id.clone()));
+}
+
 fn a_job_that_has_ended_acts_no_more() {
     let setting = Setting::of_days(75);
     let run = setting.run();
@@ -336,6 +446,7 @@ hint: nothing to do: the next run takes up where this one ended
 
 /// The address is wrong.
 pub(crate) const THE_ADDRESS_IS_WRONG: &[Case] = cases![
+    an_address_that_no_network_has,
     a_port_where_nobody_listens,
     a_web_page_instead_of_an_api,
     a_challenge_page_before_the_api,

@@ -18,6 +18,10 @@ pub(crate) const A_ROTATION_THAT_WOULD_NOT_END_WELL_DOES_NOT_BEGIN: &[Case] = ca
     too_little_of_the_job_is_left,
     every_secret_is_hidden,
     a_project_that_shadows_its_group,
+    a_group_between_that_shadows_the_target,
+    a_project_named_by_its_path_shadows_nothing,
+    another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline,
+    half_a_pair_in_a_closer_scope,
     an_archived_deploy_project,
 ];
 
@@ -197,7 +201,73 @@ fn a_project_that_shadows_its_group() {
         setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "acme/shop"),
         str![[r#"
 error: a rotation is due, but would not end well:
-- project acme/shop has its own AWS_ACCESS_KEY_ID (scope *), which outranks the group's: name it in ROTATOR_TARGETS, or delete that variable
+- project:acme/shop has its own AWS_ACCESS_KEY_ID (scope *), which outranks group:acme's: name project:acme/shop in ROTATOR_TARGETS, or delete that variable
+state: the variables name key …[OLD] (active); production is not affected
+hint: mend what is listed; nothing was written
+
+"#]],
+    );
+}
+
+/// The project is in a group of the target's group, and both have something of their own.
+fn a_group_between_that_shadows_the_target() {
+    let setting = Setting::of_days(75);
+    let world = &setting.world;
+    world.add_group(7, "acme");
+    world.add_group(8, "acme/eu");
+    world.set_pair(group(7), &setting.old);
+    world.set_pair(group(8), &setting.old);
+    world.add_project(43, "acme/eu/shop");
+    world.set_variable(43, Variable::new("LEGACY_KEY", &setting.old.id));
+    world.set_variable(group(8), Variable::new("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE"));
+    finds(
+        &setting,
+        setting.run().set("ROTATOR_TARGETS", "project:42,group:7").set("ROTATOR_DEPLOY_PROJECTS", "42,43"),
+        str![[r#"
+error: a rotation is due, but would not end well:
+- key …[OLD] is also named by LEGACY_KEY of project:acme/eu/shop (scope *): publish there too, or delete what is named
+- group:acme/eu has its own AWS_ACCESS_KEY_ID (scope *), which outranks group:7's: name group:acme/eu in ROTATOR_TARGETS, or delete that variable
+- group:acme/eu has a variable AWS_SESSION_TOKEN (scope *), which makes the pair invalid: delete it
+state: the variables name key …[OLD] (active); production is not affected
+hint: mend what is listed; nothing was written
+
+"#]],
+    );
+}
+
+fn a_project_named_by_its_path_shadows_nothing() {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_TARGETS", "project:42").set("ROTATOR_DEPLOY_PROJECTS", "acme/shop").go().ends(0, "rotated");
+    setting.is_rotated();
+}
+
+/// Nobody knows to which environments a pipeline deploys; where one of them has another user's pair, it is meant so.
+fn another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    let world = &setting.world;
+    world.add_group(7, "acme");
+    world.set_pair(group(7), &setting.old);
+    world.add_user("/", "stranger");
+    let foreign = world.add_key("stranger", 5);
+    world.set_variable(PROJECT, Variable::new(ID, &foreign.id).scope("staging"));
+    world.set_variable(PROJECT, Variable::new(SECRET, &foreign.secret).scope("staging"));
+    world.start_pipeline(PROJECT, "push");
+    world.finish_pipelines();
+    let run = |deploy: &str| setting.run().set("ROTATOR_TARGETS", "group:7").set("ROTATOR_DEPLOY_PROJECTS", "42").set("ROTATOR_DEPLOY", deploy);
+    let ended = run("environment/staging").go();
+    assert!(ended.stderr.contains("project:acme/shop has its own AWS_ACCESS_KEY_ID (scope staging)"), "{}", ended.stderr);
+    run("pipeline").go().ends(0, "rotated");
+}
+
+fn half_a_pair_in_a_closer_scope() {
+    let setting = Setting::of_days(75);
+    setting.world.set_variable(PROJECT, Variable::new(SECRET, &setting.old.secret).scope("review/*").masked());
+    finds(
+        &setting,
+        setting.run(),
+        str![[r#"
+error: a rotation is due, but would not end well:
+- AWS_SECRET_ACCESS_KEY of project:42 stands alone in scope review/*, so jobs there get the id of project:42 with it: publish there too (project:42@review/* in ROTATOR_TARGETS), or delete it
 state: the variables name key …[OLD] (active); production is not affected
 hint: mend what is listed; nothing was written
 

@@ -16,6 +16,7 @@ pub(crate) fn a_proxy_is_used_as_its_variables_say() -> Vec<Case> {
     let mut cases = cases![
         both_services_are_reached_through_the_proxy,
         the_small_letters_count_too,
+        a_proxy_for_everything_counts_too,
         what_no_proxy_names_is_reached_directly,
         plain_loopback_is_not_asked_of_an_https_proxy,
         a_proxy_that_is_down_is_named,
@@ -68,6 +69,13 @@ fn the_small_letters_count_too() {
     let (place, port, roots) = behind_names(10);
     let proxy = Proxy::start(None);
     run(&place, port, &roots).set("https_proxy", &format!("http://127.0.0.1:{}", proxy.port)).go().ends(0, "not_due");
+    assert_eq!(proxy.hosts(), [AWS, GITLAB]);
+}
+
+fn a_proxy_for_everything_counts_too() {
+    let (place, port, roots) = behind_names(10);
+    let proxy = Proxy::start(None);
+    run(&place, port, &roots).set("ALL_PROXY", &format!("http://127.0.0.1:{}", proxy.port)).go().ends(0, "not_due");
     assert_eq!(proxy.hosts(), [AWS, GITLAB]);
 }
 

@@ -70,6 +70,8 @@ const NOTHING: &str = "state: nothing was changed; keys and variables are as the
 
 pub(crate) fn only_certificates_of_known_authorities_are_trusted() -> Vec<Case> {
     cases![
+        no_root_at_all,
+        a_server_that_never_greets_is_named_as_such,
         a_private_authority_is_trusted_where_its_file_is_named,
         the_runners_own_file_is_used_by_default,
         a_default_file_that_cannot_be_used_is_no_failure,
@@ -212,4 +214,50 @@ fn a_whole_rotation_goes_over_tls() {
     let ended = setting.run().set("SSL_CERT_FILE", &roots.display().to_string()).go();
     ended.ends(0, "rotated");
     setting.is_rotated();
+}
+
+fn no_root_at_all() {
+    let place = Place::new(10);
+    let authority = Authority::new("Acme Root");
+    let port = place.front(&authority.signs(&["localhost"]));
+    let ended = place.run().gitlab_at("localhost", port).set("SSL_CERT_FILE", "/nowhere/roots.pem").set("SSL_CERT_DIR", "/nowhere").go();
+    says(
+        &ended,
+        3,
+        port,
+        [
+            "error: no root certificates were found, so no HTTPS connection can be checked",
+            "state: nothing was changed; keys and variables are as they were before this run",
+            "hint: use the project's image, or install a CA bundle in this one (or name it in SSL_CERT_FILE)",
+        ],
+    );
+}
+
+/// It takes connections and says nothing.
+fn a_server_that_never_greets_is_named_as_such() {
+    let place = Place::new(10);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let ended = place.run().gitlab_at("localhost", port).set("ROTATOR_HTTP_TIMEOUT", "2s").go();
+    says(
+        &ended,
+        1,
+        port,
+        [
+            "error: listing the variables of project:42: localhost does not answer in time",
+            NOTHING,
+            "hint: check ROTATOR_GITLAB_API_URL and the runner's network, then run again",
+        ],
+    );
+    let ended = place.run().aws_at("localhost", port).set("ROTATOR_HTTP_TIMEOUT", "2s").go();
+    says(
+        &ended,
+        1,
+        port,
+        [
+            "error: listing the user's access keys: localhost does not answer in time",
+            NOTHING,
+            "hint: check AWS_ENDPOINT_URL* and AWS_REGION and the runner's network, then run again",
+        ],
+    );
 }

@@ -67,6 +67,8 @@ pub struct Knobs {
     /// Per cent of IAM's calls that are throttled.
     pub iam_throttling: u8,
     pub delay_ms: u64,
+    /// Whether the account has an identity provider for this GitLab.
+    pub oidc_provider: bool,
     /// Every signed STS call is an invalid token, as where the regional endpoint is off.
     pub sts_off: bool,
     /// Uses of a key show up in `GetAccessKeyLastUsed` only so many seconds later.
@@ -107,6 +109,7 @@ impl Knobs {
             gitlab_429: 0,
             iam_throttling: 0,
             delay_ms: 0,
+            oidc_provider: true,
             sts_off: false,
             last_used_lag: 0,
             create_date: CreateDate::WholeSeconds,

@@ -67,6 +67,9 @@ impl State {
                 "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)",
             );
         };
+        if !self.knobs.oidc_provider {
+            return fail(400, "InvalidIdentityToken", format!("No OpenIDConnect provider found in your account for {}", self.url));
+        }
         let (now, ends) = (self.now() / 1000, issued.ends / 1000);
         if now >= ends {
             return fail(
