@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 crate=${1:-$(mktemp -d)}
 mkdir -p "$crate/src" "$crate/tests"
-cp src/plan.rs src/record.rs "$crate/src/"
+cp -r src/plan.rs src/plan src/record.rs "$crate/src/"
 cp -r tests/plan.rs tests/plan "$crate/tests/"
 cp rust-toolchain.toml Cargo.lock clippy.toml "$crate/"
 {

@@ -322,6 +322,27 @@ mod tests {
     }
 
     #[test]
+    fn an_id_has_sixteen_capitals_and_digits_or_more_and_is_shown_short() {
+        for (text, is_one) in
+            [("AKIAIOSFODNN7EXAMPLE", true), ("AKIAIOSFODNN", false), ("akiaiosfodnn7example", false), ("AKIAIOSFODNN7EXAMPL!", false)]
+        {
+            assert_eq!(AccessKeyId::parse(text).is_some(), is_one, "{text}");
+        }
+        assert_eq!(AccessKeyId::parse(&"A".repeat(129)), None);
+        let id = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
+        assert_eq!((id.to_string(), format!("{id:?}")), ("…MPLE".to_owned(), "…MPLE".to_owned()));
+        assert!(!id.is_of_a_session() && AccessKeyId::parse("ASIAIOSFODNN7EXAMPLE").unwrap().is_of_a_session());
+    }
+
+    #[test]
+    fn a_record_without_an_end_is_released() {
+        for (ends, released) in [(None, true), (Some(Timestamp::UNIX_EPOCH), false)] {
+            let record = Record { user: "deployer".to_owned(), job: None, at: Timestamp::UNIX_EPOCH, ends, facts: None };
+            assert_eq!(record.released(), released);
+        }
+    }
+
+    #[test]
     fn a_text_that_leaves_no_room_is_not_cut() {
         let id = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
         assert_eq!(write_tag(&"x".repeat(220), &id), None);

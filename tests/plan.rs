@@ -11,5 +11,7 @@ mod model;
 mod simulation;
 #[path = "plan/table.rs"]
 mod table;
+#[path = "plan/words.rs"]
+mod words;
 #[path = "plan/worlds.rs"]
 mod worlds;

@@ -3,7 +3,8 @@
 use credential_rotator::config::Action;
 use credential_rotator::plan::Step::{Ask, Create, Delete, Disable, Done, Refuse, StartDeploy, TakeOver, Verify, Wait, WriteId, WriteSecret};
 use credential_rotator::plan::{
-    self, Begun, DeploySeen, Hand, IdSeen, Key, Note, Observed, Owner, Policy, Question, Refusal, Role, SecretSeen, Step, Use, Waiting,
+    self, Begun, Claim, DeploySeen, Hand, IdSeen, Key, Note, Observed, Owner, Policy, Question, RecordSeen, Refusal, Role, SecretSeen, Step, Use,
+    Waiting,
 };
 use credential_rotator::record::{Facts, NotedDeploy};
 use jiff::SignedDuration;
@@ -92,7 +93,7 @@ fn a_question_and_a_wait_need_no_claim() {
 
 #[test]
 fn the_facts_of_an_earlier_run_are_taken_over_before_anything_else() {
-    let seen = unclaimed(at_hand(true)).with(|seen| seen.claim = Some(plan::Claim { name: "own".to_owned(), facts: None }));
+    let seen = unclaimed(at_hand(true)).with(|seen| seen.claim = Some(Claim { name: "own".to_owned(), facts: None }));
     assert_eq!(plan(&seen), TakeOver);
 }
 
@@ -121,6 +122,28 @@ fn a_rotation_that_this_run_has_recorded_creates_its_key() {
 #[test]
 fn where_nothing_was_made_the_facts_are_taken_out() {
     assert_eq!(plan(&making().with(|seen| drop(seen.keys.pop()))), Step::Record(Note::Nothing));
+}
+
+/// A run that ended in order may have made a key a minute ago that the list does not show yet; one that died is not taken over so soon.
+#[test]
+fn what_a_run_that_has_just_ended_made_may_show_late() {
+    let until = at(NOW - 60 + 120);
+    let left = |released: bool, now: i64| {
+        making().with(|seen| {
+            seen.keys.pop();
+            seen.claim = None;
+            seen.now = at(now);
+            seen.records = vec![RecordSeen { released, ..record("a", false, Some(begun())) }];
+        })
+    };
+    assert_eq!(plan(&left(true, NOW)), Wait(Waiting::Unsettled { until }));
+    assert_eq!(plan(&left(true, NOW).with(|seen| seen.waited_out = true)), Done(plan::Done::Waiting(Waiting::Unsettled { until })));
+    assert_eq!(plan(&left(true, NOW + 59)), Wait(Waiting::Unsettled { until }));
+    assert_eq!(plan(&left(true, NOW + 60)), Step::Claim);
+    assert_eq!(plan(&left(false, NOW)), Step::Claim);
+    // Whoever holds the claim has waited.
+    let held = left(true, NOW).with(|seen| seen.claim = Some(Claim { name: "own".to_owned(), facts: None }));
+    assert_eq!(plan(&held), TakeOver);
 }
 
 #[test]
@@ -565,7 +588,7 @@ fn a_retried_forced_job_does_not_rotate_twice() {
 fn a_rotation_begins_once_the_preflight_has_passed() {
     let claimed = |findings: Option<Vec<String>>| {
         resting(75).with(|seen| {
-            seen.claim = Some(plan::Claim { name: "own".to_owned(), facts: None });
+            seen.claim = Some(Claim { name: "own".to_owned(), facts: None });
             seen.preflight = findings;
         })
     };
@@ -648,4 +671,23 @@ fn each_note_adds_its_moment_to_the_facts() {
     assert_eq!(Facts::noted(&published(disabled(1)), Note::Finished).unwrap().finished, Some(now));
     assert_eq!(Facts::noted(&making(), Note::Nothing), None);
     assert_eq!(begun().published, None);
+}
+
+#[test]
+fn a_deploy_that_is_newly_proven_is_recorded_while_another_still_runs() {
+    let noted = NotedDeploy { place: "42 pipeline".to_owned(), pipeline: 7, job: None, proven: None };
+    let seen = published(quiet()).with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(noted), DeploySeen::Running("job deploy".to_owned())]));
+    assert_eq!(plan(&seen), Step::Record(Note::Proven));
+}
+
+/// STS could not tell whose secret it is where its key is not this user's: nothing is asked.
+#[test]
+fn a_tag_beside_the_id_of_an_unknown_key_is_a_mismatch_at_once() {
+    let pair = |owner| (named(STRANGE), readable(Some(OLD), owner));
+    let mismatch = Refuse(Refusal::Mismatch { target: "project:1".to_owned(), id: id(STRANGE), tag: id(OLD) });
+    assert_eq!(plan(&resting(75).with(|seen| seen.targets = targets([pair(Owner::NotAsked)]))), mismatch);
+    let same = resting(75).with(|seen| seen.targets = targets([(named(STRANGE), readable(Some(STRANGE), Owner::NotAsked))]));
+    assert_eq!(plan(&same), Refuse(Refusal::Unknown { target: "project:1".to_owned(), key: id(STRANGE) }));
+    let own = resting(10).with(|seen| seen.targets = targets([(named(OLD), readable(Some(OLD), Owner::NotAsked))]));
+    assert!(matches!(plan(&own), Done(plan::Done::NotDue { .. })), "a tag that agrees is believed");
 }
