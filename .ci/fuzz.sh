@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
-# The fuzz targets, SECONDS each (20). `.ci/fuzz.sh 3600` makes a long run of it. Without a sanitizer: the program has no unsafe code.
+# The fuzz targets, SECONDS each (20). `.ci/fuzz.sh 3600` makes a long run of it, for which an optimized build pays. Without a
+# sanitizer: the program has no unsafe code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-20}
+how=(--sanitizer none)
+[ "$seconds" -ge 300 ] || how+=(--dev)
 tools=${TOOLS_CACHE:-${TMPDIR:-/tmp}/credential-rotator-cache}
 export PATH=$PATH:$tools/fuzz/bin RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=${FUZZ_TARGET_DIR:-$PWD/target/fuzz}
 command -v c++ >/dev/null || { apt-get update -qq && apt-get install -qq -y g++ >/dev/null; }
 command -v cargo-fuzz >/dev/null || cargo install --quiet --locked --root "$tools/fuzz" cargo-fuzz
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cargo fuzz build --sanitizer none --dev
+cargo fuzz build "${how[@]}"
 for target in record configuration replies; do
   mkdir "$work/$target"
   # libFuzzer tells of the whole run in its last line, and of a crash in many.
-  if ! cargo fuzz run --sanitizer none --dev "$target" "$work/$target" "fuzz/seeds/$target" -- \
+  if ! cargo fuzz run "${how[@]}" "$target" "$work/$target" "fuzz/seeds/$target" -- \
     -max_total_time="$seconds" -timeout=100 -max_len=4096 -artifact_prefix="$work/" >"$work/$target.log" 2>&1; then
     tail -40 "$work/$target.log"
     exit 1

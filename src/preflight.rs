@@ -281,7 +281,8 @@ fn stands_before(config: &Config, owner: &str, variables: &[Variable], target: &
             variable.key, variable.environment_scope
         ));
     }
-    for variable in variables.iter().filter(|variable| stronger.is_none() || !pair.contains(&&variable.key)) {
+    let others = |variable: &&Variable| !variable.is_record() && (stronger.is_none() || !pair.contains(&&variable.key));
+    for variable in variables.iter().filter(others) {
         for key in seen.targets.iter().filter_map(|target| target.id.key()).filter(|key| variable.names(key)).take(1) {
             findings.push(format!(
                 "key {key} is also named by {} of {owner} (scope {}): publish there too, or delete what is named",

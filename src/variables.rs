@@ -169,7 +169,7 @@ impl Lists {
 }
 
 impl Variable {
-    fn is_record(&self) -> bool {
+    pub fn is_record(&self) -> bool {
         self.key.starts_with(record::PREFIX) && [record::SCOPE, "*"].contains(&self.environment_scope.as_str())
     }
 
