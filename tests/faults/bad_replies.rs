@@ -178,7 +178,7 @@ fn a_bad_reply_costs_three_lines_and_nothing_else() {
     let elsewhere = Elsewhere::open();
     let mut list = Vec::new();
     let mut seen = BTreeSet::new();
-    for mode in [Mode::Own, Mode::Role, Mode::Redeploy, Mode::Patient] {
+    for mode in [Mode::Own, Mode::Role, Mode::Redeploy, Mode::Patient, Mode::Group] {
         for call in clean_calls(mode) {
             // The two halves of the pair are told apart, records are not.
             let half = call.what.split(' ').next().filter(|what| what.starts_with("AWS_")).unwrap_or_default();

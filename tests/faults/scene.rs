@@ -46,6 +46,8 @@ pub(crate) enum Mode {
     Role,
     /// A project (the home) and a group, each with a project that is deployed.
     Two,
+    /// A group alone, which is the home too.
+    Group,
     /// The secret cannot be read back.
     Hidden,
     /// The first key, a role signs.
@@ -56,7 +58,7 @@ pub(crate) enum Mode {
     Patient,
 }
 
-pub(crate) const MODES: [Mode; 7] = [Mode::Own, Mode::Role, Mode::Two, Mode::Hidden, Mode::Setup, Mode::Redeploy, Mode::Patient];
+pub(crate) const MODES: [Mode; 8] = [Mode::Own, Mode::Role, Mode::Two, Mode::Group, Mode::Hidden, Mode::Setup, Mode::Redeploy, Mode::Patient];
 
 impl Mode {
     /// How many jobs a rotation takes where nothing goes wrong.
@@ -69,7 +71,16 @@ impl Mode {
     }
 
     pub(crate) fn targets(self) -> Vec<Home> {
-        if self == Self::Two { vec![project(PROJECT), group(GROUP)] } else { vec![project(PROJECT)] }
+        match self {
+            Self::Two => vec![project(PROJECT), group(GROUP)],
+            Self::Group => vec![group(GROUP)],
+            Self::Own | Self::Role | Self::Hidden | Self::Setup | Self::Redeploy | Self::Patient => vec![project(PROJECT)],
+        }
+    }
+
+    /// Where the records are.
+    pub(crate) fn home(self) -> Home {
+        self.targets()[0]
     }
 
     fn projects(self) -> Vec<u64> {
@@ -107,6 +118,9 @@ impl Scene {
         if mode == Mode::Two {
             world.add_group(GROUP, "acme");
             world.add_project(SECOND, "acme/web");
+        }
+        if mode == Mode::Group {
+            world.add_group(GROUP, "shop");
         }
         for project in mode.projects() {
             world.set_pipeline_config(project, vec![JobSpec::deploy("deploy", "production").stage("deploy").ms(DEPLOY)]);
@@ -154,6 +168,10 @@ impl Scene {
             Mode::Two => {
                 set("ROTATOR_TARGETS", "project:42,group:7");
                 set("ROTATOR_DEPLOY_PROJECTS", "42,43");
+            }
+            Mode::Group => {
+                set("ROTATOR_TARGETS", "group:7");
+                set("ROTATOR_DEPLOY_PROJECTS", "42");
             }
             Mode::Redeploy => {
                 set("ROTATOR_DEPLOY", "environment/production");
@@ -248,7 +266,7 @@ impl Scene {
             {
                 return Err(format!("flags or description of {home} have changed: {secret:?}"));
             }
-            let records = usize::from(home == project(PROJECT));
+            let records = usize::from(home == self.mode.home());
             if variables.len() != 2 + records {
                 let names: Vec<&str> = variables.iter().map(|variable| variable.key.as_str()).collect();
                 return Err(format!("{home} holds more than the pair and the record: {names:?}"));
@@ -280,7 +298,7 @@ impl Scene {
     }
 
     pub(crate) fn records(&self) -> Vec<Variable> {
-        self.world.variables(PROJECT).into_iter().filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_")).collect()
+        self.world.variables(self.mode.home()).into_iter().filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_")).collect()
     }
 
     /// Lets the moment pass until which a run promised to be alive.
@@ -289,7 +307,7 @@ impl Scene {
             let Some((before, rest)) = record.value.split_once("\"ends\":\"") else { continue };
             let Some((_, after)) = rest.split_once('"') else { continue };
             let value = format!("{before}\"ends\":\"{}\"{after}", crate::world::iso(self.world.now() - 10 * MINUTE));
-            self.world.person_edits_variable(PROJECT, &record.key, &record.scope, |variable| variable.value = value);
+            self.world.person_edits_variable(self.mode.home(), &record.key, &record.scope, |variable| variable.value = value);
         }
     }
 

@@ -12,7 +12,8 @@ const PAIRS: u64 = 100;
 fn mode(seed: u64) -> Mode {
     match seed % 10 {
         0..4 => Mode::Own,
-        4..6 => Mode::Role,
+        4 => Mode::Role,
+        5 => Mode::Group,
         6 => Mode::Two,
         _ => Mode::Setup,
     }
