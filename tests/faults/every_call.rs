@@ -7,7 +7,11 @@ use crate::world::Fault;
 /// So many jobs more than without a fault.
 const MORE: usize = 3;
 
-const REFUSALS: [&str; 10] = ["401", "403", "404", "409", "429", "429 later", "500", "502 page", "503", "closed"];
+const REFUSALS: [&str; 11] = ["401", "403", "404", "409", "429", "429 later", "500", "502 page", "503", "closed", "refused"];
+/// So long nobody listens: longer than until the program's second try.
+const AWAY: u64 = 900;
+/// So many calls come together, at most.
+const BESIDE: usize = 4;
 const OTHERS: [&str; 4] = ["reply lost", "hang before", "hang after", "truncated"];
 
 fn fault(kind: &str) -> Fault {
@@ -44,13 +48,32 @@ fn one(mode: Mode, n: usize, kind: &str) -> Result<String, String> {
         let ended = scene.run_until_well(mode.jobs() + MORE);
         let Some(at) = scene.world.faults_hit()[0].hit else { continue };
         let hit = scene.world.log()[at - 1].n == Some(n);
-        let judged = if hit { ended.and_then(|jobs| scene.judge().map(|()| jobs)) } else { Err("the fault hit another call".to_owned()) };
-        return match judged {
-            Ok(jobs) => Ok(format!("took {} more jobs", jobs.saturating_sub(mode.jobs()))),
-            Err(why) => Err(scene.told(&why)),
-        };
+        return told(&scene, mode, if hit { ended } else { Err("the fault hit another call".to_owned()) });
     }
     Err(format!("call {n} never came"))
+}
+
+/// Nobody listens when the call comes: not since the call before, or, where some come together, since the one before those.
+fn refused(mode: Mode, n: usize) -> Result<String, String> {
+    for before in (n - BESIDE..n).rev().chain(n - BESIDE..n) {
+        let scene = Scene::calm(mode);
+        scene.world.tune(|knobs| knobs.close_connections = true);
+        scene.world.fault(before, Fault::ThenRefuse { ms: AWAY });
+        let ended = scene.run_until_well(mode.jobs() + MORE);
+        let log = scene.world.log();
+        let Some(away) = scene.world.faults_hit()[0].hit.map(|hit| log[hit - 1].at) else { continue };
+        let came = log.iter().find(|entry| entry.n == Some(n)).map_or(away, |entry| entry.at);
+        if came >= away + i64::try_from(AWAY).unwrap_or_default() {
+            return told(&scene, mode, ended);
+        }
+        ended.map_err(|why| scene.told(&why))?;
+    }
+    Err(format!("call {n} was never refused"))
+}
+
+fn told(scene: &Scene, mode: Mode, ended: Result<usize, String>) -> Result<String, String> {
+    let judged = ended.and_then(|jobs| scene.judge().map(|()| jobs));
+    judged.map(|jobs| format!("took {} more jobs", jobs.saturating_sub(mode.jobs()))).map_err(|why| scene.told(&why))
 }
 
 fn of(mode: Mode) {
@@ -59,7 +82,12 @@ fn of(mode: Mode) {
     for call in calls {
         for kind in kinds(mode, call) {
             let n = call.n;
-            list.push(Case::new(format!("{mode:?} call {n} ({} {}) {kind}", call.action, call.what), move || one(mode, n, kind)));
+            // That nobody listens from the start is told by transcripts.
+            if kind == "refused" && n <= BESIDE {
+                continue;
+            }
+            let case = move || if kind == "refused" { refused(mode, n) } else { one(mode, n, kind) };
+            list.push(Case::new(format!("{mode:?} call {n} ({} {}) {kind}", call.action, call.what), case));
         }
     }
     // Those that wait for minutes first.

@@ -1,14 +1,17 @@
 //! Connections that can be cut: at once, or in the middle of a body.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::mpsc;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{mpsc, oneshot};
 
 use super::outside::{Acceptor, admit};
 
@@ -46,6 +49,45 @@ impl axum::extract::connect_info::Connected<IncomingStream<'_, Lines>> for Line 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
+/// A port that stays this world's own while nobody listens at it.
+pub(crate) struct Port {
+    pub(crate) number: u16,
+    /// Bound, never listening.
+    _reserved: TcpSocket,
+}
+
+impl Port {
+    pub(crate) fn reserve() -> Self {
+        let socket = Self::bind(0);
+        let number = socket.local_addr().expect("a bound socket has an address").port();
+        Self { number, _reserved: socket }
+    }
+
+    fn bind(number: u16) -> TcpSocket {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseport(true).expect("a port may be shared");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], number))).expect("a free port on loopback");
+        socket
+    }
+
+    fn listen(&self) -> TcpListener {
+        Self::bind(self.number).listen(1024).expect("a socket that listens")
+    }
+}
+
+/// Tells the listener to be away for a while.
+#[derive(Clone)]
+pub(crate) struct Away(mpsc::UnboundedSender<(Duration, oneshot::Sender<()>)>);
+
+impl Away {
+    /// Ends once nobody listens any more.
+    pub(crate) async fn go(&self, time: Duration) {
+        let (gone, is_gone) = oneshot::channel();
+        let _ = self.0.send((time, gone));
+        let _ = is_gone.await;
+    }
+}
+
 /// The listener: numbers the connections.
 pub(crate) struct Lines {
     port: u16,
@@ -54,17 +96,29 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn open(listener: tokio::net::TcpListener, acceptor: Option<Acceptor>) -> Self {
-        let port = listener.local_addr().map_or(0, |address| address.port());
+    pub(crate) fn open(port: Port, acceptor: Option<Acceptor>) -> (Self, Away) {
+        let number = port.number;
         let (sender, arriving) = mpsc::unbounded_channel();
+        let (away, mut asked) = mpsc::unbounded_channel::<(Duration, oneshot::Sender<()>)>();
         tokio::spawn(async move {
+            let mut listener = port.listen();
             loop {
-                let Ok((stream, _)) = listener.accept().await else { continue };
-                let _ = stream.set_nodelay(true);
-                admit(stream, acceptor.clone(), sender.clone());
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let Ok((stream, _)) = accepted else { continue };
+                        let _ = stream.set_nodelay(true);
+                        admit(stream, acceptor.clone(), sender.clone());
+                    }
+                    Some((time, gone)) = asked.recv() => {
+                        drop(listener);
+                        let _ = gone.send(());
+                        tokio::time::sleep(time).await;
+                        listener = port.listen();
+                    }
+                }
             }
         });
-        Self { port, arriving, count: 0 }
+        (Self { port: number, arriving, count: 0 }, Away(away))
     }
 }
 

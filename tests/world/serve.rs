@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::oneshot;
 
 use super::clock::http_date;
-use super::line::{Line, Lines};
+use super::line::{Away, Line, Lines, Port};
 use super::outside::acceptor;
 use super::state::{Entry, Fault, OnKill, State};
 use super::{aws, front};
@@ -41,6 +41,7 @@ pub(crate) struct Reply {
 /// What becomes of a call.
 enum Outcome {
     Answer(Reply, Duration),
+    ThenRefuse(Reply, Duration),
     Truncate(Reply),
     Endless(&'static str),
     Close,
@@ -64,43 +65,56 @@ impl Drop for Server {
 impl Server {
     /// On a thread and a runtime of its own: a test may block as it likes.
     pub(crate) fn start(state: Arc<Mutex<State>>, tls: Option<&(String, String)>) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
-        listener.set_nonblocking(true).expect("a listener can be made non-blocking");
-        let port = listener.local_addr().expect("a bound listener has an address").port();
+        let port = Port::reserve();
+        let number = port.number;
         let tls = tls.map(|(chain, key)| acceptor(chain, key));
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         std::thread::spawn(move || {
             runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener on this runtime");
+                let (lines, away) = Lines::open(port, tls);
                 let router = Router::new().fallback(move |line: ConnectInfo<Line>, request: Request| {
-                    let state = Arc::clone(&state);
-                    async move { handle(&state, line.0, request).await }
+                    let (state, away) = (Arc::clone(&state), away.clone());
+                    async move { handle(&state, line.0, &away, request).await }
                 });
                 let service = router.into_make_service_with_connect_info::<Line>();
-                let lines = Lines::open(listener, tls);
                 tokio::select! {
                     _ = axum::serve(lines, service) => {}
                     _ = stopped => {}
                 }
             });
         });
-        Self { port, stop: Some(stop) }
+        Self { port: number, stop: Some(stop) }
     }
 }
 
-async fn handle(state: &Arc<Mutex<State>>, line: Line, request: Request) -> Response<Body> {
+async fn handle(state: &Arc<Mutex<State>>, line: Line, away: &Away, request: Request) -> Response<Body> {
     let Some(call) = read(request, line.number).await else {
         line.cut();
         return Response::new(Body::empty());
     };
-    let outcome = state.lock().unwrap_or_else(PoisonError::into_inner).take(&call);
+    let (outcome, close) = {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.take(&call), state.knobs.close_connections)
+    };
+    let mut response = answer(state, &line, away, outcome).await;
+    if close {
+        response.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn answer(state: &Arc<Mutex<State>>, line: &Line, away: &Away, outcome: Outcome) -> Response<Body> {
     let date = |state: &Arc<Mutex<State>>| http_date(state.lock().unwrap_or_else(PoisonError::into_inner).now());
     match outcome {
         Outcome::Answer(reply, delay) => {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
+            reply.into_response(&date(state))
+        }
+        Outcome::ThenRefuse(reply, time) => {
+            away.go(time).await;
             reply.into_response(&date(state))
         }
         Outcome::Truncate(reply) => {
@@ -208,13 +222,14 @@ impl State {
             }
             (Some(Fault::Html(status)), _) => Outcome::Answer(Reply::html(status, "<html><body><h1>Bad Gateway</h1></body></html>"), delay),
             (Some(Fault::Truncate), Some(reply)) if reply.body.len() > 1 => Outcome::Truncate(reply),
+            (Some(Fault::ThenRefuse { ms }), Some(reply)) => Outcome::ThenRefuse(reply, Duration::from_millis(ms)),
             (Some(Fault::Endless(text)), _) => Outcome::Endless(text),
             (Some(Fault::Hang { .. }), _) => Outcome::Hang,
             (Some(Fault::KillBefore | Fault::KillAfter), _) => Outcome::Kill(self.on_kill.clone()),
             (Some(_), _) | (None, None) => Outcome::Close,
         };
         let status = match &outcome {
-            Outcome::Answer(reply, _) | Outcome::Truncate(reply) => reply.status,
+            Outcome::Answer(reply, _) | Outcome::ThenRefuse(reply, _) | Outcome::Truncate(reply) => reply.status,
             _ => 0,
         };
         let who = std::mem::take(&mut self.who);

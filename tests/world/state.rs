@@ -67,6 +67,8 @@ pub struct Knobs {
     /// Per cent of IAM's calls that are throttled.
     pub iam_throttling: u8,
     pub delay_ms: u64,
+    /// Each answer ends its connection.
+    pub close_connections: bool,
     /// Whether the account has an identity provider for this GitLab.
     pub oidc_provider: bool,
     /// Every signed STS call is an invalid token, as where the regional endpoint is off.
@@ -109,6 +111,7 @@ impl Knobs {
             gitlab_429: 0,
             iam_throttling: 0,
             delay_ms: 0,
+            close_connections: false,
             oidc_provider: true,
             sts_off: false,
             last_used_lag: 0,
@@ -150,6 +153,9 @@ pub enum Fault {
     Close,
     /// The effect, then the connection is closed without an answer.
     LoseReply,
+    /// The effect and its answer; then nobody listens for so many milliseconds. Needs `close_connections`, or the next call comes all
+    /// the same.
+    ThenRefuse { ms: u64 },
     /// No answer ever, with or without the effect.
     Hang { effect: bool },
     /// The effect, and an answer that is cut in the middle of its body.
