@@ -203,7 +203,7 @@ const TEN_YEARS: SignedDuration = SignedDuration::from_hours(24 * 3653);
 
 type Range = RangeInclusive<SignedDuration>;
 const VERIFY_TIMEOUT: Range = SignedDuration::from_secs(10)..=SignedDuration::from_mins(30);
-const HTTP_TIMEOUT: Range = ONE_SECOND..=SignedDuration::from_mins(10);
+const HTTP_TIMEOUT: Range = ONE_SECOND..=SignedDuration::from_mins(1);
 
 impl Config {
     /// Reads the given variables, as `std::env::vars_os()` gives them; empty ones count as unset.

@@ -229,7 +229,7 @@ pub async fn look(
             lost(format!("pipeline {} ({link}): {}", pipeline.status, if failed.is_empty() { "no job failed" } else { &failed }))
         }
         "created"
-            if pipeline.created_at.is_some_and(|created| created + STUCK_AFTER < now)
+            if pipeline.created_at.is_some_and(|created| now.duration_since(created) > STUCK_AFTER)
                 && jobs(gitlab, place.project, pipeline.id).await.map_err(problem)?.is_empty() =>
         {
             lost(format!("pipeline {link} never got any jobs"))

@@ -25,7 +25,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::config::{Config, Signer};
 use crate::fence::{Boottime, Fenced};
 use crate::plan::{Key, Use};
-use crate::record::AccessKeyId;
+use crate::record::{AccessKeyId, is_of_our_time};
 use crate::transport::{connect_timeout, parse_date};
 use crate::trouble::{CredentialAdvice, Reach, RoleRefusal, Trouble};
 
@@ -119,7 +119,8 @@ impl Aws {
         self.callers().environment.clone()
     }
 
-    fn signing_key(&self) -> Option<AccessKeyId> {
+    /// The pair that signs now; none where a role does.
+    pub fn signing_key(&self) -> Option<AccessKeyId> {
         let callers = self.callers();
         match &callers.instead {
             Some(pair) => AccessKeyId::parse(pair.access_key_id()),
@@ -492,7 +493,7 @@ fn role_refused(arn: &str, why: RoleRefusal) -> Trouble {
 }
 
 fn timestamp(date: &DateTime) -> Option<Timestamp> {
-    Timestamp::new(date.secs(), i32::try_from(date.subsec_nanos()).ok()?).ok()
+    Timestamp::new(date.secs(), i32::try_from(date.subsec_nanos()).ok()?).ok().filter(|date| is_of_our_time(*date))
 }
 
 fn fresh_key(key: Option<aws_sdk_iam::types::AccessKey>) -> Option<FreshKey> {

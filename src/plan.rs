@@ -670,6 +670,8 @@ fn fresh(facts: &Facts, seen: &Observed) -> Fresh {
     } else {
         match &seen.keys.iter().filter(born).collect::<Vec<_>>()[..] {
             [] if seen.begun == Begun::Recorded && seen.keys.len() < 2 => return Fresh::ToMake,
+            // This run has sent nothing: whatever key is new is a person's, and is to be recorded as such.
+            _ if seen.begun == Begun::Recorded => return Fresh::Never,
             [] => return Fresh::Never,
             [key] => key.id.clone(),
             several => return Fresh::Several(several.iter().map(|key| key.id.clone()).collect()),
@@ -914,6 +916,8 @@ impl Observed {
             Note::Begin => self.begun = Begun::Recorded,
             Note::Published => self.elders = None,
             Note::Quiet | Note::Proven => self.deploys = None,
+            // Recorded and not tried: it may begin again.
+            Note::Nothing if self.begun == Begun::Recorded => self.begun = Begun::No,
             Note::Nothing | Note::Disabled | Note::Finished => {}
         }
         let Some(claim) = &mut self.claim else { return };

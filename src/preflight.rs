@@ -63,7 +63,9 @@ pub(crate) async fn findings(
     Ok((findings, identity))
 }
 
-fn enough_time(config: &Config, fence: &Fence, now: Timestamp) -> Result<(), Trouble> {
+/// # Errors
+/// Too little of the job is left to make a key and publish it.
+pub(crate) fn enough_time(config: &Config, fence: &Fence, now: Timestamp) -> Result<(), Trouble> {
     let Some(ends) = fence.job_ends() else { return Ok(()) };
     let needed = SignedDuration::try_from(config.verify_timeout).unwrap_or_default() + SHORTEST_JOB;
     let left = ends.duration_since(now);
@@ -91,7 +93,12 @@ fn token_findings(config: &Config, token: &Token, now: Timestamp) -> Vec<String>
 
 fn variable_findings(config: &Config, lists: &Lists, seen: &Observed) -> Vec<String> {
     let mut findings = Vec::new();
-    if seen.targets.len() > 1 && seen.targets.iter().all(|target| matches!(target.secret, SecretSeen::Hidden { .. })) {
+    let is_hidden = |secret: &SecretSeen| match secret {
+        SecretSeen::Hidden { .. } => true,
+        SecretSeen::Absent => config.hidden,
+        SecretSeen::Readable { .. } | SecretSeen::Unusable(_) => false,
+    };
+    if seen.targets.len() > 1 && seen.targets.iter().all(|target| is_hidden(&target.secret)) {
         findings.push(
             "every target's secret is hidden, so a run that dies half-way could not be continued: make one of them visible (masked)".to_owned(),
         );
@@ -111,7 +118,9 @@ fn variable_findings(config: &Config, lists: &Lists, seen: &Observed) -> Vec<Str
                 config.secret_variable
             ));
         }
-        findings.extend(session_token(config, &target.owner.to_string(), lists.of(&target.owner)));
+        let covers = |scope: &str| matches_scope(scope, &target.scope);
+        let is_closer = |scope: &str| matches_scope(&target.scope, scope);
+        findings.extend(session_token(config, &target.owner.to_string(), lists.of(&target.owner), covers, is_closer));
         findings.extend(half_beside(config, lists, target));
         if let DeployMode::Environment(environment) = &config.deploy.mode {
             findings.extend(outranked(config, lists, target, environment));
@@ -121,18 +130,31 @@ fn variable_findings(config: &Config, lists: &Lists, seen: &Observed) -> Vec<Str
     findings
 }
 
-/// A session token that a job gets beside the pair.
-fn session_token(config: &Config, owner: &str, variables: &[Variable]) -> Option<String> {
-    let leftover = variables.iter().find(|variable| variable.key == "AWS_SESSION_TOKEN" && !variable.is_empty())?;
-    let scope = &leftover.environment_scope;
+/// A session token that a job gets beside the pair: always where its scope covers the pair's; in a closer one only where no whole pair
+/// stands that it may belong to.
+fn session_token(
+    config: &Config,
+    name: &str,
+    variables: &[Variable],
+    covers: impl Fn(&str) -> bool,
+    is_closer: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let holds = |key: &str, scope: &str| variables.iter().any(|other| other.key == key && other.environment_scope == scope && !other.is_empty());
+    let is_beside =
+        |scope: &str| covers(scope) || is_closer(scope) && !(holds(&config.key_id_variable, scope) && holds(&config.secret_variable, scope));
+    let mut tokens = variables.iter().filter(|variable| variable.key == "AWS_SESSION_TOKEN" && !variable.is_empty());
+    let scope = &tokens.find(|token| is_beside(&token.environment_scope))?.environment_scope;
     (config.key_id_variable == "AWS_ACCESS_KEY_ID")
-        .then(|| format!("{owner} has a variable AWS_SESSION_TOKEN (scope {scope}), which makes the pair invalid: delete it"))
+        .then(|| format!("{name} has a variable AWS_SESSION_TOKEN (scope {scope}), which makes the pair invalid: delete it"))
 }
 
-/// Whether a scope holds a secret and no id: jobs there get the id of a wider scope with it.
-fn is_half(config: &Config, variables: &[Variable], variable: &Variable) -> bool {
-    let id = |other: &Variable| other.key == config.key_id_variable && other.environment_scope == variable.environment_scope;
-    variable.key == config.secret_variable && !variables.iter().any(|other| id(other) && !other.is_empty())
+/// Whether this is a secret that no id of its own scope, or of a wider one that is no target, goes with: jobs there get the target's.
+fn is_half(config: &Config, owner: &Owner, variables: &[Variable], variable: &Variable) -> bool {
+    let goes_with = |id: &Variable| {
+        let scope = &id.environment_scope;
+        id.key == config.key_id_variable && matches_scope(scope, &variable.environment_scope) && !is_target(config, owner, scope)
+    };
+    variable.key == config.secret_variable && !variable.is_empty() && !variables.iter().any(|other| goes_with(other) && !other.is_empty())
 }
 
 /// A secret alone in a closer scope than the target's works with the old id only.
@@ -140,7 +162,7 @@ fn half_beside(config: &Config, lists: &Lists, target: &Target) -> Option<String
     let variables = lists.of(&target.owner);
     let half = variables.iter().find(|variable| {
         let scope = &variable.environment_scope;
-        is_half(config, variables, variable) && !is_target(config, &target.owner, scope) && matches_scope(&target.scope, scope)
+        is_half(config, &target.owner, variables, variable) && !is_target(config, &target.owner, scope) && matches_scope(&target.scope, scope)
     })?;
     let (name, owner, scope) = (&half.key, &target.owner, &half.environment_scope);
     Some(format!(
@@ -191,7 +213,9 @@ async fn deploy_findings(config: &Config, gitlab: &Gitlab, seen: &Observed) -> R
         match deploy_finding(config, gitlab, project).await {
             Ok((project, finding)) => {
                 findings.extend(finding);
-                findings.extend(nearer_pairs(config, gitlab, &project, seen).await);
+                if let Some(project) = project {
+                    findings.extend(nearer_pairs(config, gitlab, &project, seen).await);
+                }
             }
             Err(Problem::Denied { reason: Reason::NotFound | Reason::Forbidden, .. }) => {
                 findings.push(format!(
@@ -205,29 +229,33 @@ async fn deploy_findings(config: &Config, gitlab: &Gitlab, seen: &Observed) -> R
     Ok(findings)
 }
 
-/// The project that is to be deployed, and why that cannot be done.
-async fn deploy_finding(config: &Config, gitlab: &Gitlab, name: &Name) -> Result<(ProjectSeen, Option<String>), Problem> {
-    let project = deploy::project(gitlab, name).await?;
-    if project.archived {
-        return Ok((project, Some(format!("project {name} is archived, so nothing can be deployed there"))));
-    }
-    let finding = match &config.deploy.mode {
-        DeployMode::None => None,
-        DeployMode::Environment(environment) => (!deploy::has_deployment(gitlab, name, environment).await?).then(|| {
-            format!(
-                "project {name} has no successful deployment to {environment}, so there is nothing to redeploy: deploy once, or use ROTATOR_DEPLOY=pipeline"
-            )
-        }),
-        DeployMode::Pipeline { branch } => {
-            let own = config.job.branch.as_ref().filter(|_| deploy::is_own(config, name));
-            match branch.as_ref().or(own).or(project.default_branch.as_ref()) {
-                Some(branch) => (!deploy::has_ref(gitlab, name, branch).await?)
-                    .then(|| format!("project {name} has no ref {branch} to deploy: check ROTATOR_DEPLOY")),
-                None => Some(format!("project {name} has no branch to deploy: its repository is empty")),
-            }
+/// The project that is to be deployed, as far as the token may see it, and why that cannot be done.
+async fn deploy_finding(config: &Config, gitlab: &Gitlab, name: &Name) -> Result<(Option<ProjectSeen>, Option<String>), Problem> {
+    let branch = match &config.deploy.mode {
+        DeployMode::None => return Ok((None, None)),
+        DeployMode::Environment(environment) => {
+            // To redeploy takes no right to see the project itself.
+            let project = deploy::project(gitlab, name).await.ok();
+            let deployed = deploy::has_deployment(gitlab, name, environment).await?;
+            let finding = || {
+                format!(
+                    "project {name} has no successful deployment to {environment}, so there is nothing to redeploy: deploy once, or use ROTATOR_DEPLOY=pipeline"
+                )
+            };
+            return Ok((project, (!deployed).then(finding)));
         }
+        DeployMode::Pipeline { branch } => branch,
     };
-    Ok((project, finding))
+    let project = deploy::project(gitlab, name).await?;
+    let own = config.job.branch.as_ref().filter(|_| deploy::is_own(config, name));
+    let finding = match branch.as_ref().or(own).or(project.default_branch.as_ref()) {
+        _ if project.archived => Some(format!("project {name} is archived, so nothing can be deployed there")),
+        Some(branch) => {
+            (!deploy::has_ref(gitlab, name, branch).await?).then(|| format!("project {name} has no ref {branch} to deploy: check ROTATOR_DEPLOY"))
+        }
+        None => Some(format!("project {name} has no branch to deploy: its repository is empty")),
+    };
+    Ok((Some(project), finding))
 }
 
 /// Pairs that the deploy's jobs get instead of a target group's: the project's own, and those of groups between the two. Where the
@@ -250,7 +278,7 @@ async fn nearer_pairs(config: &Config, gitlab: &Gitlab, project: &ProjectSeen, s
             let mut findings = Vec::new();
             for (owner, name) in &nearer {
                 let variables = variables::list(gitlab, owner).await.unwrap_or_default();
-                findings.extend(stands_before(config, name, &variables, target, seen));
+                findings.extend(stands_before(config, owner, name, &variables, target, seen));
             }
             return findings;
         }
@@ -263,34 +291,34 @@ async fn nearer_pairs(config: &Config, gitlab: &Gitlab, project: &ProjectSeen, s
     Vec::new()
 }
 
-fn stands_before(config: &Config, owner: &str, variables: &[Variable], target: &Owner, seen: &Observed) -> Vec<String> {
+fn stands_before(config: &Config, owner: &Owner, name: &str, variables: &[Variable], target: &Owner, seen: &Observed) -> Vec<String> {
     let mut findings = Vec::new();
     let pair = [&config.key_id_variable, &config.secret_variable];
+    let used = |scope: &str| match &config.deploy.mode {
+        DeployMode::Environment(environment) => matches_scope(scope, environment),
+        // Which environments a pipeline deploys to is not known: another pair in one of them may be meant.
+        DeployMode::Pipeline { .. } | DeployMode::None => scope == "*",
+    };
     let stronger = variables.iter().find(|variable| {
-        let scope = &variable.environment_scope;
-        let used = match &config.deploy.mode {
-            DeployMode::Environment(environment) => matches_scope(scope, environment),
-            // Which environments a pipeline deploys to is not known: another key in one of them may be meant.
-            DeployMode::Pipeline { .. } | DeployMode::None => scope == "*" || is_half(config, variables, variable),
-        };
-        pair.contains(&&variable.key) && used && !variable.is_empty()
+        let is_used = used(&variable.environment_scope) || is_half(config, owner, variables, variable);
+        pair.contains(&&variable.key) && is_used && !variable.is_empty()
     });
-    if let Some(variable) = stronger {
+    if let Some(Variable { key, environment_scope: scope, .. }) = stronger {
+        let place = if scope == "*" { name.to_owned() } else { format!("{name}@{scope}") };
         findings.push(format!(
-            "{owner} has its own {} (scope {}), which outranks {target}'s: name {owner} in ROTATOR_TARGETS, or delete that variable",
-            variable.key, variable.environment_scope
+            "{name} has its own {key} (scope {scope}), which outranks {target}'s: name {place} in ROTATOR_TARGETS, or delete that variable"
         ));
     }
     let others = |variable: &&Variable| !variable.is_record() && (stronger.is_none() || !pair.contains(&&variable.key));
     for variable in variables.iter().filter(others) {
         for key in seen.targets.iter().filter_map(|target| target.id.key()).filter(|key| variable.names(key)).take(1) {
             findings.push(format!(
-                "key {key} is also named by {} of {owner} (scope {}): publish there too, or delete what is named",
+                "key {key} is also named by {} of {name} (scope {}): publish there too, or delete what is named",
                 variable.key, variable.environment_scope
             ));
         }
     }
-    findings.extend(session_token(config, owner, variables));
+    findings.extend(session_token(config, name, variables, |scope| scope == "*" || used(scope), |_| false));
     findings
 }
 

@@ -67,6 +67,12 @@ impl From<AccessKeyId> for String {
     }
 }
 
+/// Whether a date can be one of a key or a job. Sums with others fit then.
+pub fn is_of_our_time(date: Timestamp) -> bool {
+    const YEAR: i64 = 31_556_952;
+    (0..7000 * YEAR).contains(&date.as_second())
+}
+
 /// One run's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -195,7 +201,17 @@ impl Record {
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => return None,
         };
-        Some(Self { user: line.user, job: line.job, at: line.at, ends: line.ends, facts })
+        let record = Self { user: line.user, job: line.job, at: line.at, ends: line.ends, facts };
+        let of_our_time = record.dates().all(is_of_our_time);
+        of_our_time.then_some(record)
+    }
+
+    fn dates(&self) -> impl Iterator<Item = Timestamp> {
+        let facts = self.facts.as_ref();
+        let of_facts = facts.map(|facts| [facts.quiet, facts.deployed, facts.disabled, facts.finished].into_iter().flatten().chain([facts.creating]));
+        let published = facts.and_then(|facts| facts.published.as_ref()).map(|published| published.at);
+        let proven = facts.into_iter().flat_map(|facts| facts.deploys.iter().filter_map(|deploy| deploy.proven));
+        [self.at].into_iter().chain(self.ends).chain(published).chain(of_facts.into_iter().flatten()).chain(proven)
     }
 
     /// One line of JSON.
@@ -332,6 +348,24 @@ mod tests {
         let id = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
         assert_eq!((id.to_string(), format!("{id:?}")), ("…MPLE".to_owned(), "…MPLE".to_owned()));
         assert!(!id.is_of_a_session() && AccessKeyId::parse("ASIAIOSFODNN7EXAMPLE").unwrap().is_of_a_session());
+    }
+
+    /// Sums with such dates would be beyond what a date can be.
+    #[test]
+    fn a_date_that_cannot_be_is_not_understood() {
+        for (name, date) in [("at", "9999-12-30T21:59:59Z"), ("ends", "9000-01-01T00:00:00Z"), ("at", "-009999-01-02T01:59:59Z")] {
+            let line = format!(r#"{{"user":"deployer","{name}":"{date}"{}}}"#, if name == "at" { "" } else { r#","at":"2026-01-01T00:00:00Z""# });
+            assert_eq!(Record::parse(&line), None, "{line}");
+        }
+        let facts = r#"{"user":"d","at":"2026-01-01T00:00:00Z","from":[],"creating":"2026-01-01T00:00:00Z","#;
+        for fact in [
+            r#""quiet":"9999-12-30T21:59:59Z""#,
+            r#""published":{"key":"AKIAIOSFODNN7EXAMPLE","at":"9999-12-30T21:59:59Z"}"#,
+            r#""deploys":[{"place":"42","pipeline":7,"proven":"9999-12-30T21:59:59Z"}]"#,
+        ] {
+            assert_eq!(Record::parse(&format!("{facts}{fact}}}")), None, "{fact}");
+            assert!(Record::parse(&format!("{facts}{}}}", fact.replace("9999", "2026"))).is_some(), "{fact}");
+        }
     }
 
     #[test]

@@ -295,7 +295,7 @@ impl Report {
             End::Trouble(trouble) => trouble.to_string().lines().next().unwrap_or_default().to_owned(),
         };
         let deploys = self.deploys.iter().map(|deploy| {
-            let sha = deploy.sha.as_deref().map(|sha| format!(" of commit {}", &sha[..sha.len().min(8)])).unwrap_or_default();
+            let sha = deploy.sha.as_deref().map(|sha| format!(" of commit {}", sha.get(..8).unwrap_or(sha))).unwrap_or_default();
             let link = deploy.url.as_deref().map(|url| format!(" {url}")).unwrap_or_default();
             format!("project {}{sha}: {}{link}", deploy.project, deploy.status)
         });

@@ -17,8 +17,8 @@ use crate::keys::{Aws, Identity};
 use crate::plan::{
     Begun, Claim, DeploySeen, Done, Key, Made, Note, Observed, Owner as SecretOwner, Policy, Question, Role, SecretSeen, Step, Waiting, plan,
 };
-use crate::preflight::Token;
-use crate::record::{self, AccessKeyId};
+use crate::preflight::{self, Token};
+use crate::record::{self, AccessKeyId, JobRef};
 use crate::report::Report;
 use crate::stop::Stop;
 use crate::transport::Gitlab;
@@ -68,6 +68,7 @@ pub async fn rotate(config: &Config, environment_secret: Option<SecretString>, s
         secrets: BTreeMap::new(),
         owners: Vec::new(),
         records: Vec::new(),
+        rotators: Vec::new(),
         token: None,
         identity: None,
         listed: Boottime::now(),
@@ -130,6 +131,8 @@ struct Run<'a> {
     /// What STS has said of readable values: a secret never changes hands.
     owners: Vec<(SecretString, SecretOwner)>,
     records: Vec<Written>,
+    /// The jobs of all records at home, whatever their user: rotations do not wait for each other as for deploys.
+    rotators: Vec<JobRef>,
     token: Option<Token>,
     identity: Option<Identity>,
     listed: Boottime,
@@ -196,14 +199,8 @@ impl Run<'_> {
                     self.observe().await?;
                 }
                 Step::Refuse(refusal) => return Err(self.sorry.take().unwrap_or(Trouble::Refused(refusal))),
-                // What was recorded may be out of date: the plan looks and begins again.
-                Step::Create if self.listed.elapsed() > LIST_HOLDS => {
-                    if let Some(seen) = &mut self.seen {
-                        seen.begun = Begun::No;
-                    }
-                    self.observe().await?;
-                }
-                step if self.config.dry_run && step.has_effect() => return Ok(End::DryRun(self.rehearse())),
+                Step::Create if self.listed.elapsed() > LIST_HOLDS => self.record_again().await?,
+                step if self.config.dry_run && (step.has_effect() || matches!(step, Step::Wait(_))) => return Ok(End::DryRun(self.rehearse())),
                 Step::Disable(_, Role::Old) | Step::Delete(_, Role::Old) if !reread => {
                     reread = true;
                     self.observe_variables().await?;
@@ -214,6 +211,18 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// What was recorded before the creation may be out of date: everything is looked at and, where a key is still to be made, recorded again.
+    async fn record_again(&mut self) -> Result<(), Trouble> {
+        self.observe().await?;
+        let Some(seen) = self.seen.as_ref().filter(|seen| plan(seen, &self.policy) == Step::Create) else { return Ok(()) };
+        preflight::enough_time(self.config, &self.gitlab.fence, seen.now)?;
+        self.record(Note::Begin).await?;
+        if let Some(seen) = &mut self.seen {
+            seen.apply(&Step::Record(Note::Begin), None);
+        }
+        Ok(())
     }
 
     async fn carry_out(&mut self, step: &Step) -> Result<(), Trouble> {
@@ -254,6 +263,7 @@ impl Run<'_> {
                 self.sign_with_the_new_key();
                 self.observe_variables().await?;
             }
+            Step::Record(Note::Begin) => self.secret_sent = false,
             Step::Record(Note::Finished) => self.own = None,
             _ => {}
         }
@@ -332,7 +342,9 @@ impl Run<'_> {
         let doomed = seen.and_then(|seen| seen.hand.as_ref()).is_some_and(|hand| hand.doomed);
         // Facts of a key that is gone again would make the next one that a person makes ours.
         let forgets = |seen: &Observed| seen.begun == Begun::Tried && matches!(plan(seen, &self.policy), Step::Record(Note::Nothing));
-        if doomed || seen.is_some_and(|seen| self.is_torn(seen) || forgets(seen)) {
+        // Where the end of a secret's write is not known, writing it again is what makes the pair whole.
+        let open = |seen: &Observed| self.secret_sent && matches!(plan(seen, &self.policy), Step::WriteSecret { .. });
+        if doomed || seen.is_some_and(|seen| self.is_torn(seen) || open(seen) || forgets(seen)) {
             return Ok(());
         }
         Err(self.sorry.take().unwrap_or(Trouble::Stopped { signal }))

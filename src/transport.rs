@@ -11,7 +11,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use gitlab::api::{self, ApiError, AsyncQuery, Endpoint, Pageable, Pagination, RestClient};
-use http::header::{DATE, LOCATION, RETRY_AFTER};
+use http::header::{DATE, LINK, LOCATION, RETRY_AFTER};
 use jiff::{SignedDuration, Timestamp, Unit};
 use reqwest::{Certificate, Method, StatusCode, Url};
 use rustls_pki_types::CertificateDer;
@@ -22,11 +22,12 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{CaFile, Config};
 use crate::fence::{Boottime, Fence, Fenced};
-use crate::record::JobRef;
+use crate::record::{JobRef, is_of_our_time};
 use crate::trouble::{Reach, Trouble};
 
-/// A reply larger than this is not one of GitLab's: 100 variables of 10,000 characters, each escaped, are 6 MB.
-const REPLY_LIMIT: usize = 8 << 20;
+/// A reply larger than this is not one of GitLab's: 100 variables of 10,000 characters, each escaped, are 6 MB;
+/// 100 jobs carry their commit's message.
+const REPLY_LIMIT: usize = 32 << 20;
 /// No list is longer: GitLab lets a project have 8,000 variables and a group 30,000.
 const LIST_LIMIT: usize = 40_000;
 /// All pages of a list together.
@@ -224,7 +225,7 @@ pub fn connect_timeout(http: Duration) -> Duration {
 
 /// The date of an HTTP header. Whole seconds.
 pub fn parse_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
+    jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp()).filter(|date| is_of_our_time(*date))
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -254,9 +255,6 @@ impl api::AsyncClient for Gitlab {
     async fn rest_async(&self, request: http::request::Builder, body: Vec<u8>) -> Result<http::Response<Bytes>, ApiError<Problem>> {
         let request = request.body(()).map_err(|_| ApiError::client(Problem::Garbled))?;
         let url = Url::parse(&request.uri().to_string())?;
-        if url.origin() != self.api.origin() {
-            return Err(ApiError::client(Problem::Garbled));
-        }
         let idempotent = *request.method() != Method::POST;
         let schedule = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500)).with_max_times(TRIES - 1).with_jitter();
         let doubt = AtomicBool::new(false);
@@ -267,6 +265,7 @@ impl api::AsyncClient for Gitlab {
             })
             .when(|problem| problem.is_worth_another_try(idempotent))
             .adjust(|problem, pause| match (problem, pause) {
+                (Problem::Denied { pause: Some(asked), .. }, Some(_)) if *asked > LONGEST_PAUSE => None,
                 (Problem::Denied { pause: Some(asked), .. }, Some(pause)) => Some(pause.max(*asked)),
                 (_, pause) => pause,
             })
@@ -292,9 +291,36 @@ impl RestClient for Pages<'_> {
 #[async_trait::async_trait]
 impl api::AsyncClient for Pages<'_> {
     async fn rest_async(&self, request: http::request::Builder, body: Vec<u8>) -> Result<http::Response<Bytes>, ApiError<Problem>> {
-        let page = self.gitlab.rest_async(request, body).await?;
+        let mut page = self.gitlab.rest_async(request, body).await?;
         let before = self.received.fetch_add(page.body().len(), Ordering::Relaxed);
-        if before > PAGES_LIMIT { Err(ApiError::client(Problem::Garbled)) } else { Ok(page) }
+        if before > PAGES_LIMIT {
+            return Err(ApiError::client(Problem::Garbled));
+        }
+        // The `gitlab` crate follows the link of a list that goes by keys wherever it leads.
+        if let Some(next) = next_page(page.headers()) {
+            let link = self.gitlab.at_home(&next).and_then(|url| http::HeaderValue::from_str(&format!("<{url}>; rel=\"next\"")).ok());
+            page.headers_mut().insert(LINK, link.ok_or_else(|| ApiError::client(Problem::Garbled))?);
+        }
+        Ok(page)
+    }
+}
+
+/// The address of the next page in the `Link` headers.
+fn next_page(headers: &http::HeaderMap) -> Option<String> {
+    let links = headers.get_all(LINK).iter().map(|link| String::from_utf8_lossy(link.as_bytes()));
+    let links = links.flat_map(|link| link.split('<').map(str::to_owned).collect::<Vec<_>>());
+    let mut next = links.filter(|link| link.split_once('>').is_some_and(|(_, what)| what.replace('"', "").contains("rel=next")));
+    next.next().and_then(|link| link.split_once('>').map(|(address, _)| address.to_owned()))
+}
+
+impl Gitlab {
+    /// The same path and query at the address of this API: the token goes nowhere else, and GitLab may know itself by another name.
+    fn at_home(&self, address: &str) -> Option<Url> {
+        let there = Url::parse(address).ok().filter(|url| url.has_host())?;
+        let mut here = self.api.clone();
+        here.set_path(there.path());
+        here.set_query(there.query());
+        here.as_str().parse::<http::Uri>().is_ok().then_some(here)
     }
 }
 
@@ -320,7 +346,7 @@ impl Problem {
     fn is_worth_another_try(&self, idempotent: bool) -> bool {
         match self {
             Self::Unreachable(reach) => reach.may_pass(),
-            Self::Denied { reason: Reason::RateLimited, pause, .. } => pause.is_none_or(|pause| pause <= LONGEST_PAUSE),
+            Self::Denied { reason: Reason::RateLimited, .. } => true,
             Self::Denied { reason: Reason::ReadOnly, .. } => false,
             Self::Denied { .. } | Self::Lost => idempotent && self.is_ambiguous(),
             Self::Garbled | Self::Fenced(_) => false,

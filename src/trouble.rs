@@ -385,7 +385,7 @@ impl Trouble {
             ),
             Self::CreatedOrphan => lines(
                 exit::FAILED,
-                "the reply to CreateAccessKey was lost; the key that it made was removed, for its secret is lost".to_owned(),
+                "the reply to CreateAccessKey was lost; the key that it made is removed, by this run or the next, for its secret is lost".to_owned(),
                 "run again",
             ),
             Self::NoTimeLeft { needed, left } => lines(
@@ -611,7 +611,7 @@ fn refusal_lines(refusal: &Refusal) -> Lines {
         Refusal::Mismatch { target, id, tag } => (
             exit::REFUSED,
             format!("{target}: the id is key {id}, but the secret belongs to key {tag}"),
-            format!("store a pair that belongs together, {forced}"),
+            format!("store a pair that belongs together and, where the secret is hidden, take the tag out of its description, {forced}"),
         ),
         Refusal::Unknown { target, key } => (
             exit::REFUSED,
@@ -654,7 +654,7 @@ fn refusal_lines(refusal: &Refusal) -> Lines {
         Refusal::SecretLost { key, target } => (
             exit::REFUSED,
             format!("{target} does not hold key {key}, and its secret cannot be read anywhere (hidden variables)"),
-            "store the old pair in every target again (GitLab shows it where it is not hidden): the next run then removes the new key and begins anew".into(),
+            "store the old pair in every target again (GitLab shows it where it is not hidden), or delete both variables where there was none, and take the tag `[credential-rotator …]` out of the secret's description: the next run then removes the new key and begins anew".into(),
         ),
         Refusal::Taken { key, service } => (
             exit::REFUSED,

@@ -16,6 +16,8 @@ use super::values::{
     PARTITIONS, api_url, boolean, ca_file, deploy_mode, duration, inputs, partition_of, project_names, region_name, role_arns, same, targets,
     variables, words,
 };
+use crate::record::is_of_our_time;
+
 use super::{CaFile, Complaint, Complaints, Deploy, DeployMode, Job, Name, Owner, PREFIX, Range, Signer, TEN_YEARS, Target, VARIABLES};
 
 /// Tokens that can never write a variable. <https://docs.gitlab.com/security/tokens/#token-prefixes>
@@ -398,7 +400,7 @@ impl Reader {
 /// GitLab's own values: what cannot be read is as good as absent.
 pub(super) fn job(ci: &Ci) -> Job {
     let number = |text: &Option<String>| text.as_deref()?.trim().parse().ok();
-    let time = |text: &Option<String>| text.as_deref()?.trim().parse().ok();
+    let time = |text: &Option<String>| text.as_deref()?.trim().parse().ok().filter(|date| is_of_our_time(*date));
     let seconds = |seconds| u32::try_from(seconds).ok().map(|seconds| SignedDuration::from_secs(seconds.into()));
     Job {
         id: number(&ci.job_id),

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use super::Run;
 use crate::config::Owner;
 use crate::deploy::{self, places};
+use crate::fence::Fenced;
 use crate::keys::CreateFailure;
 use crate::plan::{Begun, Key, Made, Note, Observed, Owner as SecretOwner, Refusal, Step};
 use crate::record::{self, AccessKeyId, Facts, Record};
@@ -15,6 +16,8 @@ use crate::trouble::Trouble;
 use crate::variables::{self, Half, Lists, Written};
 
 const CLAIM_TRIES: u32 = 4;
+/// With the time that the call itself may take, less than the two minutes in which a key counts as made by us.
+const CREATE_WITHIN: Duration = Duration::from_secs(90);
 
 impl Run<'_> {
     pub(super) fn home(&self) -> &Owner {
@@ -94,7 +97,11 @@ impl Run<'_> {
     pub(super) async fn create(&mut self) -> Result<Option<Made>, Trouble> {
         // Whatever ends this run before that is known, its record counts on: what it has made may show up late.
         self.keep_record = true;
-        let made = self.aws.create(self.user(), || self.gitlab.may_act()).await;
+        let may_act = async || {
+            self.gitlab.may_act().await?;
+            if self.listed.elapsed() < CREATE_WITHIN { Ok(()) } else { Err(Fenced::Unseen) }
+        };
+        let made = self.aws.create(self.user(), may_act).await;
         self.keep_record = matches!(made, Err(CreateFailure::Unclear));
         if let Some(seen) = &mut self.seen {
             seen.begun = Begun::Tried;
@@ -152,7 +159,10 @@ impl Run<'_> {
         };
         let Some(value) = secret else { return Ok(()) };
         let target = &self.config.targets[target];
+        // A write that is given up may still have its effect: until that is known nobody else takes over.
+        self.keep_record = true;
         let written = variables::write(self.gitlab, self.config, &self.lists, target, half, key, &value).await;
+        self.keep_record = written.as_ref().err().is_some_and(|trouble| !trouble.is_definite());
         if half == Half::Secret {
             self.secret_sent |= written.as_ref().err().is_none_or(|trouble| !trouble.is_definite());
         }
@@ -178,8 +188,8 @@ impl Run<'_> {
     /// Where the credentials in use are the old key's own, the new key retires it.
     pub(super) fn sign_with_the_new_key(&self) {
         let Some(facts) = self.seen.as_ref().and_then(Observed::facts) else { return };
-        let (Some(published), Some(environment)) = (&facts.published, self.aws.environment_key()) else { return };
-        if facts.is_old(&environment)
+        let (Some(published), Some(signer)) = (&facts.published, self.aws.signing_key()) else { return };
+        if facts.is_old(&signer)
             && let Some(secret) = self.secrets.get(&published.key)
         {
             self.aws.sign_with(&published.key, secret);

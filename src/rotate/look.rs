@@ -149,6 +149,7 @@ impl Run<'_> {
     pub(super) async fn look_at(&mut self, lists: Lists) -> Result<(), Trouble> {
         let written = lists.records(self.config)?;
         self.confirm_own_record(&written).await?;
+        self.rotators = written.iter().filter_map(|written| written.record.job).collect();
         let user = self.user().to_owned();
         let own = self.own.as_ref().map(|own| own.name.clone());
         let is_another = |other: &Written| Some(&other.name) != own.as_ref() && !self.taken_over.contains(&other.name);
@@ -214,14 +215,14 @@ impl Run<'_> {
     /// A record's run is alive while GitLab says that its job has not ended, and shortly after; else until its `ends`.
     pub(super) async fn is_alive(&self, record: &Record) -> Result<bool, Trouble> {
         let Some(ends) = record.ends else { return Ok(false) };
-        let promised = |now: Timestamp| now < ends + AFTERLIFE;
+        let promised = |now: Timestamp| now.duration_since(ends) < AFTERLIFE;
         let Some(job) = record.job else { return Ok(self.gitlab.now().is_none_or(promised)) };
         let state =
             self.gitlab.job(job).await.map_err(|problem| variables::trouble(self.gitlab, format!("asking whether job {job} still runs"), problem))?;
         let Some(now) = self.gitlab.now() else { return Ok(true) };
         Ok(match state {
             Some(state) if !state.ended() => true,
-            Some(state) => state.finished_at.map_or_else(|| promised(now), |finished| now < finished + AFTERLIFE),
+            Some(state) => state.finished_at.map_or_else(|| promised(now), |finished| now.duration_since(finished) < AFTERLIFE),
             None => promised(now),
         })
     }
@@ -261,8 +262,7 @@ impl Run<'_> {
             }
             Question::ElderJobs => {
                 let published = seen.facts().and_then(|facts| facts.published.as_ref()).map(|published| published.at);
-                let rotators = self.records.iter().chain(&self.own).filter_map(|written| written.record.job);
-                let exempt = rotators.chain(self.gitlab.fence.job()).map(|job: JobRef| job.job).collect();
+                let exempt = self.rotators.iter().copied().chain(self.gitlab.fence.job()).map(|job: JobRef| job.job).collect();
                 let elders = deploy::elders(self.gitlab, &self.projects(), published.unwrap_or(seen.now), &exempt).await?;
                 if let Some(seen) = &mut self.seen {
                     seen.now = self.gitlab.now().unwrap_or(seen.now);

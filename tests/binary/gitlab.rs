@@ -141,6 +141,7 @@ pub(crate) const THE_PROJECT_IS_NOT_AS_IT_WAS: &[Case] = cases![
     a_read_only_gitlab,
     a_rate_limit_for_ever,
     a_rate_limit_for_an_hour,
+    an_error_that_asks_for_an_hour,
     a_server_that_has_an_error_for_ever,
     a_reply_that_never_comes,
     a_value_that_gitlab_does_not_mask,
@@ -335,6 +336,14 @@ hint: run again later; spread the schedules of many projects over the day
 
 "#]],
     );
+    assert_eq!(ended.calls("GET /projects/:id/variables"), 1, "nobody waits for an hour");
+}
+
+fn an_error_that_asks_for_an_hour() {
+    let setting = Setting::of_days(75);
+    setting.world.fault_from("GET /projects/:id/variables", 1, Fault::retry_after(503, 3600));
+    let ended = setting.run().go();
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
     assert_eq!(ended.calls("GET /projects/:id/variables"), 1, "nobody waits for an hour");
 }
 

@@ -22,6 +22,8 @@ pub(crate) const A_ROTATION_THAT_WOULD_NOT_END_WELL_DOES_NOT_BEGIN: &[Case] = ca
     a_project_named_by_its_path_shadows_nothing,
     another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline,
     half_a_pair_in_a_closer_scope,
+    a_pair_that_is_blank_or_whole_in_a_closer_scope_is_meant,
+    every_secret_will_be_hidden,
     an_archived_deploy_project,
 ];
 
@@ -273,6 +275,30 @@ hint: mend what is listed; nothing was written
 
 "#]],
     );
+}
+
+/// Blank variables keep the pair from some jobs; a pair and token of another user are that user's.
+fn a_pair_that_is_blank_or_whole_in_a_closer_scope_is_meant() {
+    let setting = Setting::of_days(75);
+    let world = &setting.world;
+    for name in [ID, SECRET] {
+        world.set_variable(PROJECT, Variable::new(name, "").scope("review/*"));
+    }
+    for (name, value) in [(ID, "ASIAIOSFODNN7EXAMPLE"), (SECRET, "another-secret-of-forty-characters-00000"), ("AWS_SESSION_TOKEN", "IQoJb3Jp")] {
+        world.set_variable(PROJECT, Variable::new(name, value).scope("staging"));
+    }
+    setting.run().go().ends(0, "rotated");
+    setting.is_rotated();
+}
+
+fn every_secret_will_be_hidden() {
+    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    setting.world.add_project(43, "acme/api");
+    let run = setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_HIDDEN", "true").set("ROTATOR_DEPLOY", "none");
+    let ended = run.set("ROTATOR_TARGETS", "project:42,project:43").go();
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert!(ended.stderr.contains("every target's secret is hidden"), "{}", ended.stderr);
+    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
 }
 
 fn an_archived_deploy_project() {

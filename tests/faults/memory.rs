@@ -10,7 +10,7 @@ use crate::scene::{Mode, Running, Scene};
 use crate::world::Fault;
 
 /// Above what a run without a fault takes. A list may take 64 MiB of text, and what was read of it as much again.
-const REPLY: u64 = 40_000;
+const REPLY: u64 = 120_000;
 const LIST: u64 = 300_000;
 
 /// The largest resident set of a run, in KiB, as the kernel counts it.

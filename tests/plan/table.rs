@@ -119,6 +119,17 @@ fn a_rotation_that_this_run_has_recorded_creates_its_key() {
     assert_eq!(plan(&seen), Create);
 }
 
+/// Between the record and the creation a person makes a key: it is not ours, for nothing was sent.
+#[test]
+fn a_key_that_appears_before_ours_is_made_is_a_persons() {
+    let mut seen = making().with(|seen| seen.begun = Begun::Recorded);
+    assert_eq!(plan(&seen), Step::Record(Note::Nothing));
+    seen.apply(&Step::Record(Note::Nothing), None);
+    assert_eq!(seen.begun, Begun::No);
+    seen.keys[1].used = Some(Use::Never);
+    assert!(matches!(plan(&seen), Refuse(Refusal::NoSlot { .. })));
+}
+
 #[test]
 fn where_nothing_was_made_the_facts_are_taken_out() {
     assert_eq!(plan(&making().with(|seen| drop(seen.keys.pop()))), Step::Record(Note::Nothing));

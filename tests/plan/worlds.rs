@@ -104,7 +104,11 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
             ensure(published.is_none() && facts.is_some(), "a published rotation is forgotten")?;
             // Nothing that may be the fresh key is left behind, unless a person has used force on it.
             ensure(
-                !seen.keys.iter().any(born) || seen.hand.as_ref().is_some_and(|hand| !there(&hand.key)) || tagged(seen, facts),
+                // A run that has sent nothing yet has made nothing.
+                !seen.keys.iter().any(born)
+                    || seen.begun == Begun::Recorded
+                    || seen.hand.as_ref().is_some_and(|hand| !there(&hand.key))
+                    || tagged(seen, facts),
                 "an orphan is forgotten",
             )
         }
