@@ -143,7 +143,7 @@ fn good_values_are_read() {
     assert_eq!(variables, [("WHY", "rotation"), ("N", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
     assert_eq!(config.deploy.jobs, ["deploy production", "deploy:eu 1/2"]);
     assert_eq!(config.deploy.timeout, hours(0));
-    assert_eq!((config.verify_timeout, config.http_timeout), (Duration::from_secs(10), Duration::from_secs(600)));
+    assert_eq!((config.verify_timeout, config.http_timeout), (Duration::from_secs(10), Duration::from_secs(60)));
     assert_eq!(config.report.as_deref(), Some(Path::new("report.json")));
     assert_eq!(config.dotenv.as_deref(), Some(Path::new("rotation.env")));
     assert_eq!(config.annotations.as_deref(), Some(Path::new("links.json")));

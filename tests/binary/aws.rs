@@ -540,7 +540,7 @@ fn a_reply_to_the_creation_that_is_lost() {
     setting.run().go().says(
         1,
         str![[r#"
-error: the reply to CreateAccessKey was lost; the key that it made was removed, for its secret is lost
+error: the reply to CreateAccessKey was lost; the key that it made is removed, by this run or the next, for its secret is lost
 state: the variables name key …[OLD] (active); production is not affected
 hint: run again
 

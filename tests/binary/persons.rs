@@ -210,7 +210,7 @@ fn a_tag_of_another_key_on_a_hidden_secret() {
         str![[r#"
 error: project:42: the id is key …[OLD], but the secret belongs to key …[OTHER]
 state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
-hint: store a pair that belongs together, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+hint: store a pair that belongs together and, where the secret is hidden, take the tag out of its description, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -432,7 +432,7 @@ fn a_secret_that_nobody_can_read_any_more() {
         str![[r#"
 error: project:42 does not hold key …[NEW], and its secret cannot be read anywhere (hidden variables)
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: store the old pair in every target again (GitLab shows it where it is not hidden): the next run then removes the new key and begins anew
+hint: store the old pair in every target again (GitLab shows it where it is not hidden), or delete both variables where there was none, and take the tag `[credential-rotator …]` out of the secret's description: the next run then removes the new key and begins anew
 
 "#]],
     );
