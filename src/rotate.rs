@@ -80,7 +80,7 @@ pub async fn rotate(config: &Config, environment_secret: Option<SecretString>, s
         pause: Duration::from_secs(1),
         stale: false,
         keep_record: false,
-        taken_over: BTreeSet::new(),
+        taken_over: Vec::new(),
         deploys: Vec::new(),
         effects: 0,
         report: &mut report,
@@ -149,8 +149,8 @@ struct Run<'a> {
     stale: bool,
     /// The end is not in order: the record stays as it is.
     keep_record: bool,
-    /// Records that this run has taken over: a list that still shows one tells nothing new.
-    taken_over: BTreeSet<String>,
+    /// Records that this run has taken over, each as often: one that stays however often it is deleted is left to the next run.
+    taken_over: Vec<String>,
     deploys: Vec<Deployed>,
     effects: u32,
     report: &'a mut Report,

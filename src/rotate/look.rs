@@ -21,6 +21,8 @@ use crate::variables::{self, Lists, Written};
 
 /// How long a record counts after its job has ended, or after its `ends`.
 const AFTERLIFE: SignedDuration = SignedDuration::from_mins(2);
+/// How often a run deletes a record that it has taken over.
+const TAKEOVERS: usize = 3;
 /// What a run keeps of the job's time when it waits for a deploy.
 const RESERVE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -152,7 +154,8 @@ impl Run<'_> {
         self.rotators = written.iter().filter_map(|written| written.record.job).collect();
         let user = self.user().to_owned();
         let own = self.own.as_ref().map(|own| own.name.clone());
-        let is_another = |other: &Written| Some(&other.name) != own.as_ref() && !self.taken_over.contains(&other.name);
+        let stays = |name: &String| self.taken_over.iter().filter(|taken| *taken == name).count() >= TAKEOVERS;
+        let is_another = |other: &Written| Some(&other.name) != own.as_ref() && !stays(&other.name);
         let others: Vec<Written> = written.into_iter().filter(|other| other.record.user.eq_ignore_ascii_case(&user) && is_another(other)).collect();
         let alive = try_join_all(others.iter().map(|other| self.is_alive(&other.record))).await?;
         let records: Vec<RecordSeen> = others

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::world::{Entry, Home, JobSpec, Pair, Trust, Variable, World, group, project};
+use crate::world::{Entry, Home, JobSpec, Pair, Trust, Variable, World, found, group, project};
 
 pub(crate) const USER: &str = "deployer";
 pub(crate) const PROJECT: u64 = 42;
@@ -96,6 +96,8 @@ pub(crate) struct Scene {
     id_token: String,
     next_job: Cell<u64>,
     told: RefCell<Vec<String>>,
+    /// Secrets that show in what a run has said, in any dress.
+    leaks: RefCell<Vec<String>>,
 }
 
 impl Scene {
@@ -143,7 +145,7 @@ impl Scene {
             world.watch_deploy(project);
         }
         world.restart_count();
-        Self { world, mode, old, id_token, next_job: Cell::new(9000), told: RefCell::default() }
+        Self { world, mode, old, id_token, next_job: Cell::new(9000), told: RefCell::default(), leaks: RefCell::default() }
     }
 
     /// A new job of the rotator, which runs now.
@@ -160,6 +162,7 @@ impl Scene {
         let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
         let days = if self.mode == Mode::Patient { DAY } else { "0s" };
         set("SSL_CERT_FILE", &ONE_ROOT);
+        set("ROTATOR_LOG", "trace");
         set("ROTATOR_OVERLAP", days);
         set("ROTATOR_GRACE_PERIOD", days);
         set("ROTATOR_VERIFY_TIMEOUT", "10s");
@@ -215,6 +218,7 @@ impl Scene {
 
     /// For what is told of a case that fails.
     pub(crate) fn keep(&self, ended: &Ended) {
+        self.leaks.borrow_mut().extend(found(&ended.stderr, &self.world.secrets()));
         let mut told = self.told.borrow_mut();
         let number = told.len() + 1;
         told.push(format!("run {number} ended with {} after {:.1} s:\n{}", ended.code, ended.took.as_secs_f64(), ended.stderr));
@@ -287,6 +291,9 @@ impl Scene {
 
     /// The judge has found nothing so far, at no instant.
     pub(crate) fn clean(&self) -> Result<(), String> {
+        if let Some(leak) = self.leaks.borrow().first() {
+            return Err(format!("a secret shows: {leak}"));
+        }
         let violations = self.world.violations();
         if violations.is_empty() { Ok(()) } else { Err(format!("the judge found:\n{}", violations.join("\n"))) }
     }

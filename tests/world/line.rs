@@ -70,7 +70,8 @@ impl Port {
         socket
     }
 
-    fn listen(&self) -> TcpListener {
+    /// In the context of a runtime.
+    pub(crate) fn listen(&self) -> TcpListener {
         Self::bind(self.number).listen(1024).expect("a socket that listens")
     }
 }
@@ -96,12 +97,11 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn open(port: Port, acceptor: Option<Acceptor>) -> (Self, Away) {
+    pub(crate) fn open(port: Port, mut listener: TcpListener, acceptor: Option<Acceptor>) -> (Self, Away) {
         let number = port.number;
         let (sender, arriving) = mpsc::unbounded_channel();
         let (away, mut asked) = mpsc::unbounded_channel::<(Duration, oneshot::Sender<()>)>();
         tokio::spawn(async move {
-            let mut listener = port.listen();
             loop {
                 tokio::select! {
                     accepted = listener.accept() => {

@@ -43,6 +43,7 @@
 mod aws;
 mod client;
 mod clock;
+mod dresses;
 mod front;
 mod gitlab;
 mod iam;
@@ -68,6 +69,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use aws::{Pair, Trust};
 pub use client::{Answer, http, signed};
 pub use clock::{http_date, iso};
+pub use dresses::found;
 pub use gitlab::{Home, Mood, TokenSpec, group, project};
 pub use iam::KeyView;
 pub use jobs::{JobEnd, JobSpec, JobView, PipelineCreation, PipelineView, Refusal};

@@ -70,9 +70,14 @@ impl Server {
         let tls = tls.map(|(chain, key)| acceptor(chain, key));
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        // Whoever asks the world next is to find it there.
+        let listener = {
+            let _entered = runtime.enter();
+            port.listen()
+        };
         std::thread::spawn(move || {
             runtime.block_on(async move {
-                let (lines, away) = Lines::open(port, tls);
+                let (lines, away) = Lines::open(port, listener, tls);
                 let router = Router::new().fallback(move |line: ConnectInfo<Line>, request: Request| {
                     let (state, away) = (Arc::clone(&state), away.clone());
                     async move { handle(&state, line.0, &away, request).await }
