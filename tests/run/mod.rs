@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::world::{Entry, JobSpec, JobView, Pair, Trust, Variable, World};
+use crate::world::{Entry, JobSpec, JobView, Pair, Trust, Variable, World, found};
 
 pub const USER: &str = "deployer";
 pub const PROJECT: u64 = 42;
