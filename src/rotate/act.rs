@@ -162,7 +162,7 @@ impl Run<'_> {
         // A write that is given up may still have its effect: until that is known nobody else takes over.
         self.keep_record = true;
         let written = variables::write(self.gitlab, self.config, &self.lists, target, half, key, &value).await;
-        self.keep_record = written.as_ref().err().is_some_and(|trouble| !trouble.is_definite());
+        self.keep_record = matches!(&written, Err(trouble @ Trouble::GitLab { .. }) if !trouble.is_definite());
         if half == Half::Secret {
             self.secret_sent |= written.as_ref().err().is_none_or(|trouble| !trouble.is_definite());
         }
