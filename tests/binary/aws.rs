@@ -597,8 +597,8 @@ hint: run again; if it stays, look the code up in the documentation of IAM and S
 
 fn an_endpoint_that_nobody_listens_at() {
     let setting = Setting::of_days(75);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
-    setting.run().set("AWS_ENDPOINT_URL_IAM", &format!("http://127.0.0.1:{port}")).go().says(
+    let nobody = Port::reserve();
+    setting.run().set("AWS_ENDPOINT_URL_IAM", &format!("http://127.0.0.1:{}", nobody.number)).go().says(
         1,
         str![[r#"
 error: listing the user's access keys: 127.0.0.1:[PORT] refuses the connection

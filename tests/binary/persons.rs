@@ -346,7 +346,8 @@ fn dies(run: &Run<'_>, after: &str) {
     world.on_kill(move || victim.lock().expect("nobody panics").kill().expect("it runs"));
     world.fault_on(after, 1, Fault::KillAfter);
     until(|| world.faults_hit().iter().all(|fault| fault.hit.is_some()).then_some(())).expect("the call is made");
-    child.lock().expect("nobody panics").wait().expect("it ends");
+    // Whoever kills it needs the lock too.
+    until(|| child.lock().expect("nobody panics").try_wait().expect("it can be asked")).expect("it ends");
     world.clear_faults();
     let (started, finished) = (world.now() - 600_000, world.now() - 300_000);
     world.remove_job(run.job);

@@ -537,10 +537,14 @@ fn compare(actual: &str, expected: impl snapbox::IntoData) {
 pub fn at_once(groups: &[&[Case]]) {
     static FREE: (Mutex<usize>, Condvar) = (Mutex::new(BESIDE), Condvar::new());
     let (free, freed) = &FREE;
-    let run = |case: fn()| {
+    let longest = Mutex::new((Duration::ZERO, ""));
+    let run = |name: &'static str, case: fn()| {
         let lock = || free.lock().unwrap_or_else(PoisonError::into_inner);
         *freed.wait_while(lock(), |free| *free == 0).unwrap_or_else(PoisonError::into_inner) -= 1;
+        let began = Instant::now();
         let ended = catch_unwind(AssertUnwindSafe(case));
+        let mut longest = longest.lock().unwrap_or_else(PoisonError::into_inner);
+        *longest = (*longest).max((began.elapsed(), name));
         *lock() += 1;
         freed.notify_one();
         ended.is_ok()
@@ -548,9 +552,11 @@ pub fn at_once(groups: &[&[Case]]) {
     let only = std::env::var("CASE").unwrap_or_default();
     let cases: Vec<_> = groups.iter().copied().flatten().filter(|(name, _)| name.contains(&only)).collect();
     let failed: Vec<&str> = thread::scope(|scope| {
-        let threads: Vec<_> = cases.iter().map(|(name, case)| (name, scope.spawn(|| run(*case)))).collect();
+        let threads: Vec<_> = cases.iter().map(|(name, case)| (name, scope.spawn(|| run(name, *case)))).collect();
         threads.into_iter().filter_map(|(name, thread)| (!thread.join().unwrap_or_default()).then_some(*name)).collect()
     });
+    let (time, name) = longest.into_inner().unwrap_or_else(PoisonError::into_inner);
+    eprintln!("{} cases, the longest {} s: {name}", cases.len(), time.as_secs());
     assert!(failed.is_empty(), "of {} cases these failed: {}", cases.len(), failed.join(", "));
 }
 

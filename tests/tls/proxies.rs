@@ -117,9 +117,10 @@ fn plain_loopback_is_not_asked_of_an_https_proxy() {
     assert_eq!(proxy.hosts(), Vec::<String>::new());
 }
 
-/// A port on which nobody listens.
+/// A port on which nobody listens, ever.
 fn nobody() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NOBODY: std::sync::LazyLock<crate::world::Port> = std::sync::LazyLock::new(crate::world::Port::reserve);
+    NOBODY.number
 }
 
 fn a_proxy_that_is_down_is_named() {

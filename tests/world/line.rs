@@ -49,15 +49,15 @@ impl axum::extract::connect_info::Connected<IncomingStream<'_, Lines>> for Line 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// A port that stays this world's own while nobody listens at it.
-pub(crate) struct Port {
-    pub(crate) number: u16,
+/// A port that nobody else gets, whether anybody listens at it or not.
+pub struct Port {
+    pub number: u16,
     /// Bound, never listening.
     _reserved: TcpSocket,
 }
 
 impl Port {
-    pub(crate) fn reserve() -> Self {
+    pub fn reserve() -> Self {
         let socket = Self::bind(0);
         let number = socket.local_addr().expect("a bound socket has an address").port();
         Self { number, _reserved: socket }

@@ -73,6 +73,7 @@ pub use dresses::found;
 pub use gitlab::{Home, Mood, TokenSpec, group, project};
 pub use iam::KeyView;
 pub use jobs::{JobEnd, JobSpec, JobView, PipelineCreation, PipelineView, Refusal};
+pub use line::Port;
 pub use state::{CreateDate, Entry, Fault, FaultView, Knobs};
 pub use variables::Variable;
 
