@@ -345,7 +345,12 @@ impl Run<'_> {
             try_join_all(looks).await?
         };
         let (deploys, reports): (Vec<DeploySeen>, Vec<Deployed>) = looked.into_iter().unzip();
-        self.deploys = reports;
+        // A deploy that is proven is not looked at again: what this run has seen of it stays.
+        let known = std::mem::take(&mut self.deploys);
+        let seen_before = |new: &Deployed| {
+            known.iter().find(|old| old.sha.is_some() && (&old.project, old.pipeline, &old.status) == (&new.project, new.pipeline, &new.status))
+        };
+        self.deploys = reports.into_iter().map(|new| if new.sha.is_none() { seen_before(&new).cloned().unwrap_or(new) } else { new }).collect();
         if let Some(seen) = &mut self.seen {
             seen.now = self.gitlab.now().unwrap_or(seen.now);
             seen.deploys = Some(deploys);

@@ -727,7 +727,8 @@ fn two_projects_are_published_and_deployed() {
     let setting = Setting::of_days(75);
     let world = &setting.world;
     world.add_project(43, "acme/api");
-    world.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live")]);
+    // The first deploy is proven by a look that shows this one under way.
+    world.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live").ms(2500)]);
     world.set_pair(43, &setting.old);
     world.start_pipeline(43, "push");
     world.finish_pipelines();
