@@ -206,6 +206,11 @@ const VERIFY_TIMEOUT: Range = SignedDuration::from_secs(10)..=SignedDuration::fr
 const HTTP_TIMEOUT: Range = ONE_SECOND..=SignedDuration::from_mins(1);
 
 impl Config {
+    /// Whether the pair is published in this scope of this project or group.
+    pub fn is_target(&self, owner: &Owner, scope: &str) -> bool {
+        self.targets.iter().any(|target| target.owner == *owner && target.scope == scope)
+    }
+
     /// Reads the given variables, as `std::env::vars_os()` gives them; empty ones count as unset.
     ///
     /// # Errors

@@ -285,10 +285,10 @@ impl Aws {
             may_act().await.map_err(Trouble::ClaimLost)?;
             match self.iam(false).await?.delete_access_key().user_name(user).access_key_id(id.full()).send().await {
                 Ok(_) => Ok(()),
-                Err(error) if error.code() == Some("NoSuchEntity") => match self.list().await? {
-                    listing if listing.keys.iter().any(|key| key.id == *id) => Err(Trouble::Aws { what: WHAT, code: "NoSuchEntity".to_owned() }),
-                    _ => Ok(()),
-                },
+                Err(error) if error.code() == Some("NoSuchEntity") => {
+                    let is_there = self.list().await?.keys.iter().any(|key| key.id == *id);
+                    if is_there { Err(Trouble::Aws { what: WHAT, code: "NoSuchEntity".to_owned() }) } else { Ok(()) }
+                }
                 Err(error) => Err(self.trouble(WHAT, "iam:DeleteAccessKey", Some(user), &error)),
             }
         };
@@ -579,8 +579,8 @@ impl Intercept for Counter {
         let body = std::mem::replace(context.response_mut().body_mut(), SdkBody::taken());
         *context.response_mut().body_mut() = SdkBody::from_body_1_x(Limited::new(body, REPLY_LIMIT));
         // IAM and STS say 200 where they have done something; the SDK would take any other 2xx for it too.
-        match context.response().status() {
-            status if status.is_success() && status.as_u16() != 200 => Err(format!("HTTP {} is no success of AWS", status.as_u16()).into()),
+        match context.response().status().as_u16() {
+            status @ 201..=299 => Err(format!("HTTP {status} is no success of AWS").into()),
             _ => Ok(()),
         }
     }

@@ -152,7 +152,7 @@ fn session_token(
 fn is_half(config: &Config, owner: &Owner, variables: &[Variable], variable: &Variable) -> bool {
     let goes_with = |id: &Variable| {
         let scope = &id.environment_scope;
-        id.key == config.key_id_variable && matches_scope(scope, &variable.environment_scope) && !is_target(config, owner, scope)
+        id.key == config.key_id_variable && matches_scope(scope, &variable.environment_scope) && !config.is_target(owner, scope)
     };
     variable.key == config.secret_variable && !variable.is_empty() && !variables.iter().any(|other| goes_with(other) && !other.is_empty())
 }
@@ -162,7 +162,7 @@ fn half_beside(config: &Config, lists: &Lists, target: &Target) -> Option<String
     let variables = lists.of(&target.owner);
     let half = variables.iter().find(|variable| {
         let scope = &variable.environment_scope;
-        is_half(config, &target.owner, variables, variable) && !is_target(config, &target.owner, scope) && matches_scope(&target.scope, scope)
+        is_half(config, &target.owner, variables, variable) && !config.is_target(&target.owner, scope) && matches_scope(&target.scope, scope)
     })?;
     let (name, owner, scope) = (&half.key, &target.owner, &half.environment_scope);
     Some(format!(
@@ -170,16 +170,12 @@ fn half_beside(config: &Config, lists: &Lists, target: &Target) -> Option<String
     ))
 }
 
-fn is_target(config: &Config, owner: &Owner, scope: &str) -> bool {
-    config.targets.iter().any(|target| target.owner == *owner && target.scope == scope)
-}
-
 /// A pair in a closer scope than the target's is what the environment's jobs get.
 fn outranked(config: &Config, lists: &Lists, target: &Target, environment: &str) -> Option<String> {
     let closer = lists.of(&target.owner).iter().find(|variable| {
         let scope = &variable.environment_scope;
         [&config.key_id_variable, &config.secret_variable].contains(&&variable.key)
-            && !is_target(config, &target.owner, scope)
+            && !config.is_target(&target.owner, scope)
             && matches_scope(scope, environment)
             && scope.len() > target.scope.len()
     })?;

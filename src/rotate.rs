@@ -86,13 +86,17 @@ pub async fn rotate(config: &Config, environment_secret: Option<SecretString>, s
         report: &mut report,
     };
     let mut expired = std::pin::pin!(stop.expired());
-    let (end, longest) = tokio::select! {
-        end = run.go() => (end, Duration::MAX),
-        signal = &mut expired => (End::Trouble(Trouble::Stopped { signal }), LAST_WRITE),
+    let (end, is_late) = tokio::select! {
+        end = run.go() => (end, false),
+        signal = &mut expired => (End::Trouble(Trouble::Stopped { signal }), true),
     };
-    tokio::select! {
-        released = tokio::time::timeout(longest, run.release(&end)) => drop(released),
-        _ = &mut expired, if longest == Duration::MAX => {}
+    if is_late {
+        let _ = tokio::time::timeout(LAST_WRITE, run.release(&end)).await;
+    } else {
+        tokio::select! {
+            () = run.release(&end) => {}
+            _ = expired => {}
+        }
     }
     let (seen, deploys, effects) = (run.seen.take(), std::mem::take(&mut run.deploys), run.effects);
     report.close(config, &end, seen.as_ref(), deploys, effects, gitlab.calls(), aws.calls());

@@ -1,8 +1,8 @@
 //! The way to GitLab: our own client under the `gitlab` crate's endpoints.
 //!
-//! House rules. No redirect is followed, and no link to a next page that leads away, for the token would follow it to another host. A reply's body is read for the reason of a
-//! refusal and dropped: no text of it enters an error. Only what is safe to repeat is repeated, and before each try of
-//! anything but a GET the [`Fence`] is asked whether this run may still act.
+//! House rules. No redirect is followed, and no link to a next page that leads away, for the token would follow it to another host.
+//! A reply's body is read for the reason of a refusal and dropped: no text of it enters an error. Only what is safe to repeat is
+//! repeated, and before each try of anything but a GET the [`Fence`] is asked whether this run may still act.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -298,7 +298,7 @@ impl api::AsyncClient for Pages<'_> {
         }
         // The `gitlab` crate follows the link of a list that goes by keys wherever it leads.
         if let Some(next) = next_page(page.headers()) {
-            let link = self.gitlab.at_home(&next).and_then(|url| http::HeaderValue::from_str(&format!("<{url}>; rel=\"next\"")).ok());
+            let link = self.at_home(&next).and_then(|url| http::HeaderValue::from_str(&format!("<{url}>; rel=\"next\"")).ok());
             page.headers_mut().insert(LINK, link.ok_or_else(|| ApiError::client(Problem::Garbled))?);
         }
         Ok(page)
@@ -307,17 +307,19 @@ impl api::AsyncClient for Pages<'_> {
 
 /// The address of the next page in the `Link` headers.
 fn next_page(headers: &http::HeaderMap) -> Option<String> {
-    let links = headers.get_all(LINK).iter().map(|link| String::from_utf8_lossy(link.as_bytes()));
-    let links = links.flat_map(|link| link.split('<').map(str::to_owned).collect::<Vec<_>>());
-    let mut next = links.filter(|link| link.split_once('>').is_some_and(|(_, what)| what.replace('"', "").contains("rel=next")));
-    next.next().and_then(|link| link.split_once('>').map(|(address, _)| address.to_owned()))
+    headers.get_all(LINK).iter().find_map(|links| {
+        String::from_utf8_lossy(links.as_bytes()).split('<').find_map(|link| {
+            let (address, what) = link.split_once('>')?;
+            what.replace('"', "").contains("rel=next").then(|| address.to_owned())
+        })
+    })
 }
 
-impl Gitlab {
+impl Pages<'_> {
     /// The same path and query at the address of this API: the token goes nowhere else, and GitLab may know itself by another name.
     fn at_home(&self, address: &str) -> Option<Url> {
         let there = Url::parse(address).ok().filter(|url| url.has_host())?;
-        let mut here = self.api.clone();
+        let mut here = self.gitlab.api.clone();
         here.set_path(there.path());
         here.set_query(there.query());
         here.as_str().parse::<http::Uri>().is_ok().then_some(here)

@@ -133,8 +133,8 @@ impl Lists {
         let mut mentions: BTreeMap<AccessKeyId, Vec<String>> = BTreeMap::new();
         for List { owner, variables } in &self.0 {
             for variable in variables {
-                let is_targets = config.targets.iter().any(|target| target.owner == *owner && target.scope == variable.environment_scope);
-                if variable.is_record() || is_targets && variable.key == config.key_id_variable {
+                let is_targets = variable.key == config.key_id_variable && config.is_target(owner, &variable.environment_scope);
+                if variable.is_record() || is_targets {
                     continue;
                 }
                 for key in keys.iter().filter(|key| variable.names(&key.id)) {
@@ -267,13 +267,13 @@ pub async fn write(
                 Err(problem) if problem.is_ambiguous() || problem.reason() == Some(&Reason::Taken) => {
                     let now = list(gitlab, &target.owner).await?;
                     let is_in = |scope: &str| now.iter().any(|variable| variable.key == *key && variable.environment_scope == scope);
-                    if !is_in(&target.scope) && !problem.is_ambiguous() && is_in("*") && matches!(target.owner, Owner::Group(_)) {
+                    if is_in(&target.scope) {
+                        put(gitlab, &target.owner, key, &target.scope, value, true, description.as_deref()).await
+                    } else if is_in("*") && !problem.is_ambiguous() && matches!(target.owner, Owner::Group(_)) {
                         return Err(Trouble::NoGroupScopes { target: target.to_string() });
-                    }
-                    if !is_in(&target.scope) {
+                    } else {
                         return Err(trouble(gitlab, what, problem));
                     }
-                    put(gitlab, &target.owner, key, &target.scope, value, true, description.as_deref()).await
                 }
                 // Made for every environment: what was not asked for is taken away again.
                 Ok(made) if matches!(target.owner, Owner::Group(_)) && made.key == *key && made.environment_scope == "*" && target.scope != "*" => {

@@ -16,9 +16,8 @@ use super::values::{
     PARTITIONS, api_url, boolean, ca_file, deploy_mode, duration, inputs, partition_of, project_names, region_name, role_arns, same, targets,
     variables, words,
 };
-use crate::record::is_of_our_time;
-
 use super::{CaFile, Complaint, Complaints, Deploy, DeployMode, Job, Name, Owner, PREFIX, Range, Signer, TEN_YEARS, Target, VARIABLES};
+use crate::record::is_of_our_time;
 
 /// Tokens that can never write a variable. <https://docs.gitlab.com/security/tokens/#token-prefixes>
 const USELESS_TOKENS: [(&str, &str); 4] =
