@@ -1,8 +1,10 @@
-//! A rotation from end to end, on a machine that has nothing but Rust: `cargo run --example sandbox`.
+//! A rotation from end to end, on a machine that has nothing but Rust: `cargo run --example
+//! sandbox`.
 //!
-//! Builds the program, starts the world of the tests on loopback (IAM, STS and GitLab over real HTTP), and runs the program as
-//! three scheduled jobs, by environment alone. A few seconds stand for the days of overlap and grace. Ends with an error unless
-//! the world's own log shows that production never stopped working and that the old key is gone.
+//! Builds the program, starts the world of the tests on loopback (IAM, STS and GitLab over real
+//! HTTP), and runs the program as three scheduled jobs, by environment alone. A few seconds stand
+//! for the days of overlap and grace. Ends with an error unless the world's own log shows that
+//! production never stopped working and that the old key is gone.
 
 #![allow(clippy::print_stdout, reason = "this program is for people to look at")]
 
@@ -30,8 +32,16 @@ fn main() -> ExitCode {
     let old = world.add_key(USER, 75);
     world.add_project(PROJECT, "acme/shop");
     world.set_variable(PROJECT, Variable::new("AWS_ACCESS_KEY_ID", &old.id).masked());
-    world.set_variable(PROJECT, Variable::new("AWS_SECRET_ACCESS_KEY", &old.secret).masked().description("deploys the shop"));
-    world.set_pipeline_config(PROJECT, vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").stage("deploy")]);
+    world.set_variable(
+        PROJECT,
+        Variable::new("AWS_SECRET_ACCESS_KEY", &old.secret)
+            .masked()
+            .description("deploys the shop"),
+    );
+    world.set_pipeline_config(
+        PROJECT,
+        vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").stage("deploy")],
+    );
     world.start_pipeline(PROJECT, "push");
     world.finish_pipelines();
     world.watch_target(PROJECT, "*", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
@@ -39,12 +49,21 @@ fn main() -> ExitCode {
 
     say("Before");
     show(&world);
-    for (job, day) in [(9001, "day 1"), (9002, "day 2: the overlap is over"), (9003, "day 9: the grace period is over")] {
+    for (job, day) in [
+        (9001, "day 1"),
+        (9002, "day 2: the overlap is over"),
+        (9003, "day 9: the grace period is over"),
+    ] {
         say(&format!("The scheduled job of {day}"));
         world.add_job(PROJECT, job, "running");
         let mut command = Command::new(&program);
-        command.env_clear().envs(world.env(PROJECT, job)).envs(std::env::var("ROTATOR_LOG").map(|level| ("ROTATOR_LOG", level)));
-        command.env("ROTATOR_OVERLAP", format!("{}s", WAIT.as_secs())).env("ROTATOR_GRACE_PERIOD", format!("{}s", WAIT.as_secs()));
+        command
+            .env_clear()
+            .envs(world.env(PROJECT, job))
+            .envs(std::env::var("ROTATOR_LOG").map(|level| ("ROTATOR_LOG", level)));
+        command
+            .env("ROTATOR_OVERLAP", format!("{}s", WAIT.as_secs()))
+            .env("ROTATOR_GRACE_PERIOD", format!("{}s", WAIT.as_secs()));
         match command.status() {
             Ok(status) if status.success() => world.job_set_status(job, "success"),
             Ok(status) => return fail(&format!("the job ended with {status}")),
@@ -58,7 +77,9 @@ fn main() -> ExitCode {
     match judge(&world, &old) {
         Ok(()) => {
             say(
-                "The world's log agrees: the new pair was accepted, the old one was refused at the end, it was disabled only after the deploy, and production never stopped working.",
+                "The world's log agrees: the new pair was accepted, the old one was refused at the \
+                 end, it was disabled only after the deploy, and production never stopped \
+                 working.",
             );
             ExitCode::SUCCESS
         }
@@ -69,15 +90,22 @@ fn main() -> ExitCode {
 /// An example does not build the program itself.
 fn build() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let folder = own.parent().and_then(|examples| examples.parent()).ok_or("no target folder")?.to_owned();
+    let folder =
+        own.parent().and_then(|examples| examples.parent()).ok_or("no target folder")?.to_owned();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--bin", "credential-rotator"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    build
+        .args(["build", "--quiet", "--bin", "credential-rotator"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
     let built = build.status().map_err(|error| format!("cargo could not be started: {error}"))?;
-    if built.success() { Ok(folder.join("credential-rotator")) } else { Err("the program could not be built".to_owned()) }
+    if built.success() {
+        Ok(folder.join("credential-rotator"))
+    } else {
+        Err("the program could not be built".to_owned())
+    }
 }
 
 fn show(world: &World) {
@@ -89,7 +117,12 @@ fn show(world: &World) {
     for variable in world.variables(PROJECT) {
         let value = if variable.key.contains("SECRET") { "[a secret]" } else { &variable.value };
         let flags = if variable.masked { "masked" } else { "not masked" };
-        println!("    {} = {value}  ({flags}, scope {})  {}", variable.key, variable.scope, variable.description.as_deref().unwrap_or_default());
+        println!(
+            "    {} = {value}  ({flags}, scope {})  {}",
+            variable.key,
+            variable.scope,
+            variable.description.as_deref().unwrap_or_default()
+        );
     }
 }
 
@@ -100,30 +133,52 @@ fn judge(world: &World, old: &world::Pair) -> Result<(), String> {
     }
     let keys = world.keys(USER);
     let [new] = &keys[..] else { return Err(format!("there are {} keys, not one", keys.len())) };
-    let stored = |name: &str| world.variable(PROJECT, name, "*").map(|variable| variable.value).unwrap_or_default();
+    let stored = |name: &str| {
+        world.variable(PROJECT, name, "*").map(|variable| variable.value).unwrap_or_default()
+    };
     if stored("AWS_ACCESS_KEY_ID") != new.id || stored("AWS_SECRET_ACCESS_KEY") != new.secret {
         return Err("the variables do not hold the pair that is left".to_owned());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    // With what the last deploy has read, and with what stood there before: two signed calls that the world must judge.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    // With what the last deploy has read, and with what stood there before: two signed calls that
+    // the world must judge.
     runtime.block_on(world.production_signs(PROJECT))?;
-    if runtime.block_on(world.aws("sts", old, "Action=GetCallerIdentity")).is_ok_and(|answer| answer.status == 200) {
+    if runtime
+        .block_on(world.aws("sts", old, "Action=GetCallerIdentity"))
+        .is_ok_and(|answer| answer.status == 200)
+    {
         return Err("the old pair still works".to_owned());
     }
     let log = world.log();
     let at = |action: &str, what: &str, status: u16| {
         log.iter()
-            .find(|entry| entry.action == action && (entry.who.contains(what) || entry.what.contains(what)) && entry.status == status)
+            .find(|entry| {
+                entry.action == action
+                    && (entry.who.contains(what) || entry.what.contains(what))
+                    && entry.status == status
+            })
             .map(|entry| entry.seq)
     };
-    let accepted = at("sts:GetCallerIdentity", &new.id, 200).ok_or("no call of the new pair was accepted")?;
+    let accepted =
+        at("sts:GetCallerIdentity", &new.id, 200).ok_or("no call of the new pair was accepted")?;
     at("sts:GetCallerIdentity", &old.id, 403).ok_or("no call of the old pair was refused")?;
-    let disabled = at("iam:UpdateAccessKey", &old.id, 200).ok_or("the old key was never disabled")?;
+    let disabled =
+        at("iam:UpdateAccessKey", &old.id, 200).ok_or("the old key was never disabled")?;
     let deployed = log
         .iter()
-        .filter(|entry| entry.action == "job success" && entry.what.starts_with("deploy ") && entry.what.contains(&new.id))
+        .filter(|entry| {
+            entry.action == "job success"
+                && entry.what.starts_with("deploy ")
+                && entry.what.contains(&new.id)
+        })
         .map(|entry| entry.seq);
-    let deployed = deployed.filter(|seq| *seq < disabled).max().ok_or("the old key was disabled before any deploy succeeded")?;
+    let deployed = deployed
+        .filter(|seq| *seq < disabled)
+        .max()
+        .ok_or("the old key was disabled before any deploy succeeded")?;
     if accepted > deployed {
         return Err("the deploy ran before the new pair was accepted".to_owned());
     }

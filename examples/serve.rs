@@ -1,8 +1,10 @@
-//! The world of the tests as a process, for whatever is no Rust test: the samples in a pipeline, the image, a person.
+//! The world of the tests as a process, for whatever is no Rust test: the samples in a pipeline,
+//! the image, a person.
 //!
-//! `serve SCENARIO FOLDER [CERTIFICATE KEY]` sets the world up, writes `FOLDER/control` (the address to ask) and serves until it
-//! is ended. To be asked, each with one GET:
-//! - `/job?name=NAME&pipeline=WORD`: a job of that name starts, in the one pipeline of that word; its environment as a shell reads it.
+//! `serve SCENARIO FOLDER [CERTIFICATE KEY]` sets the world up, writes `FOLDER/control` (the
+//! address to ask) and serves until it is ended. To be asked, each with one GET:
+//! - `/job?name=NAME&pipeline=WORD`: a job of that name starts, in the one pipeline of that word;
+//!   its environment as a shell reads it.
 //! - `/end?job=ID&exit=CODE`: it has ended.
 //! - `/state`: what there is now, and what the world has seen, as JSON.
 
@@ -46,7 +48,11 @@ fn main() -> ExitCode {
         let read = |path| std::fs::read_to_string(path).expect("a file in PEM");
         builder = builder.tls(&read(certificate), &read(key));
     }
-    let scenario = if name == "central" { central(builder.start()) } else { own(builder.start(), name == "stages") };
+    let scenario = if name == "central" {
+        central(builder.start())
+    } else {
+        own(builder.start(), name == "stages")
+    };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
     let address = listener.local_addr().expect("a bound listener has an address");
     // At once, so that who waits for the file finds it whole.
@@ -83,23 +89,42 @@ fn central(world: World) -> Scenario {
         world.add_user("/", user);
     }
     let trust = || Trust::WebIdentity { aud: claims.0.into(), sub: claims.1.into() };
-    let both = [world.rotation_policy("svc-shop"), world.rotation_policy("svc-mail")]
-        .map(|text| serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["Statement"][0].clone());
-    world.add_role("rotator-one", trust(), 3600, &json!({ "Version": "2012-10-17", "Statement": both }).to_string());
+    let both = [world.rotation_policy("svc-shop"), world.rotation_policy("svc-mail")].map(|text| {
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["Statement"][0].clone()
+    });
+    world.add_role(
+        "rotator-one",
+        trust(),
+        3600,
+        &json!({ "Version": "2012-10-17", "Statement": both }).to_string(),
+    );
     world.add_role("rotator-two", trust(), 3600, &world.rotation_policy("svc-billing"));
     let keys = users.map(|user| world.add_key(user, 75));
     project(&world, 42, "acme/shop", "production", &keys[0]);
     project(&world, 43, "acme/mail", "production", &keys[1]);
     project(&world, 44, "acme/billing", "production", &keys[2]);
     project(&world, 45, "acme/ledger", "production", &keys[2]);
-    Scenario { world, users: users.to_vec(), projects: vec![42, 43, 44, 45], home: ROTATOR, claims, stages: false }
+    Scenario {
+        world,
+        users: users.to_vec(),
+        projects: vec![42, 43, 44, 45],
+        home: ROTATOR,
+        claims,
+        stages: false,
+    }
 }
 
 fn project(world: &World, id: u64, path: &str, scope: &str, pair: &Pair) {
     world.add_project(id, path);
     world.set_variable(id, Variable::new("AWS_ACCESS_KEY_ID", &pair.id).masked().scope(scope));
-    world.set_variable(id, Variable::new("AWS_SECRET_ACCESS_KEY", &pair.secret).masked().scope(scope));
-    world.set_pipeline_config(id, vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").stage("deploy")]);
+    world.set_variable(
+        id,
+        Variable::new("AWS_SECRET_ACCESS_KEY", &pair.secret).masked().scope(scope),
+    );
+    world.set_pipeline_config(
+        id,
+        vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").stage("deploy")],
+    );
     world.start_pipeline(id, "push");
     world.finish_pipelines();
     world.watch_target(id, scope, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
@@ -122,15 +147,26 @@ fn answer(asked: &mut Asked, mut stream: TcpStream) -> std::io::Result<()> {
         header.clear();
     }
     let target = line.split(' ').nth(1).unwrap_or_default();
-    let url = Url::parse("http://control/").and_then(|base| base.join(target)).map_err(std::io::Error::other)?;
-    let of = |name: &str| url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned()).unwrap_or_default();
+    let url = Url::parse("http://control/")
+        .and_then(|base| base.join(target))
+        .map_err(std::io::Error::other)?;
+    let of = |name: &str| {
+        url.query_pairs()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.into_owned())
+            .unwrap_or_default()
+    };
     let body = match url.path() {
         "/job" => asked.job(&of("name"), &of("pipeline")),
         "/end" => asked.end(&of("job"), &of("exit")),
         "/state" => asked.state(),
         _ => String::new(),
     };
-    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 impl Asked {
@@ -139,9 +175,16 @@ impl Asked {
         let id = if self.scenario.stages {
             let jobs = || {
                 let held = |name: &str, stage: &str| JobSpec::new(name).stage(stage).never_ends();
-                vec![held("rotate-key", "rotate"), JobSpec::deploy("deploy", "production").stage("deploy"), held("retire-key", "retire")]
+                vec![
+                    held("rotate-key", "rotate"),
+                    JobSpec::deploy("deploy", "production").stage("deploy"),
+                    held("retire-key", "retire"),
+                ]
             };
-            let of = *self.pipelines.entry(pipeline.to_owned()).or_insert_with(|| world.start_pipeline_with(*home, "schedule", "main", jobs()));
+            let of = *self
+                .pipelines
+                .entry(pipeline.to_owned())
+                .or_insert_with(|| world.start_pipeline_with(*home, "schedule", "main", jobs()));
             self.wait_for(of, name)
         } else {
             self.next += 1;
@@ -153,14 +196,19 @@ impl Asked {
         env.push(("ROTATOR_AWS_ID_TOKEN".into(), world.issue_id_token(aud, sub, 3600)));
         // Which kind of pipeline it is, the pipeline says.
         env.retain(|(name, _)| name != "CI_PIPELINE_SOURCE" && name != "CI_JOB_NAME");
-        env.into_iter().map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''"))).collect()
+        env.into_iter()
+            .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")))
+            .collect()
     }
 
     /// The job of this pipeline that has started.
     fn wait_for(&self, pipeline: u64, name: &str) -> u64 {
         loop {
             let jobs = self.scenario.world.jobs(self.scenario.home);
-            if let Some(job) = jobs.iter().find(|job| job.pipeline == pipeline && job.name == name && job.status == "running") {
+            if let Some(job) = jobs
+                .iter()
+                .find(|job| job.pipeline == pipeline && job.name == name && job.status == "running")
+            {
                 return job.id;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -181,14 +229,29 @@ impl Asked {
             *actions.entry(entry.action.clone()).or_default() += 1;
         }
         let keys = |user: &&str| {
-            let keys: Vec<_> = world.keys(user).into_iter().map(|key| json!({ "id": key.id, "active": key.active })).collect();
+            let keys: Vec<_> = world
+                .keys(user)
+                .into_iter()
+                .map(|key| json!({ "id": key.id, "active": key.active }))
+                .collect();
             (user.to_string(), json!(keys))
         };
         let of_project = |id: &u64| {
-            let named = world.variables(*id).into_iter().find(|variable| variable.key == "AWS_ACCESS_KEY_ID").map(|variable| variable.value);
-            let pipelines: Vec<_> =
-                world.pipelines(*id).into_iter().map(|pipeline| json!({ "source": pipeline.source, "status": pipeline.status })).collect();
-            let runs: BTreeMap<_, _> = world.productions(*id).into_iter().map(|(environment, pair)| (environment, pair.id)).collect();
+            let named = world
+                .variables(*id)
+                .into_iter()
+                .find(|variable| variable.key == "AWS_ACCESS_KEY_ID")
+                .map(|variable| variable.value);
+            let pipelines: Vec<_> = world
+                .pipelines(*id)
+                .into_iter()
+                .map(|pipeline| json!({ "source": pipeline.source, "status": pipeline.status }))
+                .collect();
+            let runs: BTreeMap<_, _> = world
+                .productions(*id)
+                .into_iter()
+                .map(|(environment, pair)| (environment, pair.id))
+                .collect();
             (id.to_string(), json!({ "named": named, "runs": runs, "pipelines": pipelines }))
         };
         json!({

@@ -1,11 +1,13 @@
 //! The environment, parsed: everything that configures a run, or every complaint about it at once.
 //!
 //! House rules:
-//! - [`Config::from_env`] is pure: it looks at what it is given, never at the process, the disk or the network.
-//! - [`VARIABLES`] is the one place that knows names, defaults and meanings; `--help`, the README and the parser
-//!   read it.
-//! - A complaint names its variable and says what would be right. Values are quoted with `{:?}`, and all complaints
-//!   leave through [`Reader::finish`], which takes out whatever is secret: people paste tokens into the wrong field.
+//! - [`Config::from_env`] is pure: it looks at what it is given, never at the process, the disk or
+//!   the network.
+//! - [`VARIABLES`] is the one place that knows names, defaults and meanings; `--help`, the README
+//!   and the parser read it.
+//! - A complaint names its variable and says what would be right. Values are quoted with `{:?}`,
+//!   and all complaints leave through [`Reader::finish`], which takes out whatever is secret:
+//!   people paste tokens into the wrong field.
 //! - Parse into the type, then cross-check what parsed. Nothing stops at the first mistake.
 
 use std::ffi::OsString;
@@ -48,7 +50,8 @@ pub enum Owner {
     Group(Name),
 }
 
-/// One place where the pair is published. `Display`: `project:42@production` (no `@` for scope `*`).
+/// One place where the pair is published. `Display`: `project:42@production` (no `@` for scope
+/// `*`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub owner: Owner,
@@ -58,7 +61,8 @@ pub struct Target {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeployMode {
-    /// A new pipeline; without a ref: the branch of this job in its own project, else the default branch.
+    /// A new pipeline; without a ref: the branch of this job in its own project, else the default
+    /// branch.
     Pipeline { branch: Option<String> },
     /// Retry the latest successful deployment's job of this environment.
     Environment(String),
@@ -90,7 +94,8 @@ pub enum Signer {
 #[derive(Debug)]
 pub struct CaFile {
     pub path: PathBuf,
-    /// Named by the user: a file that cannot be used is an error. The runner's default is used as far as it can be read.
+    /// Named by the user: a file that cannot be used is an error. The runner's default is used as
+    /// far as it can be read.
     pub named: bool,
 }
 
@@ -165,36 +170,62 @@ pub struct Variable {
 
 #[rustfmt::skip]
 pub const VARIABLES: &[Variable] = &[
-    row("ROTATOR_ACTION", "rotate", "`rotate`, `retire` (finish after the pipeline's own deploy), `setup` (make the first key) or `check` (look only; fails where a key is too old)."),
-    row("ROTATOR_GITLAB_TOKEN", "required", "GitLab token with the scope `api` and the role Maintainer on each target (Owner for groups). A job token cannot write variables."),
-    row("ROTATOR_GITLAB_API_URL", "$CI_API_V4_URL, else gitlab.com", "GitLab's API, such as `https://gitlab.example.com/api/v4`. Plain http is refused except on loopback."),
-    row("ROTATOR_GITLAB_CA_FILE", "$CI_SERVER_TLS_CA_FILE", "File of PEM certificates to trust in addition to the public ones."),
-    row("ROTATOR_IAM_USER", "the owner of the credentials in use", "Name of the IAM user whose key is rotated; needed with a role."),
-    row("ROTATOR_AWS_ROLE_ARN", "unset", "Role to assume with the job's ID token, then each further one of the comma separated list. Keys in the environment are not used then."),
-    row("ROTATOR_AWS_ID_TOKEN", "unset", "The ID token for the first role, from `id_tokens:` of the job. Without a role it means nothing."),
-    row("ROTATOR_TARGETS", "project:$CI_PROJECT_ID", "Where the pair is published: `project:ID-or-path[@scope]` or `group:ID-or-path[@scope]`, comma separated. The scope is `*` unless given; the first one keeps the records."),
-    row("ROTATOR_KEY_ID_VARIABLE", "AWS_ACCESS_KEY_ID", "Name of the GitLab variable that holds the key id."),
-    row("ROTATOR_SECRET_VARIABLE", "AWS_SECRET_ACCESS_KEY", "Name of the GitLab variable that holds the secret."),
-    row("ROTATOR_PROTECTED", "auto", "Whether `setup` makes the variables protected: `true`, `false` or `auto` (as the branch it runs on). Existing ones keep their flag."),
-    row("ROTATOR_HIDDEN", "false", "Whether `setup` makes the secret hidden in GitLab. An existing one stays as it is."),
-    row("ROTATOR_ROTATE_AFTER", "60d", "Age at which a key is replaced. Longer than overlap and grace period together."),
+    row("ROTATOR_ACTION", "rotate", "`rotate`, `retire` (finish after the pipeline's own deploy), \
+         `setup` (make the first key) or `check` (look only; fails where a key is too old)."),
+    row("ROTATOR_GITLAB_TOKEN", "required", "GitLab token with the scope `api` and the role \
+         Maintainer on each target (Owner for groups). A job token cannot write variables."),
+    row("ROTATOR_GITLAB_API_URL", "$CI_API_V4_URL, else gitlab.com", "GitLab's API, such as \
+         `https://gitlab.example.com/api/v4`. Plain http is refused except on loopback."),
+    row("ROTATOR_GITLAB_CA_FILE", "$CI_SERVER_TLS_CA_FILE", "File of PEM certificates to trust in \
+         addition to the public ones."),
+    row("ROTATOR_IAM_USER", "the owner of the credentials in use", "Name of the IAM user whose key \
+         is rotated; needed with a role."),
+    row("ROTATOR_AWS_ROLE_ARN", "unset", "Role to assume with the job's ID token, then each \
+         further one of the comma separated list. Keys in the environment are not used then."),
+    row("ROTATOR_AWS_ID_TOKEN", "unset", "The ID token for the first role, from `id_tokens:` of \
+         the job. Without a role it means nothing."),
+    row("ROTATOR_TARGETS", "project:$CI_PROJECT_ID", "Where the pair is published: \
+         `project:ID-or-path[@scope]` or `group:ID-or-path[@scope]`, comma separated. The scope is \
+         `*` unless given; the first one keeps the records."),
+    row("ROTATOR_KEY_ID_VARIABLE", "AWS_ACCESS_KEY_ID", "Name of the GitLab variable that holds \
+         the key id."),
+    row("ROTATOR_SECRET_VARIABLE", "AWS_SECRET_ACCESS_KEY", "Name of the GitLab variable that \
+         holds the secret."),
+    row("ROTATOR_PROTECTED", "auto", "Whether `setup` makes the variables protected: `true`, \
+         `false` or `auto` (as the branch it runs on). Existing ones keep their flag."),
+    row("ROTATOR_HIDDEN", "false", "Whether `setup` makes the secret hidden in GitLab. An existing \
+         one stays as it is."),
+    row("ROTATOR_ROTATE_AFTER", "60d", "Age at which a key is replaced. Longer than overlap and \
+         grace period together."),
     row("ROTATOR_MAX_AGE", "90d", "Age at which `check` fails."),
-    row("ROTATOR_FORCE", "false", "Rotate now, whatever the age; also cuts overlap and grace period short once everything is deployed."),
+    row("ROTATOR_FORCE", "false", "Rotate now, whatever the age; also cuts overlap and grace \
+         period short once everything is deployed."),
     row("ROTATOR_DRY_RUN", "false", "Print the plan and change nothing."),
-    row("ROTATOR_DEPLOY", "pipeline", "How the new key reaches production: `pipeline` or `pipeline@REF` (start one), `environment/NAME` (retry its latest successful deployment) or `none` (the pipeline deploys by itself, then `retire`)."),
-    row("ROTATOR_DEPLOY_PROJECTS", "the project targets", "Where to deploy: ids or paths, comma separated. Needed when all targets are groups."),
+    row("ROTATOR_DEPLOY", "pipeline", "How the new key reaches production: `pipeline` or \
+         `pipeline@REF` (start one), `environment/NAME` (retry its latest successful deployment) \
+         or `none` (the pipeline deploys by itself, then `retire`)."),
+    row("ROTATOR_DEPLOY_PROJECTS", "the project targets", "Where to deploy: ids or paths, comma \
+         separated. Needed when all targets are groups."),
     row("ROTATOR_DEPLOY_INPUTS", "unset", "JSON object of inputs for each pipeline."),
-    row("ROTATOR_DEPLOY_VARIABLES", "unset", "JSON object of variables for each pipeline. New GitLab namespaces refuse them; prefer inputs."),
-    row("ROTATOR_DEPLOY_JOBS", "unset", "Jobs that must have succeeded, comma separated. Unset: every job of the pipeline."),
-    row("ROTATOR_DEPLOY_TIMEOUT", "1h", "How long this run waits for the deploy. Then both keys stay and the next run goes on. `0s`: start it and do not wait."),
-    row("ROTATOR_OVERLAP", "12h", "How long the old key stays active after the deploy. `0s`: it is disabled at once, whoever may still use it."),
-    row("ROTATOR_GRACE_PERIOD", "7d", "How long the old key then stays disabled before it is deleted. Whole days are over an hour early, for a daily job is not punctual."),
-    row("ROTATOR_VERIFY_TIMEOUT", "2m", "How long a new key may take until AWS accepts it everywhere."),
+    row("ROTATOR_DEPLOY_VARIABLES", "unset", "JSON object of variables for each pipeline. New \
+         GitLab namespaces refuse them; prefer inputs."),
+    row("ROTATOR_DEPLOY_JOBS", "unset", "Jobs that must have succeeded, comma separated. Unset: \
+         every job of the pipeline."),
+    row("ROTATOR_DEPLOY_TIMEOUT", "1h", "How long this run waits for the deploy. Then both keys \
+         stay and the next run goes on. `0s`: start it and do not wait."),
+    row("ROTATOR_OVERLAP", "12h", "How long the old key stays active after the deploy. `0s`: it is \
+         disabled at once, whoever may still use it."),
+    row("ROTATOR_GRACE_PERIOD", "7d", "How long the old key then stays disabled before it is \
+         deleted. Whole days are over an hour early, for a daily job is not punctual."),
+    row("ROTATOR_VERIFY_TIMEOUT", "2m", "How long a new key may take until AWS accepts it \
+         everywhere."),
     row("ROTATOR_HTTP_TIMEOUT", "30s", "How long one request may take."),
     row("ROTATOR_REPORT", "unset", "File to write a JSON report to."),
     row("ROTATOR_DOTENV", "unset", "File to write for `artifacts:reports:dotenv`."),
-    row("ROTATOR_ANNOTATIONS", "unset", "File to write for `artifacts:reports:annotations`: links on the job's page."),
-    row("ROTATOR_LOG", "info", "How much to log: `error`, `warn`, `info`, `debug`, `trace` or `off`."),
+    row("ROTATOR_ANNOTATIONS", "unset", "File to write for `artifacts:reports:annotations`: links \
+         on the job's page."),
+    row("ROTATOR_LOG", "info", "How much to log: `error`, `warn`, `info`, `debug`, `trace` or \
+         `off`."),
 ];
 
 const PREFIX: &str = "ROTATOR_";
@@ -216,7 +247,9 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong, at once; see [`Complaint`].
-    pub fn from_env(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, Complaints> {
+    pub fn from_env(
+        vars: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Complaints> {
         let mut read = Reader::default();
         let vars = read.texts(vars);
         let raw: Raw = section(&vars, PREFIX);
@@ -235,10 +268,15 @@ impl Config {
         let iam_user = read.optional("ROTATOR_IAM_USER", &raw.iam_user, user_name);
         let (signer, region) = read.signer(&raw, &aws);
         let targets = read.targets(&raw.targets, job.project);
-        let key_id_variable = read.value("ROTATOR_KEY_ID_VARIABLE", &raw.key_id_variable, variable_name);
-        let secret_variable = read.value("ROTATOR_SECRET_VARIABLE", &raw.secret_variable, variable_name);
+        let key_id_variable =
+            read.value("ROTATOR_KEY_ID_VARIABLE", &raw.key_id_variable, variable_name);
+        let secret_variable =
+            read.value("ROTATOR_SECRET_VARIABLE", &raw.secret_variable, variable_name);
         if key_id_variable.is_some() && key_id_variable == secret_variable {
-            read.complain("ROTATOR_SECRET_VARIABLE", "is the same as ROTATOR_KEY_ID_VARIABLE; the pair needs two variables");
+            read.complain(
+                "ROTATOR_SECRET_VARIABLE",
+                "is the same as ROTATOR_KEY_ID_VARIABLE; the pair needs two variables",
+            );
         }
         let protected = read.value("ROTATOR_PROTECTED", &raw.protected, protected);
         let hidden = read.value("ROTATOR_HIDDEN", &raw.hidden, boolean);
@@ -251,7 +289,8 @@ impl Config {
         let overlap = read.duration("ROTATOR_OVERLAP", &raw.overlap, &any);
         let grace_period = read.duration("ROTATOR_GRACE_PERIOD", &raw.grace_period, &any);
         read.ages_fit(rotate_after, max_age, overlap, grace_period);
-        let verify_timeout = read.duration("ROTATOR_VERIFY_TIMEOUT", &raw.verify_timeout, &VERIFY_TIMEOUT);
+        let verify_timeout =
+            read.duration("ROTATOR_VERIFY_TIMEOUT", &raw.verify_timeout, &VERIFY_TIMEOUT);
         let http_timeout = read.duration("ROTATOR_HTTP_TIMEOUT", &raw.http_timeout, &HTTP_TIMEOUT);
 
         let deploy = read.deploy(&raw, targets.as_deref());
@@ -261,10 +300,14 @@ impl Config {
         }
         for (name, _) in deploy.iter().flat_map(|deploy| &deploy.variables) {
             if [&key_id_variable, &secret_variable].contains(&&Some(name.clone())) {
-                read.complain("ROTATOR_DEPLOY_VARIABLES", format!("{name} would outrank the rotated one in the deploy; leave it out"));
+                read.complain(
+                    "ROTATOR_DEPLOY_VARIABLES",
+                    format!("{name} would outrank the rotated one in the deploy; leave it out"),
+                );
             }
         }
-        let [report, dotenv, annotations] = read.files([&raw.report, &raw.dotenv, &raw.annotations].map(Clone::clone));
+        let [report, dotenv, annotations] =
+            read.files([&raw.report, &raw.dotenv, &raw.annotations].map(Clone::clone));
         let log = read.value("ROTATOR_LOG", &raw.log, level);
         read.misplaced(&vars, &raw, &aws);
 
@@ -424,7 +467,12 @@ mod tests {
     #[test]
     fn the_raw_fields_and_the_table_are_the_same_names() {
         let raw = serde_json::to_value(Raw::default()).expect("plain strings");
-        let mut fields: Vec<_> = raw.as_object().expect("a struct").keys().map(|field| format!("{PREFIX}{}", field.to_uppercase())).collect();
+        let mut fields: Vec<_> = raw
+            .as_object()
+            .expect("a struct")
+            .keys()
+            .map(|field| format!("{PREFIX}{}", field.to_uppercase()))
+            .collect();
         let mut table: Vec<_> = VARIABLES.iter().map(|variable| variable.name.to_owned()).collect();
         fields.sort();
         table.sort();

@@ -1,14 +1,17 @@
 //! The deploy: start it, adopt one that is under way, and prove that it ran with the new pair.
 //!
-//! A deploy that this rotation started began after the publication was `quiet`, so it read the new pair. In any other each job must
-//! have *started* later than that. What is not proven keeps both keys alive. Nothing here waits; the loop does.
+//! A deploy that this rotation started began after the publication was `quiet`, so it read the new
+//! pair. In any other each job must have *started* later than that. What is not proven keeps both
+//! keys alive. Nothing here waits; the loop does.
 
 use gitlab::api::Pageable;
 use gitlab::api::common::SortOrder;
 use gitlab::api::endpoint_prelude::{BodyError, Endpoint, QueryParams};
 use gitlab::api::projects::deployments::{DeploymentOrderBy, DeploymentStatusFilter, Deployments};
 use gitlab::api::projects::jobs::{JobScope, Jobs, RetryJob};
-use gitlab::api::projects::pipelines::{Pipeline, PipelineBridges, PipelineJobs, PipelineOrderBy, Pipelines};
+use gitlab::api::projects::pipelines::{
+    Pipeline, PipelineBridges, PipelineJobs, PipelineOrderBy, Pipelines,
+};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -156,31 +159,56 @@ pub fn places(config: &Config) -> Vec<Place<'_>> {
     projects.iter().map(|project| Place { project, mode, name: name(project) }).collect()
 }
 
-/// Jobs of the projects that started before the publication and still run: they have the old pair, and may be a deploy themselves.
-pub async fn elders(gitlab: &Gitlab, projects: &[Name], published: Timestamp, exempt: &BTreeSet<u64>) -> Result<Vec<String>, Trouble> {
+/// Jobs of the projects that started before the publication and still run: they have the old pair,
+/// and may be a deploy themselves.
+pub async fn elders(
+    gitlab: &Gitlab,
+    projects: &[Name],
+    published: Timestamp,
+    exempt: &BTreeSet<u64>,
+) -> Result<Vec<String>, Trouble> {
     let mut elders = Vec::new();
     for project in projects {
-        let jobs = running(gitlab, project).await.map_err(|problem| asking(gitlab, project, problem))?;
-        // Our clock may be a second behind GitLab's: what seems to have started right after the publication may have started before it.
-        let elder = |job: &&JobSeen| job.started_at.is_some_and(|start| start <= published + START_MARGIN) && !exempt.contains(&job.id);
-        elders.extend(jobs.iter().filter(elder).map(|job| format!("{} ({} of project {project})", job.name, job.link())));
+        let jobs =
+            running(gitlab, project).await.map_err(|problem| asking(gitlab, project, problem))?;
+        // Our clock may be a second behind GitLab's: what seems to have started right after the
+        // publication may have started before it.
+        let elder = |job: &&JobSeen| {
+            job.started_at.is_some_and(|start| start <= published + START_MARGIN)
+                && !exempt.contains(&job.id)
+        };
+        elders.extend(
+            jobs.iter()
+                .filter(elder)
+                .map(|job| format!("{} ({} of project {project})", job.name, job.link())),
+        );
     }
     Ok(elders)
 }
 
-/// The jobs that run now, those that are being canceled too: GitLab knows that word since 17.0 and refuses it before.
+/// The jobs that run now, those that are being canceled too: GitLab knows that word since 17.0 and
+/// refuses it before.
 async fn running(gitlab: &Gitlab, project: &Name) -> Result<Vec<JobSeen>, Problem> {
     match running_in(gitlab, project, &[JobScope::Running, JobScope::Canceling]).await {
-        Err(Problem::Denied { status: 400, .. }) => running_in(gitlab, project, &[JobScope::Running]).await,
+        Err(Problem::Denied { status: 400, .. }) => {
+            running_in(gitlab, project, &[JobScope::Running]).await
+        }
         reply => reply,
     }
 }
 
-async fn running_in(gitlab: &Gitlab, project: &Name, scopes: &[JobScope]) -> Result<Vec<JobSeen>, Problem> {
-    gitlab.list(built(Jobs::builder().project(id(project)).scopes(scopes.iter().copied()).build())?).await
+async fn running_in(
+    gitlab: &Gitlab,
+    project: &Name,
+    scopes: &[JobScope],
+) -> Result<Vec<JobSeen>, Problem> {
+    gitlab
+        .list(built(Jobs::builder().project(id(project)).scopes(scopes.iter().copied()).build())?)
+        .await
 }
 
-/// What became of one place's deploy. `started` says whether this run has already started one there.
+/// What became of one place's deploy. `started` says whether this run has already started one
+/// there.
 pub async fn look(
     gitlab: &Gitlab,
     config: &Config,
@@ -189,65 +217,137 @@ pub async fn look(
     started: bool,
     now: Timestamp,
 ) -> Result<(DeploySeen, Deployed), Trouble> {
-    let nothing = |status: &str| Deployed { project: place.project.to_string(), status: status.to_owned(), ..Deployed::default() };
+    let nothing = |status: &str| Deployed {
+        project: place.project.to_string(),
+        status: status.to_owned(),
+        ..Deployed::default()
+    };
     let Some(noted) = noted else { return Ok((DeploySeen::Startable, nothing("not started"))) };
     if noted.proven.is_some() {
-        let known = Deployed { pipeline: Some(noted.pipeline), job: noted.job, ..nothing("success") };
+        let known =
+            Deployed { pipeline: Some(noted.pipeline), job: noted.job, ..nothing("success") };
         return Ok((DeploySeen::Proven(noted.clone()), known));
     }
     let problem = |problem| asking(gitlab, place.project, problem);
     // What came to nothing is started anew, once per run.
-    let lost = |what: String| if started { DeploySeen::Failed(what) } else { DeploySeen::Startable };
+    let lost =
+        |what: String| if started { DeploySeen::Failed(what) } else { DeploySeen::Startable };
     if let Some(job) = noted.job {
-        let Some(seen) = newest_try(gitlab, place.project, noted.pipeline, job).await.map_err(problem)? else {
-            return Ok((lost(format!("job {job} of project {} was deleted", place.project)), nothing("deleted")));
+        let Some(seen) =
+            newest_try(gitlab, place.project, noted.pipeline, job).await.map_err(problem)?
+        else {
+            return Ok((
+                lost(format!("job {job} of project {} was deleted", place.project)),
+                nothing("deleted"),
+            ));
         };
         let state = match seen.status.as_str() {
             "success" => DeploySeen::Proven(noted.clone()),
-            "failed" | "canceled" | "skipped" => lost(format!("job {} {} ({})", seen.name, seen.status, seen.link())),
-            status => DeploySeen::Running(format!("job {} is {} ({})", seen.name, explain(status), seen.link())),
+            "failed" | "canceled" | "skipped" => {
+                lost(format!("job {} {} ({})", seen.name, seen.status, seen.link()))
+            }
+            status => DeploySeen::Running(format!(
+                "job {} is {} ({})",
+                seen.name,
+                explain(status),
+                seen.link()
+            )),
         };
         let sha = seen.commit.as_ref().map(|commit| commit.id.clone());
-        return Ok((state, Deployed { pipeline: Some(noted.pipeline), job: Some(seen.id), sha, url: seen.web_url, ..nothing(&seen.status) }));
+        return Ok((
+            state,
+            Deployed {
+                pipeline: Some(noted.pipeline),
+                job: Some(seen.id),
+                sha,
+                url: seen.web_url,
+                ..nothing(&seen.status)
+            },
+        ));
     }
-    let Some(pipeline) = pipeline(gitlab, place.project, noted.pipeline).await.map_err(problem)? else {
-        return Ok((lost(format!("pipeline {} of project {} was deleted", noted.pipeline, place.project)), nothing("deleted")));
+    let Some(pipeline) = pipeline(gitlab, place.project, noted.pipeline).await.map_err(problem)?
+    else {
+        return Ok((
+            lost(format!("pipeline {} of project {} was deleted", noted.pipeline, place.project)),
+            nothing("deleted"),
+        ));
     };
-    let link = pipeline.web_url.clone().unwrap_or_else(|| format!("pipeline {} of project {}", pipeline.id, place.project));
+    let link = pipeline
+        .web_url
+        .clone()
+        .unwrap_or_else(|| format!("pipeline {} of project {}", pipeline.id, place.project));
     let state = match pipeline.status.as_str() {
         "success" => {
-            let proof = prove(gitlab, place.project, pipeline.id, &config.deploy.jobs, None).await.map_err(problem)?;
+            let proof = prove(gitlab, place.project, pipeline.id, &config.deploy.jobs, None)
+                .await
+                .map_err(problem)?;
             proof.seen(noted, &link)
         }
         "failed" | "canceled" | "skipped" => {
             let jobs = jobs(gitlab, place.project, pipeline.id).await.map_err(problem)?;
-            let failed = jobs.iter().filter(|job| job.status == "failed" && !job.allow_failure).map(|job| format!("{} ({})", job.name, job.link()));
+            let failed = jobs
+                .iter()
+                .filter(|job| job.status == "failed" && !job.allow_failure)
+                .map(|job| format!("{} ({})", job.name, job.link()));
             let bridges = bridges(gitlab, place.project, pipeline.id).await.map_err(problem)?;
-            let broken = bridges.iter().filter(|bridge| bridge.status == "failed" && !bridge.allow_failure);
-            let broken = broken.map(|bridge| format!("trigger job {} ({})", bridge.name, bridge.web_url.as_deref().unwrap_or("no link")));
+            let broken =
+                bridges.iter().filter(|bridge| bridge.status == "failed" && !bridge.allow_failure);
+            let broken = broken.map(|bridge| {
+                format!(
+                    "trigger job {} ({})",
+                    bridge.name,
+                    bridge.web_url.as_deref().unwrap_or("no link")
+                )
+            });
             let failed = failed.chain(broken).collect::<Vec<_>>().join(", ");
-            lost(format!("pipeline {} ({link}): {}", pipeline.status, if failed.is_empty() { "no job failed" } else { &failed }))
+            lost(format!(
+                "pipeline {} ({link}): {}",
+                pipeline.status,
+                if failed.is_empty() { "no job failed" } else { &failed }
+            ))
         }
         "created"
-            if pipeline.created_at.is_some_and(|created| now.duration_since(created) > STUCK_AFTER)
+            if pipeline
+                .created_at
+                .is_some_and(|created| now.duration_since(created) > STUCK_AFTER)
                 && jobs(gitlab, place.project, pipeline.id).await.map_err(problem)?.is_empty() =>
         {
             lost(format!("pipeline {link} never got any jobs"))
         }
         status => DeploySeen::Running(format!("pipeline {link} is {}", explain(status))),
     };
-    let deployed = Deployed { pipeline: Some(pipeline.id), sha: pipeline.sha, url: pipeline.web_url, ..nothing(&pipeline.status) };
+    let deployed = Deployed {
+        pipeline: Some(pipeline.id),
+        sha: pipeline.sha,
+        url: pipeline.web_url,
+        ..nothing(&pipeline.status)
+    };
     Ok((state, deployed))
 }
 
-/// Whether the pipeline's own deploy ran after `quiet`. Without a list of jobs the caller's word is taken.
-pub async fn look_at_own(gitlab: &Gitlab, config: &Config, quiet: Timestamp) -> Result<(DeploySeen, Deployed), Trouble> {
+/// Whether the pipeline's own deploy ran after `quiet`. Without a list of jobs the caller's word is
+/// taken.
+pub async fn look_at_own(
+    gitlab: &Gitlab,
+    config: &Config,
+    quiet: Timestamp,
+) -> Result<(DeploySeen, Deployed), Trouble> {
     let (Some(project), Some(pipeline_id)) = (config.job.project, config.job.pipeline) else {
-        return Ok((DeploySeen::Proven(own(0)), Deployed { status: "taken on trust".to_owned(), ..Deployed::default() }));
+        return Ok((
+            DeploySeen::Proven(own(0)),
+            Deployed { status: "taken on trust".to_owned(), ..Deployed::default() },
+        ));
     };
-    let deployed = Deployed { project: project.to_string(), pipeline: Some(pipeline_id), ..Deployed::default() };
+    let deployed = Deployed {
+        project: project.to_string(),
+        pipeline: Some(pipeline_id),
+        ..Deployed::default()
+    };
     if config.deploy.jobs.is_empty() {
-        return Ok((DeploySeen::Proven(own(pipeline_id)), Deployed { status: "taken on trust".to_owned(), ..deployed }));
+        return Ok((
+            DeploySeen::Proven(own(pipeline_id)),
+            Deployed { status: "taken on trust".to_owned(), ..deployed },
+        ));
     }
     let project = Name::Id(project);
     let proof = prove(gitlab, &project, pipeline_id, &config.deploy.jobs, Some(quiet)).await;
@@ -265,7 +365,8 @@ fn own(pipeline: u64) -> NotedDeploy {
     NotedDeploy { place: "own pipeline".to_owned(), pipeline, job: None, proven: None }
 }
 
-/// Which pipeline may be adopted: one of our user, made after `quiet`, and not the one that came to nothing.
+/// Which pipeline may be adopted: one of our user, made after `quiet`, and not the one that came to
+/// nothing.
 #[derive(Clone, Copy)]
 pub struct Ours {
     pub quiet: Timestamp,
@@ -274,20 +375,45 @@ pub struct Ours {
 }
 
 /// Starts a deploy, or adopts the one that an earlier try of this rotation started.
-pub async fn start(gitlab: &Gitlab, config: &Config, place: &Place<'_>, ours: Ours) -> Result<NotedDeploy, Trouble> {
+pub async fn start(
+    gitlab: &Gitlab,
+    config: &Config,
+    place: &Place<'_>,
+    ours: Ours,
+) -> Result<NotedDeploy, Trouble> {
     match place.mode {
-        DeployMode::Environment(environment) => redeploy(gitlab, place, environment, ours.quiet).await,
-        DeployMode::Pipeline { .. } | DeployMode::None => start_pipeline(gitlab, config, place, ours).await,
+        DeployMode::Environment(environment) => {
+            redeploy(gitlab, place, environment, ours.quiet).await
+        }
+        DeployMode::Pipeline { .. } | DeployMode::None => {
+            start_pipeline(gitlab, config, place, ours).await
+        }
     }
 }
 
-async fn start_pipeline(gitlab: &Gitlab, config: &Config, place: &Place<'_>, ours: Ours) -> Result<NotedDeploy, Trouble> {
+async fn start_pipeline(
+    gitlab: &Gitlab,
+    config: &Config,
+    place: &Place<'_>,
+    ours: Ours,
+) -> Result<NotedDeploy, Trouble> {
     let what = || format!("starting the deploy pipeline of project {}", place.project);
-    let branch = branch(gitlab, config, place).await.map_err(|problem| trouble(gitlab, what(), problem))?;
-    let noted = |pipeline: u64| NotedDeploy { place: place.name.clone(), pipeline, job: None, proven: None };
-    // Our clock is never ahead of GitLab's, so what a run asked for right after `quiet` is later, by however little.
-    let late = |seen: &PipelineSeen| ours.lost != Some(seen.id) && seen.created_at.is_some_and(|created| created > ours.quiet);
-    let (found, newest) = adoptable(gitlab, place.project, &branch, late, ours.user).await.map_err(|problem| trouble(gitlab, what(), problem))?;
+    let branch =
+        branch(gitlab, config, place).await.map_err(|problem| trouble(gitlab, what(), problem))?;
+    let noted = |pipeline: u64| NotedDeploy {
+        place: place.name.clone(),
+        pipeline,
+        job: None,
+        proven: None,
+    };
+    // Our clock is never ahead of GitLab's, so what a run asked for right after `quiet` is later,
+    // by however little.
+    let late = |seen: &PipelineSeen| {
+        ours.lost != Some(seen.id) && seen.created_at.is_some_and(|created| created > ours.quiet)
+    };
+    let (found, newest) = adoptable(gitlab, place.project, &branch, late, ours.user)
+        .await
+        .map_err(|problem| trouble(gitlab, what(), problem))?;
     if let Some(pipeline) = found {
         return Ok(noted(pipeline));
     }
@@ -299,22 +425,30 @@ async fn start_pipeline(gitlab: &Gitlab, config: &Config, place: &Place<'_>, our
             for _ in 0..24 {
                 tokio::time::sleep(std::time::Duration::from_secs(5)).await;
                 // What was not there just before is made after `quiet`, however close to it.
-                let found = adoptable(gitlab, place.project, &branch, |seen| seen.id > newest, ours.user).await;
+                let found =
+                    adoptable(gitlab, place.project, &branch, |seen| seen.id > newest, ours.user)
+                        .await;
                 if let Ok((Some(pipeline), _)) = found {
                     return Ok(noted(pipeline));
                 }
             }
             Err(trouble(gitlab, what(), problem))
         }
-        // A refusal of the pipeline that no text explains: exit and hint are a deploy's all the same.
+        // A refusal of the pipeline that no text explains: exit and hint are a deploy's all the
+        // same.
         Err(Problem::Denied { status: status @ 400, reason: Reason::Other, pause, doubt }) => {
-            Err(trouble(gitlab, what(), Problem::Denied { status, reason: Reason::PipelineOther, pause, doubt }))
+            Err(trouble(
+                gitlab,
+                what(),
+                Problem::Denied { status, reason: Reason::PipelineOther, pause, doubt },
+            ))
         }
         Err(problem) => Err(trouble(gitlab, what(), problem)),
     }
 }
 
-/// The ref to deploy: the configured one, this job's branch in its own project, else the default branch.
+/// The ref to deploy: the configured one, this job's branch in its own project, else the default
+/// branch.
 async fn branch(gitlab: &Gitlab, config: &Config, place: &Place<'_>) -> Result<String, Problem> {
     if let DeployMode::Pipeline { branch: Some(branch) } = place.mode {
         return Ok(branch.clone());
@@ -338,7 +472,8 @@ pub fn is_own(config: &Config, project: &Name) -> bool {
     }
 }
 
-/// The latest pipeline of the ref that the API started for our user and that is new enough, unless it came to nothing; and the highest id of all.
+/// The latest pipeline of the ref that the API started for our user and that is new enough, unless
+/// it came to nothing; and the highest id of all.
 async fn adoptable(
     gitlab: &Gitlab,
     project: &Name,
@@ -347,7 +482,12 @@ async fn adoptable(
     user: Option<u64>,
 ) -> Result<(Option<u64>, u64), Problem> {
     let list = LatestPipelines(built(
-        Pipelines::builder().project(id(project)).ref_(branch).order_by(PipelineOrderBy::Id).sort(SortOrder::Descending).build(),
+        Pipelines::builder()
+            .project(id(project))
+            .ref_(branch)
+            .order_by(PipelineOrderBy::Id)
+            .sort(SortOrder::Descending)
+            .build(),
     )?);
     let latest = gitlab.ask::<Vec<PipelineSeen>>(list).await?;
     let newest = latest.iter().map(|seen| seen.id).max().unwrap_or_default();
@@ -365,24 +505,56 @@ async fn adoptable(
     Ok((None, newest))
 }
 
-/// Retries the job of the environment's latest successful deployment: the commit that is live, with today's variables.
-async fn redeploy(gitlab: &Gitlab, place: &Place<'_>, environment: &str, quiet: Timestamp) -> Result<NotedDeploy, Trouble> {
+/// Retries the job of the environment's latest successful deployment: the commit that is live, with
+/// today's variables.
+async fn redeploy(
+    gitlab: &Gitlab,
+    place: &Place<'_>,
+    environment: &str,
+    quiet: Timestamp,
+) -> Result<NotedDeploy, Trouble> {
     let what = || format!("redeploying {environment} of project {}", place.project);
-    let live = latest_deployment(gitlab, place.project, environment).await.map_err(|problem| trouble(gitlab, what(), problem))?;
-    let nothing = || trouble(gitlab, what(), Problem::Denied { status: 404, reason: Reason::NotRetryable, pause: None, doubt: false });
+    let live = latest_deployment(gitlab, place.project, environment)
+        .await
+        .map_err(|problem| trouble(gitlab, what(), problem))?;
+    let nothing = || {
+        trouble(
+            gitlab,
+            what(),
+            Problem::Denied {
+                status: 404,
+                reason: Reason::NotRetryable,
+                pause: None,
+                doubt: false,
+            },
+        )
+    };
     let live = live.ok_or_else(nothing)?;
     let pipeline = live.pipeline.as_ref().map(|pipeline| pipeline.id).ok_or_else(nothing)?;
-    let noted = |job: u64| NotedDeploy { place: place.name.clone(), pipeline, job: Some(job), proven: None };
-    let newest = async || newest_try(gitlab, place.project, pipeline, live.id).await.map_err(|problem| trouble(gitlab, what(), problem));
+    let noted = |job: u64| NotedDeploy {
+        place: place.name.clone(),
+        pipeline,
+        job: Some(job),
+        proven: None,
+    };
+    let newest = async || {
+        newest_try(gitlab, place.project, pipeline, live.id)
+            .await
+            .map_err(|problem| trouble(gitlab, what(), problem))
+    };
     // A job of that name made after `quiet` is an earlier try of ours, or a person's, and as good.
-    let since = |job: &JobSeen| job.id != live.id && job.created_at.is_some_and(|created| created > quiet);
+    let since =
+        |job: &JobSeen| job.id != live.id && job.created_at.is_some_and(|created| created > quiet);
     let dead = |job: &JobSeen| matches!(job.status.as_str(), "failed" | "canceled" | "skipped");
     let candidate = newest().await?.unwrap_or_else(|| live.clone());
     if since(&candidate) && !dead(&candidate) {
         return Ok(noted(candidate.id));
     }
     let retry = RetryJob::builder().project(id(place.project)).job(candidate.id).build();
-    match gitlab.ask::<JobSeen>(built(retry).map_err(|problem| trouble(gitlab, what(), problem))?).await {
+    match gitlab
+        .ask::<JobSeen>(built(retry).map_err(|problem| trouble(gitlab, what(), problem))?)
+        .await
+    {
         Ok(job) => Ok(noted(job.id)),
         Err(problem) if problem.is_ambiguous() => match newest().await? {
             Some(job) if job.id != candidate.id => Ok(noted(job.id)),
@@ -392,7 +564,11 @@ async fn redeploy(gitlab: &Gitlab, place: &Place<'_>, environment: &str, quiet: 
     }
 }
 
-async fn latest_deployment(gitlab: &Gitlab, project: &Name, environment: &str) -> Result<Option<JobSeen>, Problem> {
+async fn latest_deployment(
+    gitlab: &Gitlab,
+    project: &Name,
+    environment: &str,
+) -> Result<Option<JobSeen>, Problem> {
     let list = Deployments::builder()
         .project(id(project))
         .environment(environment)
@@ -400,18 +576,29 @@ async fn latest_deployment(gitlab: &Gitlab, project: &Name, environment: &str) -
         .order_by(DeploymentOrderBy::Id)
         .sort(SortOrder::Descending)
         .build();
-    // Only the latest is live: where that one has no job (made by the API, or its pipeline was deleted), an earlier one's ships an older commit.
+    // Only the latest is live: where that one has no job (made by the API, or its pipeline was
+    // deleted), an earlier one's ships an older commit.
     let deployments = gitlab.ask::<Vec<DeploymentSeen>>(built(list)?).await?;
     Ok(deployments.into_iter().next().and_then(|deployment| deployment.deployable))
 }
 
 /// Whether there is anything to redeploy.
-pub async fn has_deployment(gitlab: &Gitlab, project: &Name, environment: &str) -> Result<bool, Problem> {
+pub async fn has_deployment(
+    gitlab: &Gitlab,
+    project: &Name,
+    environment: &str,
+) -> Result<bool, Problem> {
     Ok(latest_deployment(gitlab, project, environment).await?.is_some())
 }
 
-/// The newest job of the same name in the pipeline; a job that is no longer listed there counts itself.
-async fn newest_try(gitlab: &Gitlab, project: &Name, pipeline: u64, job: u64) -> Result<Option<JobSeen>, Problem> {
+/// The newest job of the same name in the pipeline; a job that is no longer listed there counts
+/// itself.
+async fn newest_try(
+    gitlab: &Gitlab,
+    project: &Name,
+    pipeline: u64,
+    job: u64,
+) -> Result<Option<JobSeen>, Problem> {
     let one = gitlab::api::projects::jobs::Job::builder().project(id(project)).job(job).build();
     let one = match gitlab.ask::<JobSeen>(built(one)?).await {
         Ok(one) => one,
@@ -419,11 +606,18 @@ async fn newest_try(gitlab: &Gitlab, project: &Name, pipeline: u64, job: u64) ->
         Err(problem) => return Err(problem),
     };
     if one.status == "success" || one.is_alive() {
-        let newer =
-            jobs(gitlab, project, pipeline).await?.into_iter().filter(|other| other.name == one.name && other.id > one.id).max_by_key(|job| job.id);
+        let newer = jobs(gitlab, project, pipeline)
+            .await?
+            .into_iter()
+            .filter(|other| other.name == one.name && other.id > one.id)
+            .max_by_key(|job| job.id);
         return Ok(Some(newer.filter(|_| one.status == "success").unwrap_or(one)));
     }
-    let newest = jobs(gitlab, project, pipeline).await?.into_iter().filter(|other| other.name == one.name).max_by_key(|job| job.id);
+    let newest = jobs(gitlab, project, pipeline)
+        .await?
+        .into_iter()
+        .filter(|other| other.name == one.name)
+        .max_by_key(|job| job.id);
     Ok(Some(newest.unwrap_or(one)))
 }
 
@@ -445,7 +639,13 @@ impl Proof {
 }
 
 /// Looks for the proof in the jobs of the pipeline and of the pipelines that it triggers.
-async fn prove(gitlab: &Gitlab, project: &Name, pipeline: u64, wanted: &[String], quiet: Option<Timestamp>) -> Result<Proof, Problem> {
+async fn prove(
+    gitlab: &Gitlab,
+    project: &Name,
+    pipeline: u64,
+    wanted: &[String],
+    quiet: Option<Timestamp>,
+) -> Result<Proof, Problem> {
     let (mut all, mut open) = (Vec::new(), vec![(project.clone(), pipeline, 0)]);
     // A pipeline that nobody waits for succeeds while what it triggers is yet to come.
     let (mut holes, mut to_come) = (Vec::new(), Vec::new());
@@ -456,23 +656,40 @@ async fn prove(gitlab: &Gitlab, project: &Name, pipeline: u64, wanted: &[String]
                 (Some(next), _) if depth < DEPTH => {
                     let project = next.project_id.map_or_else(|| project.clone(), Name::Id);
                     if let Some(status) = next.status.as_deref().filter(|status| is_alive(status)) {
-                        to_come.push(format!("pipeline {} of project {project} is {}", next.id, explain(status)));
+                        to_come.push(format!(
+                            "pipeline {} of project {project} is {}",
+                            next.id,
+                            explain(status)
+                        ));
                     }
                     open.push((project, next.id, depth + 1));
                 }
                 (Some(_) | None, "success") => {}
-                (Some(_) | None, status) if is_alive(status) => to_come.push(format!("trigger job {} is {}", bridge.name, explain(status))),
-                (Some(_) | None, status) if !bridge.allow_failure || status != "failed" => {
-                    holes.push(format!("trigger job {} is {status} ({})", bridge.name, bridge.web_url.unwrap_or_default()));
+                (Some(_) | None, status) if is_alive(status) => {
+                    to_come.push(format!("trigger job {} is {}", bridge.name, explain(status)))
                 }
-                (Some(_) | None, status) => holes.push(format!("trigger job {} {status}, which it may", bridge.name)),
+                (Some(_) | None, status) if !bridge.allow_failure || status != "failed" => {
+                    holes.push(format!(
+                        "trigger job {} is {status} ({})",
+                        bridge.name,
+                        bridge.web_url.unwrap_or_default()
+                    ));
+                }
+                (Some(_) | None, status) => {
+                    holes.push(format!("trigger job {} {status}, which it may", bridge.name))
+                }
             }
         }
     }
     if wanted.is_empty() {
-        return Ok(if to_come.is_empty() { prove_all(&all, holes) } else { Proof::Running(to_come.join(", ")) });
+        return Ok(if to_come.is_empty() {
+            prove_all(&all, holes)
+        } else {
+            Proof::Running(to_come.join(", "))
+        });
     }
-    let mut by_name: BTreeMap<&str, Vec<&JobSeen>> = wanted.iter().map(|name| (name.as_str(), Vec::new())).collect();
+    let mut by_name: BTreeMap<&str, Vec<&JobSeen>> =
+        wanted.iter().map(|name| (name.as_str(), Vec::new())).collect();
     for job in &all {
         if let Some(list) = by_name.get_mut(stem(&job.name)).or(None) {
             list.push(job);
@@ -489,12 +706,21 @@ async fn prove(gitlab: &Gitlab, project: &Name, pipeline: u64, wanted: &[String]
             running.push(format!("there is no job {name} yet, but {}", to_come.join(", ")));
         }
         for job in found {
-            let late = |quiet: Timestamp| job.started_at.is_some_and(|start| start > quiet + START_MARGIN);
+            let late =
+                |quiet: Timestamp| job.started_at.is_some_and(|start| start > quiet + START_MARGIN);
             match job.status.as_str() {
                 "success" if quiet.is_none_or(late) => {}
-                "success" => missing.push(format!("job {} started before the new pair was in place ({})", job.name, job.link())),
-                "manual" => missing.push(format!("job {} waits for a person ({})", job.name, job.link())),
-                _ if job.is_alive() => running.push(format!("job {} is {}", job.name, explain(&job.status))),
+                "success" => missing.push(format!(
+                    "job {} started before the new pair was in place ({})",
+                    job.name,
+                    job.link()
+                )),
+                "manual" => {
+                    missing.push(format!("job {} waits for a person ({})", job.name, job.link()))
+                }
+                _ if job.is_alive() => {
+                    running.push(format!("job {} is {}", job.name, explain(&job.status)))
+                }
                 status => missing.push(format!("job {} {status} ({})", job.name, job.link())),
             }
         }
@@ -511,7 +737,11 @@ fn prove_all(all: &[JobSeen], mut holes: Vec<String>) -> Proof {
     if let Some(running) = all.iter().find(|job| job.is_alive()) {
         return Proof::Running(format!("job {} is {}", running.name, explain(&running.status)));
     }
-    holes.extend(all.iter().filter(|job| job.status != "success").map(|job| format!("job {} is {} ({})", job.name, job.status, job.link())));
+    holes.extend(
+        all.iter()
+            .filter(|job| job.status != "success")
+            .map(|job| format!("job {} is {} ({})", job.name, job.status, job.link())),
+    );
     match (&holes[..], all) {
         ([], []) => Proof::Missing("it has no jobs".to_owned()),
         ([], _) => Proof::Proven,
@@ -538,7 +768,11 @@ fn is_alive(status: &str) -> bool {
 fn stem(name: &str) -> &str {
     let name = name.split_once(": [").map_or(name, |(stem, _)| stem);
     match name.rsplit_once([' ', ':']) {
-        Some((stem, part)) if part.split_once('/').is_some_and(|(n, of)| is_number(n) && is_number(of)) => stem.trim_end(),
+        Some((stem, part))
+            if part.split_once('/').is_some_and(|(n, of)| is_number(n) && is_number(of)) =>
+        {
+            stem.trim_end()
+        }
         _ => name,
     }
 }
@@ -554,7 +788,11 @@ fn explain(status: &str) -> String {
         "manual" => "blocked: it waits for a person to start a manual job".to_owned(),
         "scheduled" => "scheduled: it waits for a delayed job".to_owned(),
         "waiting_for_resource" => "waiting for its resource group".to_owned(),
-        other => other.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '_').take(40).collect(),
+        other => other
+            .chars()
+            .filter(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
+            .take(40)
+            .collect(),
     }
 }
 
@@ -568,7 +806,10 @@ pub async fn group(gitlab: &Gitlab, group: u64) -> Result<GroupSeen, Problem> {
 
 /// Whether the project has this branch or tag.
 pub async fn has_ref(gitlab: &Gitlab, project: &Name, name: &str) -> Result<bool, Problem> {
-    let commit = gitlab::api::projects::repository::commits::Commit::builder().project(id(project)).commit(name).build();
+    let commit = gitlab::api::projects::repository::commits::Commit::builder()
+        .project(id(project))
+        .commit(name)
+        .build();
     match gitlab.tell(built(commit)?).await {
         Ok(()) => Ok(true),
         Err(Problem::Denied { reason: Reason::NotFound, .. }) => Ok(false),
@@ -576,8 +817,15 @@ pub async fn has_ref(gitlab: &Gitlab, project: &Name, name: &str) -> Result<bool
     }
 }
 
-async fn pipeline(gitlab: &Gitlab, project: &Name, pipeline: u64) -> Result<Option<PipelineSeen>, Problem> {
-    match gitlab.ask(built(Pipeline::builder().project(id(project)).pipeline(pipeline).build())?).await {
+async fn pipeline(
+    gitlab: &Gitlab,
+    project: &Name,
+    pipeline: u64,
+) -> Result<Option<PipelineSeen>, Problem> {
+    match gitlab
+        .ask(built(Pipeline::builder().project(id(project)).pipeline(pipeline).build())?)
+        .await
+    {
         Ok(pipeline) => Ok(Some(pipeline)),
         Err(Problem::Denied { reason: Reason::NotFound, .. }) => Ok(None),
         Err(problem) => Err(problem),
@@ -585,13 +833,24 @@ async fn pipeline(gitlab: &Gitlab, project: &Name, pipeline: u64) -> Result<Opti
 }
 
 async fn jobs(gitlab: &Gitlab, project: &Name, pipeline: u64) -> Result<Vec<JobSeen>, Problem> {
-    gitlab.list(built(PipelineJobs::builder().project(id(project)).pipeline(pipeline).build())?).await
+    gitlab
+        .list(built(PipelineJobs::builder().project(id(project)).pipeline(pipeline).build())?)
+        .await
 }
 
 /// Trigger jobs: `/trigger_jobs` from 19.2 on, `/bridges` before and, deprecated, beside it.
-async fn bridges(gitlab: &Gitlab, project: &Name, pipeline: u64) -> Result<Vec<BridgeSeen>, Problem> {
-    match gitlab.list(built(PipelineBridges::builder().project(id(project)).pipeline(pipeline).build())?).await {
-        Err(Problem::Denied { reason: Reason::NotFound | Reason::Redirected, .. }) => gitlab.list(TriggerJobs { project, pipeline }).await,
+async fn bridges(
+    gitlab: &Gitlab,
+    project: &Name,
+    pipeline: u64,
+) -> Result<Vec<BridgeSeen>, Problem> {
+    match gitlab
+        .list(built(PipelineBridges::builder().project(id(project)).pipeline(pipeline).build())?)
+        .await
+    {
+        Err(Problem::Denied { reason: Reason::NotFound | Reason::Redirected, .. }) => {
+            gitlab.list(TriggerJobs { project, pipeline }).await
+        }
         reply => reply,
     }
 }
@@ -604,7 +863,8 @@ fn built<T, E>(endpoint: Result<T, E>) -> Result<T, Problem> {
     endpoint.map_err(|_| Problem::Garbled)
 }
 
-/// <https://docs.gitlab.com/api/pipelines/#create-a-new-pipeline>, with `inputs`, which the crate's endpoint lacks.
+/// <https://docs.gitlab.com/api/pipelines/#create-a-new-pipeline>, with `inputs`, which the crate's
+/// endpoint lacks.
 struct CreatePipeline<'a> {
     project: &'a Name,
     branch: &'a str,
@@ -627,7 +887,10 @@ impl Endpoint for CreatePipeline<'_> {
             body["inputs"] = serde_json::Value::Object(deploy.inputs.clone());
         }
         if !deploy.variables.is_empty() {
-            let pairs = deploy.variables.iter().map(|(key, value)| serde_json::json!({ "key": key, "value": value }));
+            let pairs = deploy
+                .variables
+                .iter()
+                .map(|(key, value)| serde_json::json!({ "key": key, "value": value }));
             body["variables"] = pairs.collect();
         }
         Ok(Some(("application/json", serde_json::to_vec(&body)?)))

@@ -1,8 +1,9 @@
 //! The fence: whether this run may still act, as far as it can tell by itself.
 //!
-//! Another run takes over once GitLab says that our job has ended, or once the `ends` of our record has passed. So that it never
-//! meets us at work we act only shortly after a reply that said our job is running, only before our `ends`, and only
-//! while our record is there. This module keeps the state; the asking is `transport`'s.
+//! Another run takes over once GitLab says that our job has ended, or once the `ends` of our record
+//! has passed. So that it never meets us at work we act only shortly after a reply that said our
+//! job is running, only before our `ends`, and only while our record is there. This module keeps
+//! the state; the asking is `transport`'s.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +27,10 @@ pub struct Boottime(Duration);
 impl Boottime {
     pub fn now() -> Self {
         let time = clock_gettime(ClockId::Boottime);
-        Self(Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default()))
+        Self(Duration::new(
+            time.tv_sec.unsigned_abs(),
+            u32::try_from(time.tv_nsec).unwrap_or_default(),
+        ))
     }
 
     pub fn elapsed(self) -> Duration {
@@ -61,8 +65,10 @@ pub struct Fence {
 
 impl Fence {
     pub fn new(config: &Config) -> Self {
-        let job = config.job.project.zip(config.job.id).map(|(project, job)| JobRef { project, job });
-        let job_ends = config.job.started_at.zip(config.job.timeout).map(|(start, timeout)| start + timeout);
+        let job =
+            config.job.project.zip(config.job.id).map(|(project, job)| JobRef { project, job });
+        let job_ends =
+            config.job.started_at.zip(config.job.timeout).map(|(start, timeout)| start + timeout);
         let verify = SignedDuration::try_from(config.verify_timeout).unwrap_or_default();
         Self {
             job,
@@ -99,7 +105,8 @@ impl Fence {
             return Err(Fenced::TimeOver);
         }
         let seen = *self.seen_running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let holds = seen.is_some_and(|seen| seen.elapsed() < TRUSTED_FOR) || self.invisible.load(Ordering::Relaxed);
+        let holds = seen.is_some_and(|seen| seen.elapsed() < TRUSTED_FOR)
+            || self.invisible.load(Ordering::Relaxed);
         Ok(self.job.filter(|_| !holds))
     }
 

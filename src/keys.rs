@@ -1,7 +1,8 @@
 //! Access keys: who signs, and the calls to IAM and STS.
 //!
-//! House rules. `CreateAccessKey` is sent once and never repeated after an ambiguous reply. The SDK's own retries are for reads only;
-//! effects are repeated here, each try behind the fence. A secret lives in [`FreshKey`] or in `Secrets`, in nothing that can be printed.
+//! House rules. `CreateAccessKey` is sent once and never repeated after an ambiguous reply. The
+//! SDK's own retries are for reads only; effects are repeated here, each try behind the fence. A
+//! secret lives in [`FreshKey`] or in `Secrets`, in nothing that can be printed.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +11,13 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_iam::config::interceptors::{BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextRef};
-use aws_sdk_iam::config::{ConfigBag, Credentials, Intercept, ProvideCredentials, RuntimeComponents, SharedCredentialsProvider};
+use aws_sdk_iam::config::interceptors::{
+    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextRef,
+};
+use aws_sdk_iam::config::{
+    ConfigBag, Credentials, Intercept, ProvideCredentials, RuntimeComponents,
+    SharedCredentialsProvider,
+};
 use aws_sdk_iam::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_iam::primitives::DateTime;
 use aws_sdk_iam::types::StatusType;
@@ -29,8 +35,8 @@ use crate::record::{AccessKeyId, is_of_our_time};
 use crate::transport::{connect_timeout, parse_date};
 use crate::trouble::{CredentialAdvice, Reach, RoleRefusal, Trouble};
 
-/// So many successes in a row, each on a new connection, make a new key verified: one success at one
-/// endpoint does not mean that the next call succeeds (rhyeal/aws-rotate-iam-keys#81).
+/// So many successes in a row, each on a new connection, make a new key verified: one success at
+/// one endpoint does not mean that the next call succeeds (rhyeal/aws-rotate-iam-keys#81).
 const SUCCESSES: u32 = 3;
 const VERIFY_PAUSE: Duration = Duration::from_secs(1);
 /// A session or a token that ends sooner than this is renewed before it is used.
@@ -91,8 +97,10 @@ struct Callers {
 impl Aws {
     /// Reads the SDK's configuration from the environment. No call is made.
     pub async fn new(config: &Config, environment_secret: Option<SecretString>) -> Self {
-        let timeouts =
-            TimeoutConfig::builder().connect_timeout(connect_timeout(config.http_timeout)).operation_attempt_timeout(config.http_timeout).build();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(connect_timeout(config.http_timeout))
+            .operation_attempt_timeout(config.http_timeout)
+            .build();
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(config.region.clone()))
             .retry_config(RetryConfig::standard().with_max_attempts(4))
@@ -104,9 +112,18 @@ impl Aws {
         };
         let signer = match &config.signer {
             Signer::Environment => Signer::Environment,
-            Signer::Roles { arns, id_token } => Signer::Roles { arns: arns.clone(), id_token: id_token.clone() },
+            Signer::Roles { arns, id_token } => {
+                Signer::Roles { arns: arns.clone(), id_token: id_token.clone() }
+            }
         };
-        Self { sdk, signer, named_user: config.iam_user.clone(), tally: Tally::default(), callers: Mutex::default(), environment_secret }
+        Self {
+            sdk,
+            signer,
+            named_user: config.iam_user.clone(),
+            tally: Tally::default(),
+            callers: Mutex::default(),
+            environment_secret,
+        }
     }
 
     /// Calls sent to IAM and to STS so far, each try counted.
@@ -144,24 +161,33 @@ impl Aws {
     pub async fn list(&self) -> Result<Listing, Trouble> {
         const WHAT: &str = "listing the user's access keys";
         let iam = self.iam(true).await?;
-        let mut pages = iam.list_access_keys().set_user_name(self.named_user.clone()).into_paginator().send();
+        let mut pages =
+            iam.list_access_keys().set_user_name(self.named_user.clone()).into_paginator().send();
         let (mut keys, mut user, mut count) = (Vec::new(), self.named_user.clone(), 0);
         while let Some(page) = pages.next().await {
             count += 1;
             if count > PAGES {
                 return Err(Trouble::Aws { what: WHAT, code: "no end of pages".to_owned() });
             }
-            let page = page.map_err(|error| self.trouble(WHAT, "iam:ListAccessKeys", user.as_deref(), &error))?;
+            let page = page.map_err(|error| {
+                self.trouble(WHAT, "iam:ListAccessKeys", user.as_deref(), &error)
+            })?;
             for metadata in page.access_key_metadata {
                 if let Some(name) = metadata.user_name.filter(|name| !name.is_empty()) {
                     user = Some(name);
                 }
                 let id = metadata.access_key_id.as_deref().and_then(AccessKeyId::parse);
-                // A key without a date counts as made now: its age is not known, so it is not due for it.
+                // A key without a date counts as made now: its age is not known, so it is not due
+                // for it.
                 let created = metadata.create_date.as_ref().and_then(timestamp);
                 let Some(id) = id else { continue };
                 let active = metadata.status == Some(StatusType::Active);
-                keys.push(Key { id, active, created: created.unwrap_or_else(Timestamp::now), used: None });
+                keys.push(Key {
+                    id,
+                    active,
+                    created: created.unwrap_or_else(Timestamp::now),
+                    used: None,
+                });
             }
         }
         let user = match user {
@@ -184,11 +210,18 @@ impl Aws {
     /// Who signs, as STS says. The call needs no permission.
     pub async fn identity(&self) -> Result<Identity, Trouble> {
         let sts = self.sts(self.credentials().await?, RetryConfig::standard());
-        who(&sts).await.map_err(|error| self.trouble("asking STS who signs", "sts:GetCallerIdentity", None, &error))
+        who(&sts).await.map_err(|error| {
+            self.trouble("asking STS who signs", "sts:GetCallerIdentity", None, &error)
+        })
     }
 
-    /// Makes a key for the user. Definite rejections that may pass are repeated; an ambiguous reply never is.
-    pub async fn create(&self, user: &str, may_act: impl AsyncFn() -> Result<(), Fenced>) -> Result<FreshKey, CreateFailure> {
+    /// Makes a key for the user. Definite rejections that may pass are repeated; an ambiguous reply
+    /// never is.
+    pub async fn create(
+        &self,
+        user: &str,
+        may_act: impl AsyncFn() -> Result<(), Fenced>,
+    ) -> Result<FreshKey, CreateFailure> {
         const WHAT: &str = "creating a new access key";
         let try_once = async || {
             may_act().await.map_err(|why| CreateFailure::Refused(Trouble::ClaimLost(why)))?;
@@ -196,26 +229,47 @@ impl Aws {
             match iam.create_access_key().user_name(user).send().await {
                 Ok(reply) => fresh_key(reply.access_key).ok_or(CreateFailure::Unclear),
                 Err(error) if is_ambiguous(&error) => Err(CreateFailure::Unclear),
-                Err(error) => Err(CreateFailure::Refused(self.trouble(WHAT, "iam:CreateAccessKey", Some(user), &error))),
+                Err(error) => Err(CreateFailure::Refused(self.trouble(
+                    WHAT,
+                    "iam:CreateAccessKey",
+                    Some(user),
+                    &error,
+                ))),
             }
         };
-        let may_pass = |failure: &CreateFailure| matches!(failure, CreateFailure::Refused(Trouble::Throttled { .. }));
+        let may_pass = |failure: &CreateFailure| {
+            matches!(failure, CreateFailure::Refused(Trouble::Throttled { .. }))
+        };
         try_once.retry(schedule()).when(may_pass).await
     }
 
-    /// Polls STS with the new key's own credentials until it works everywhere, as far as that can be seen.
+    /// Polls STS with the new key's own credentials until it works everywhere, as far as that can
+    /// be seen.
     ///
     /// # Errors
-    /// `NotVerifiable` after `timeout`; a clock that is wrong and a key of another principal at once.
-    pub async fn verify(&self, id: &AccessKeyId, secret: &SecretString, user: &str, account: Option<&str>, timeout: Duration) -> Result<(), Trouble> {
+    /// `NotVerifiable` after `timeout`; a clock that is wrong and a key of another principal at
+    /// once.
+    pub async fn verify(
+        &self,
+        id: &AccessKeyId,
+        secret: &SecretString,
+        user: &str,
+        account: Option<&str>,
+        timeout: Duration,
+    ) -> Result<(), Trouble> {
         let started = Boottime::now();
         let mut successes = 0;
         loop {
             match self.who_is(id, secret).await {
                 Ok(identity) => {
                     let same_account = account.is_none_or(|account| account == identity.account);
-                    if !same_account || !identity.user().is_some_and(|name| name.eq_ignore_ascii_case(user)) {
-                        return Err(Trouble::AnotherPrincipal { user: user.to_owned(), arn: identity.arn });
+                    if !same_account
+                        || !identity.user().is_some_and(|name| name.eq_ignore_ascii_case(user))
+                    {
+                        return Err(Trouble::AnotherPrincipal {
+                            user: user.to_owned(),
+                            arn: identity.arn,
+                        });
                     }
                     successes += 1;
                     if successes == SUCCESSES {
@@ -223,7 +277,8 @@ impl Aws {
                     }
                 }
                 Err(trouble @ Trouble::ClockWrong { .. }) => return Err(trouble),
-                // A young key is not known everywhere yet; a connection that fails says nothing about it.
+                // A young key is not known everywhere yet; a connection that fails says nothing
+                // about it.
                 Err(trouble) => {
                     tracing::debug!("not yet: {trouble}");
                     successes = 0;
@@ -237,7 +292,11 @@ impl Aws {
     }
 
     /// Which of these keys a secret belongs to, as STS says.
-    pub async fn whose(&self, secret: &SecretString, candidates: &[AccessKeyId]) -> Result<Option<AccessKeyId>, Trouble> {
+    pub async fn whose(
+        &self,
+        secret: &SecretString,
+        candidates: &[AccessKeyId],
+    ) -> Result<Option<AccessKeyId>, Trouble> {
         for id in candidates {
             match self.who_is(id, secret).await {
                 Ok(_) => return Ok(Some(id.clone())),
@@ -250,8 +309,16 @@ impl Aws {
 
     /// One `GetCallerIdentity` with this pair, on a connection of its own.
     async fn who_is(&self, id: &AccessKeyId, secret: &SecretString) -> Result<Identity, Trouble> {
-        let sts = self.sts(SharedCredentialsProvider::new(pair(id, secret)), RetryConfig::disabled());
-        who(&sts).await.map_err(|error| self.trouble("checking a key with its own credentials", "sts:GetCallerIdentity", None, &error))
+        let sts =
+            self.sts(SharedCredentialsProvider::new(pair(id, secret)), RetryConfig::disabled());
+        who(&sts).await.map_err(|error| {
+            self.trouble(
+                "checking a key with its own credentials",
+                "sts:GetCallerIdentity",
+                None,
+                &error,
+            )
+        })
     }
 
     /// When the key was last used. Advisory: IAM may report hours late.
@@ -259,17 +326,37 @@ impl Aws {
         let iam = self.iam(true).await?;
         let reply = iam.get_access_key_last_used().access_key_id(id.full()).send().await;
         let user = self.named_user.as_deref();
-        let reply = reply.map_err(|error| self.trouble("asking when a key was last used", "iam:GetAccessKeyLastUsed", user, &error))?;
-        let used = reply.access_key_last_used.and_then(|used| Some((timestamp(used.last_used_date.as_ref()?)?, used.service_name)));
+        let reply = reply.map_err(|error| {
+            self.trouble(
+                "asking when a key was last used",
+                "iam:GetAccessKeyLastUsed",
+                user,
+                &error,
+            )
+        })?;
+        let used = reply
+            .access_key_last_used
+            .and_then(|used| Some((timestamp(used.last_used_date.as_ref()?)?, used.service_name)));
         Ok(used.map_or(Use::Never, |(when, service)| Use::At { when, service }))
     }
 
     /// Disables the key: reversible, and harmless when repeated.
-    pub async fn disable(&self, user: &str, id: &AccessKeyId, may_act: impl AsyncFn() -> Result<(), Fenced>) -> Result<(), Trouble> {
+    pub async fn disable(
+        &self,
+        user: &str,
+        id: &AccessKeyId,
+        may_act: impl AsyncFn() -> Result<(), Fenced>,
+    ) -> Result<(), Trouble> {
         const WHAT: &str = "disabling an access key";
         let try_once = async || {
             may_act().await.map_err(Trouble::ClaimLost)?;
-            let call = self.iam(false).await?.update_access_key().user_name(user).access_key_id(id.full()).status(StatusType::Inactive);
+            let call = self
+                .iam(false)
+                .await?
+                .update_access_key()
+                .user_name(user)
+                .access_key_id(id.full())
+                .status(StatusType::Inactive);
             match call.send().await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(self.trouble(WHAT, "iam:UpdateAccessKey", Some(user), &error)),
@@ -279,15 +366,32 @@ impl Aws {
     }
 
     /// Deletes the key; one that is gone already counts as deleted, where the list says so too.
-    pub async fn delete(&self, user: &str, id: &AccessKeyId, may_act: impl AsyncFn() -> Result<(), Fenced>) -> Result<(), Trouble> {
+    pub async fn delete(
+        &self,
+        user: &str,
+        id: &AccessKeyId,
+        may_act: impl AsyncFn() -> Result<(), Fenced>,
+    ) -> Result<(), Trouble> {
         const WHAT: &str = "deleting an access key";
         let try_once = async || {
             may_act().await.map_err(Trouble::ClaimLost)?;
-            match self.iam(false).await?.delete_access_key().user_name(user).access_key_id(id.full()).send().await {
+            match self
+                .iam(false)
+                .await?
+                .delete_access_key()
+                .user_name(user)
+                .access_key_id(id.full())
+                .send()
+                .await
+            {
                 Ok(_) => Ok(()),
                 Err(error) if error.code() == Some("NoSuchEntity") => {
                     let is_there = self.list().await?.keys.iter().any(|key| key.id == *id);
-                    if is_there { Err(Trouble::Aws { what: WHAT, code: "NoSuchEntity".to_owned() }) } else { Ok(()) }
+                    if is_there {
+                        Err(Trouble::Aws { what: WHAT, code: "NoSuchEntity".to_owned() })
+                    } else {
+                        Ok(())
+                    }
                 }
                 Err(error) => Err(self.trouble(WHAT, "iam:DeleteAccessKey", Some(user), &error)),
             }
@@ -300,7 +404,9 @@ impl Aws {
         match trouble {
             Trouble::Throttled { .. } => true,
             Trouble::AwsUnreachable { reach, .. } => reach.may_pass(),
-            Trouble::Aws { code, .. } => code.starts_with("HTTP 5") || code == "ServiceFailure" || code == "InternalFailure",
+            Trouble::Aws { code, .. } => {
+                code.starts_with("HTTP 5") || code == "ServiceFailure" || code == "InternalFailure"
+            }
             // A verified key that signs in the old one's place may still be young somewhere.
             Trouble::KeyRefused { .. } => self.callers().instead.is_some(),
             _ => false,
@@ -312,7 +418,11 @@ impl Aws {
     }
 
     async fn iam(&self, retries: bool) -> Result<aws_sdk_iam::Client, Trouble> {
-        let retry = if retries { RetryConfig::standard().with_max_attempts(4) } else { RetryConfig::disabled() };
+        let retry = if retries {
+            RetryConfig::standard().with_max_attempts(4)
+        } else {
+            RetryConfig::disabled()
+        };
         let config = aws_sdk_iam::config::Builder::from(&self.sdk)
             .credentials_provider(self.credentials().await?)
             .retry_config(retry)
@@ -321,7 +431,11 @@ impl Aws {
     }
 
     /// A client of its own, and with it a connection of its own.
-    fn sts(&self, credentials: SharedCredentialsProvider, retry: RetryConfig) -> aws_sdk_sts::Client {
+    fn sts(
+        &self,
+        credentials: SharedCredentialsProvider,
+        retry: RetryConfig,
+    ) -> aws_sdk_sts::Client {
         let config = aws_sdk_sts::config::Builder::from(&self.sdk)
             .credentials_provider(credentials)
             .retry_config(retry)
@@ -359,7 +473,11 @@ impl Aws {
     }
 
     /// The session of the last role of the chain, renewed while the ID token lives.
-    async fn session(&self, arns: &[String], id_token: &SecretString) -> Result<SharedCredentialsProvider, Trouble> {
+    async fn session(
+        &self,
+        arns: &[String],
+        id_token: &SecretString,
+    ) -> Result<SharedCredentialsProvider, Trouble> {
         if let Some((credentials, since, life)) = &self.callers().session
             && since.elapsed() + RENEW_BEFORE < *life
         {
@@ -372,19 +490,28 @@ impl Aws {
                 None => self.assume_by_token(arn, id_token).await?,
                 Some(previous) => self.assume(arn, previous).await?,
             };
-            let left = session.expiry().and_then(|end| end.duration_since(std::time::SystemTime::now()).ok());
+            let left = session
+                .expiry()
+                .and_then(|end| end.duration_since(std::time::SystemTime::now()).ok());
             life = life.min(left.unwrap_or(Duration::from_secs(3600)));
             credentials = Some(session);
         }
-        let credentials = credentials.ok_or(Trouble::NoAwsCredentials { advice: CredentialAdvice::NoVariables })?;
+        let credentials = credentials
+            .ok_or(Trouble::NoAwsCredentials { advice: CredentialAdvice::NoVariables })?;
         self.callers().session = Some((credentials.clone(), Boottime::now(), life));
         Ok(SharedCredentialsProvider::new(credentials))
     }
 
-    async fn assume_by_token(&self, arn: &str, id_token: &SecretString) -> Result<Credentials, Trouble> {
-        let config = aws_sdk_sts::config::Builder::from(&self.sdk).interceptor(self.tally.of(Service::Sts));
+    async fn assume_by_token(
+        &self,
+        arn: &str,
+        id_token: &SecretString,
+    ) -> Result<Credentials, Trouble> {
+        let config =
+            aws_sdk_sts::config::Builder::from(&self.sdk).interceptor(self.tally.of(Service::Sts));
         let sts = aws_sdk_sts::Client::from_conf(config.build());
-        let call = sts.assume_role_with_web_identity().role_arn(arn).role_session_name(SESSION_NAME);
+        let call =
+            sts.assume_role_with_web_identity().role_arn(arn).role_session_name(SESSION_NAME);
         let reply = call.web_identity_token(id_token.expose_secret()).send().await;
         let reply = reply.map_err(|error| self.role_trouble(arn, &error))?;
         session(reply.credentials).ok_or_else(|| role_refused(arn, RoleRefusal::Denied))
@@ -397,20 +524,36 @@ impl Aws {
         session(reply.credentials).ok_or_else(|| role_refused(arn, RoleRefusal::Denied))
     }
 
-    fn role_trouble<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static>(&self, arn: &str, error: &SdkError<E>) -> Trouble {
+    fn role_trouble<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static>(
+        &self,
+        arn: &str,
+        error: &SdkError<E>,
+    ) -> Trouble {
         match error.code() {
-            Some("AccessDenied" | "AccessDeniedException") => role_refused(arn, RoleRefusal::Denied),
+            Some("AccessDenied" | "AccessDeniedException") => {
+                role_refused(arn, RoleRefusal::Denied)
+            }
             Some("ExpiredTokenException" | "ExpiredToken") => Trouble::IdTokenEnded,
             Some("InvalidIdentityToken" | "InvalidIdentityTokenException") => {
-                let no_provider = error.message().is_some_and(|text| text.contains("No OpenIDConnect provider"));
-                role_refused(arn, if no_provider { RoleRefusal::NoProvider } else { RoleRefusal::TokenInvalid })
+                let no_provider =
+                    error.message().is_some_and(|text| text.contains("No OpenIDConnect provider"));
+                role_refused(
+                    arn,
+                    if no_provider { RoleRefusal::NoProvider } else { RoleRefusal::TokenInvalid },
+                )
             }
             _ => self.trouble("assuming the role", "sts:AssumeRole", None, error),
         }
     }
 
     /// What an error of the SDK means. Texts choose the hint only; the code decides.
-    fn trouble<E>(&self, what: &'static str, action: &'static str, user: Option<&str>, error: &SdkError<E>) -> Trouble
+    fn trouble<E>(
+        &self,
+        what: &'static str,
+        action: &'static str,
+        user: Option<&str>,
+        error: &SdkError<E>,
+    ) -> Trouble
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
@@ -421,33 +564,77 @@ impl Aws {
             Trouble::ClockWrong { seconds: Timestamp::now().duration_since(date).as_secs() }
         };
         let key = || self.signing_key();
-        let session = std::env::var_os("AWS_SESSION_TOKEN").is_some_and(|token| !token.is_empty()) && matches!(self.signer, Signer::Environment);
-        let refused = |wrong_secret| Trouble::KeyRefused { what, key: key(), wrong_secret, session };
+        let session = std::env::var_os("AWS_SESSION_TOKEN").is_some_and(|token| !token.is_empty())
+            && matches!(self.signer, Signer::Environment);
+        let refused =
+            |wrong_secret| Trouble::KeyRefused { what, key: key(), wrong_secret, session };
         match error.code() {
-            Some("SignatureDoesNotMatch") if ["expired", "not yet current"].iter().any(|text| message.contains(text)) => skew(),
+            Some("SignatureDoesNotMatch")
+                if ["expired", "not yet current"].iter().any(|text| message.contains(text)) =>
+            {
+                skew()
+            }
             Some("RequestTimeTooSkewed" | "RequestExpired") => skew(),
             Some("SignatureDoesNotMatch") => refused(true),
-            Some("InvalidClientTokenId" | "UnrecognizedClientException" | "AuthFailure") => refused(false),
-            // A role's session ends with the ID token; temporary credentials of the environment are nobody's to renew.
-            Some("ExpiredToken" | "ExpiredTokenException") if matches!(self.signer, Signer::Environment) => refused(false),
+            Some("InvalidClientTokenId" | "UnrecognizedClientException" | "AuthFailure") => {
+                refused(false)
+            }
+            // A role's session ends with the ID token; temporary credentials of the environment are
+            // nobody's to renew.
+            Some("ExpiredToken" | "ExpiredTokenException")
+                if matches!(self.signer, Signer::Environment) =>
+            {
+                refused(false)
+            }
             Some("ExpiredToken" | "ExpiredTokenException") => Trouble::IdTokenEnded,
             Some("AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation") => {
-                Trouble::IamDenied { action, user, explicit: message.contains("explicit deny"), session }
+                Trouble::IamDenied {
+                    action,
+                    user,
+                    explicit: message.contains("explicit deny"),
+                    session,
+                }
             }
-            Some("ValidationError") if message.contains("non-User credentials") => Trouble::NoUser { root: false },
-            Some("NoSuchEntity" | "NoSuchEntityException") => Trouble::UserNotFound { user: user.unwrap_or_default() },
-            Some("LimitExceeded" | "LimitExceededException") => Trouble::KeyLimit { user: user.unwrap_or_default() },
-            Some("Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException") => Trouble::Throttled { what },
-            Some(code) => Trouble::Aws { what, code: code.chars().filter(char::is_ascii_alphanumeric).take(64).collect() },
+            Some("ValidationError") if message.contains("non-User credentials") => {
+                Trouble::NoUser { root: false }
+            }
+            Some("NoSuchEntity" | "NoSuchEntityException") => {
+                Trouble::UserNotFound { user: user.unwrap_or_default() }
+            }
+            Some("LimitExceeded" | "LimitExceededException") => {
+                Trouble::KeyLimit { user: user.unwrap_or_default() }
+            }
+            Some(
+                "Throttling"
+                | "ThrottlingException"
+                | "RequestLimitExceeded"
+                | "TooManyRequestsException",
+            ) => Trouble::Throttled { what },
+            Some(code) => Trouble::Aws {
+                what,
+                code: code.chars().filter(char::is_ascii_alphanumeric).take(64).collect(),
+            },
             None => match error {
                 SdkError::DispatchFailure(failure) => {
-                    let cause = failure.as_connector_error().map_or(Reach::Other, |cause| Reach::of(cause));
+                    let cause =
+                        failure.as_connector_error().map_or(Reach::Other, |cause| Reach::of(cause));
                     Trouble::AwsUnreachable { what, host: self.tally.host(), reach: cause }
                 }
-                SdkError::TimeoutError(_) => Trouble::AwsUnreachable { what, host: self.tally.host(), reach: Reach::TimedOut },
-                SdkError::ResponseError(_) | SdkError::ServiceError(_) | SdkError::ConstructionFailure(_) | _ => {
+                SdkError::TimeoutError(_) => Trouble::AwsUnreachable {
+                    what,
+                    host: self.tally.host(),
+                    reach: Reach::TimedOut,
+                },
+                SdkError::ResponseError(_)
+                | SdkError::ServiceError(_)
+                | SdkError::ConstructionFailure(_)
+                | _ => {
                     let status = error.raw_response().map_or(0, |raw| raw.status().as_u16());
-                    let how = if (200..300).contains(&status) { "with a reply that is none of its own" } else { "without a reason" };
+                    let how = if (200..300).contains(&status) {
+                        "with a reply that is none of its own"
+                    } else {
+                        "without a reason"
+                    };
                     Trouble::Aws { what, code: format!("HTTP {status} {how}") }
                 }
             },
@@ -463,19 +650,30 @@ impl Identity {
     }
 }
 
-async fn who(sts: &aws_sdk_sts::Client) -> Result<Identity, SdkError<aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityError>> {
+async fn who(
+    sts: &aws_sdk_sts::Client,
+) -> Result<Identity, SdkError<aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityError>>
+{
     let reply = sts.get_caller_identity().send().await?;
     Ok(Identity { account: reply.account.unwrap_or_default(), arn: reply.arn.unwrap_or_default() })
 }
 
-/// Whether the request may have had its effect: anything but a 4xx of the service and a connection that was never made.
+/// Whether the request may have had its effect: anything but a 4xx of the service and a connection
+/// that was never made.
 fn is_ambiguous<E>(error: &SdkError<E>) -> bool {
     match error {
         SdkError::ServiceError(service) => !(400..500).contains(&service.raw().status().as_u16()),
         SdkError::ConstructionFailure(_) => false,
-        SdkError::DispatchFailure(failure) => !failure
-            .as_connector_error()
-            .is_some_and(|cause| matches!(Reach::of(cause), Reach::Name | Reach::Refused | Reach::UnknownIssuer | Reach::OtherName | Reach::Expired)),
+        SdkError::DispatchFailure(failure) => !failure.as_connector_error().is_some_and(|cause| {
+            matches!(
+                Reach::of(cause),
+                Reach::Name
+                    | Reach::Refused
+                    | Reach::UnknownIssuer
+                    | Reach::OtherName
+                    | Reach::Expired
+            )
+        }),
         _ => true,
     }
 }
@@ -485,7 +683,10 @@ fn pair(id: &AccessKeyId, secret: &SecretString) -> Credentials {
 }
 
 fn schedule() -> ExponentialBuilder {
-    ExponentialBuilder::default().with_min_delay(Duration::from_millis(500)).with_max_times(5).with_jitter()
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_times(5)
+        .with_jitter()
 }
 
 fn role_refused(arn: &str, why: RoleRefusal) -> Trouble {
@@ -493,7 +694,9 @@ fn role_refused(arn: &str, why: RoleRefusal) -> Trouble {
 }
 
 fn timestamp(date: &DateTime) -> Option<Timestamp> {
-    Timestamp::new(date.secs(), i32::try_from(date.subsec_nanos()).ok()?).ok().filter(|date| is_of_our_time(*date))
+    Timestamp::new(date.secs(), i32::try_from(date.subsec_nanos()).ok()?)
+        .ok()
+        .filter(|date| is_of_our_time(*date))
 }
 
 fn fresh_key(key: Option<aws_sdk_iam::types::AccessKey>) -> Option<FreshKey> {
@@ -506,7 +709,13 @@ fn fresh_key(key: Option<aws_sdk_iam::types::AccessKey>) -> Option<FreshKey> {
 fn session(credentials: Option<aws_sdk_sts::types::Credentials>) -> Option<Credentials> {
     let got = credentials?;
     let expiry = std::time::SystemTime::try_from(got.expiration).ok();
-    Some(Credentials::new(got.access_key_id, got.secret_access_key, Some(got.session_token), expiry, "role"))
+    Some(Credentials::new(
+        got.access_key_id,
+        got.secret_access_key,
+        Some(got.session_token),
+        expiry,
+        "role",
+    ))
 }
 
 /// Counts calls, keeps the servers' clock, and takes no reply that is none of theirs.
@@ -577,8 +786,10 @@ impl Intercept for Counter {
             *self.tally.date.lock().unwrap_or_else(PoisonError::into_inner) = Some(date);
         }
         let body = std::mem::replace(context.response_mut().body_mut(), SdkBody::taken());
-        *context.response_mut().body_mut() = SdkBody::from_body_1_x(Limited::new(body, REPLY_LIMIT));
-        // IAM and STS say 200 where they have done something; the SDK would take any other 2xx for it too.
+        *context.response_mut().body_mut() =
+            SdkBody::from_body_1_x(Limited::new(body, REPLY_LIMIT));
+        // IAM and STS say 200 where they have done something; the SDK would take any other 2xx for
+        // it too.
         match context.response().status().as_u16() {
             status @ 201..=299 => Err(format!("HTTP {status} is no success of AWS").into()),
             _ => Ok(()),

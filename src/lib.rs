@@ -1,8 +1,9 @@
 //! Rotates the AWS IAM access key of a GitLab project.
 //!
-//! One run is one story: [`config`] reads the environment, [`rotate`] observes IAM and GitLab, [`plan`] decides one step, the loop
-//! does it and decides again, until the plan says that the run is done or refuses. [`keys`], [`variables`] and [`deploy`] are the hands;
-//! [`record`] is what the rotation writes down, [`report`] what it tells, [`trouble`] what it says when it cannot go on.
+//! One run is one story: [`config`] reads the environment, [`rotate`] observes IAM and GitLab,
+//! [`plan`] decides one step, the loop does it and decides again, until the plan says that the run
+//! is done or refuses. [`keys`], [`variables`] and [`deploy`] are the hands; [`record`] is what the
+//! rotation writes down, [`report`] what it tells, [`trouble`] what it says when it cannot go on.
 
 pub mod config;
 pub mod deploy;

@@ -21,14 +21,21 @@ fn main() -> ExitCode {
     let code = match (arguments.next(), arguments.next()) {
         (None, _) => run().unwrap_or_else(|error| {
             // Not with Debug: a backtrace helps nobody at four in the morning.
-            eprintln!("error: {error:#}\nstate: nothing was changed; keys and variables are as they were before this run\nhint: this machine lacks something that every process needs; run again elsewhere");
+            eprintln!(
+                "error: {error:#}\nstate: nothing was changed; keys and variables are as \
+                 they were before this run\nhint: this machine lacks something that every process \
+                 needs; run again elsewhere"
+            );
             exit::FAILED
         }),
         (Some(help), None) if help == "--help" => say(&Config::help()),
-        (Some(version), None) if version == "--version" => say(concat!("credential-rotator ", env!("CARGO_PKG_VERSION"), "\n")),
+        (Some(version), None) if version == "--version" => {
+            say(concat!("credential-rotator ", env!("CARGO_PKG_VERSION"), "\n"))
+        }
         _ => {
             eprint!(
-                "error: the only arguments are --help and --version\nstate: nothing was changed\nhint: everything is configured by environment variables: --help\n"
+                "error: the only arguments are --help and --version\nstate: nothing was \
+                 changed\nhint: everything is configured by environment variables: --help\n"
             );
             exit::CONFIGURATION
         }
@@ -39,7 +46,10 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<u8> {
     without_empty_aws_variables()?;
     // A core dump would hold secrets.
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, rustix::process::Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = rustix::process::setrlimit(
+        rustix::process::Resource::Core,
+        rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
+    );
     let config = match Config::from_env(std::env::vars_os()) {
         Ok(config) => config,
         Err(complaints) => return Ok(refuse(&Trouble::Configuration(complaints))),
@@ -48,10 +58,16 @@ fn run() -> anyhow::Result<u8> {
     if let Err(trouble) = report::open_files(&config) {
         return Ok(refuse(&trouble));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
     runtime.block_on(async {
         let stop = Stop::listen().context("listening for signals")?;
-        let secret = std::env::var("AWS_SECRET_ACCESS_KEY").ok().filter(|secret| !secret.is_empty()).map(SecretString::from);
+        let secret = std::env::var("AWS_SECRET_ACCESS_KEY")
+            .ok()
+            .filter(|secret| !secret.is_empty())
+            .map(SecretString::from);
         let (end, report) = rotate(&config, secret, &stop).await;
         report.write(&config);
         let _ = report.print(&end);
@@ -62,14 +78,21 @@ fn run() -> anyhow::Result<u8> {
     })
 }
 
-/// The SDK takes empty `AWS_*` variables literally (awslabs/aws-sdk-rust#316): the program starts anew without them.
+/// The SDK takes empty `AWS_*` variables literally (awslabs/aws-sdk-rust#316): the program starts
+/// anew without them.
 fn without_empty_aws_variables() -> anyhow::Result<()> {
-    let is_empty = |name: &OsString, value: &OsString| value.is_empty() && name.to_str().is_some_and(|name| name.starts_with("AWS_"));
-    let empty: Vec<OsString> = std::env::vars_os().filter(|(name, value)| is_empty(name, value)).map(|(name, _)| name).collect();
+    let is_empty = |name: &OsString, value: &OsString| {
+        value.is_empty() && name.to_str().is_some_and(|name| name.starts_with("AWS_"))
+    };
+    let empty: Vec<OsString> = std::env::vars_os()
+        .filter(|(name, value)| is_empty(name, value))
+        .map(|(name, _)| name)
+        .collect();
     if empty.is_empty() {
         return Ok(());
     }
-    let mut again = Command::new(std::env::current_exe().context("looking for this program's file")?);
+    let mut again =
+        Command::new(std::env::current_exe().context("looking for this program's file")?);
     for name in empty {
         again.env_remove(name);
     }
@@ -77,8 +100,14 @@ fn without_empty_aws_variables() -> anyhow::Result<()> {
 }
 
 fn log(level: LevelFilter) {
-    let filter = Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("credential_rotator", level);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_target(false).with_ansi(false);
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN.min(level))
+        .with_target("credential_rotator", level);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_ansi(false);
     tracing_subscriber::registry().with(filter).with(lines).init();
 }
 

@@ -1,7 +1,8 @@
 //! The plan: what is seen, and the one step that follows from it.
 //!
-//! Pure: no I/O, no clock, no randomness, no secret. `Observed` says what is there, a `Picture` reduces it to what matters, and one
-//! total `match` decides. A row of this table is an arm of [`decide`]; B is the fresh key of the unfinished rotation.
+//! Pure: no I/O, no clock, no randomness, no secret. `Observed` says what is there, a `Picture`
+//! reduces it to what matters, and one total `match` decides. A row of this table is an arm of
+//! [`decide`]; B is the fresh key of the unfinished rotation.
 //!
 //! | stage | seen | step | dying right after it leaves | who repairs |
 //! | --- | --- | --- | --- | --- |
@@ -115,7 +116,8 @@ pub struct TargetSeen {
 pub enum IdSeen {
     Absent,
     Key(AccessKeyId),
-    /// A reference, a path, a hidden value, a session's id: nothing that a rotation may overwrite unasked.
+    /// A reference, a path, a hidden value, a session's id: nothing that a rotation may overwrite
+    /// unasked.
     Unusable(String),
 }
 
@@ -258,16 +260,29 @@ pub enum Waiting {
     },
 }
 
-/// Why there is nothing to do now. `Tried`: this run has tried its one rotation; `Checked` tells what `rotate` would do next.
+/// Why there is nothing to do now. `Tried`: this run has tried its one rotation; `Checked` tells
+/// what `rotate` would do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    NotDue { key: AccessKeyId, created: Timestamp, due: Timestamp, unexplained: Option<AccessKeyId> },
+    NotDue {
+        key: AccessKeyId,
+        created: Timestamp,
+        due: Timestamp,
+        unexplained: Option<AccessKeyId>,
+    },
     Waiting(Waiting),
     Tried,
     InOwnDeploy,
-    NothingToRetire { key: AccessKeyId },
-    AlreadySetUp { key: AccessKeyId },
-    Checked { key: Option<AccessKeyId>, next: String },
+    NothingToRetire {
+        key: AccessKeyId,
+    },
+    AlreadySetUp {
+        key: AccessKeyId,
+    },
+    Checked {
+        key: Option<AccessKeyId>,
+        next: String,
+    },
 }
 
 /// Why a run goes no further; the text and the hint are `Trouble`'s.
@@ -308,12 +323,18 @@ pub fn plan(seen: &Observed, policy: &Policy) -> Step {
     let others_alive = seen.records.iter().any(|record| record.alive && !record.released);
     match (&seen.claim, step) {
         // While another run is at work, what looks like a person's act may be half of its step.
-        (None, step) if others_alive && (step.has_effect() || matches!(&step, Step::Refuse(refusal) if refusal.blames_a_person())) => {
+        (None, step)
+            if others_alive
+                && (step.has_effect()
+                    || matches!(&step, Step::Refuse(refusal) if refusal.blames_a_person())) =>
+        {
             Step::Refuse(Refusal::Busy)
         }
         (None, step) if step.has_effect() => Step::Claim,
         // A run that has announced itself since sees our record and withdraws.
-        (Some(_), step) if step.has_effect() && seen.records.iter().any(RecordSeen::is_over) => Step::TakeOver,
+        (Some(_), step) if step.has_effect() && seen.records.iter().any(RecordSeen::is_over) => {
+            Step::TakeOver
+        }
         (_, step) => step,
     }
 }
@@ -408,59 +429,110 @@ fn decide(picture: Picture, seen: &Observed, policy: &Policy) -> Step {
     use Picture::{Deploying, Making, Resting, Retiring};
     match picture {
         Making(Fresh::ToMake, Held::Untouched) => Step::Create,
-        Making(Fresh::ToMake, Held::Unasked | Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => Step::Record(Note::Nothing),
-        Making(Fresh::Never, Held::Unasked | Held::Untouched | Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => {
-            nothing_made(seen)
-        }
+        Making(
+            Fresh::ToMake,
+            Held::Unasked | Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All,
+        ) => Step::Record(Note::Nothing),
+        Making(
+            Fresh::Never,
+            Held::Unasked
+            | Held::Untouched
+            | Held::Stranger(_)
+            | Held::Torn(_)
+            | Held::Partly(..)
+            | Held::All,
+        ) => nothing_made(seen),
         Making(Fresh::Several(keys), _) => Step::Refuse(Refusal::Several(keys)),
         Making(
-            Fresh::Gone(_) | Fresh::Disabled(_) | Fresh::NotAtHand(_) | Fresh::Unverified(_) | Fresh::Doomed(_) | Fresh::Ready(_),
+            Fresh::Gone(_)
+            | Fresh::Disabled(_)
+            | Fresh::NotAtHand(_)
+            | Fresh::Unverified(_)
+            | Fresh::Doomed(_)
+            | Fresh::Ready(_),
             Held::Unasked,
         ) => Step::Ask(Question::WhoseSecrets),
 
         Making(Fresh::Gone(_), Held::Untouched) => nothing_made(seen),
-        Making(Fresh::Gone(key), Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => {
-            anew_or(Refusal::FreshLost { key, disabled: false }, seen, policy)
-        }
+        Making(
+            Fresh::Gone(key),
+            Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All,
+        ) => anew_or(Refusal::FreshLost { key, disabled: false }, seen, policy),
         Making(Fresh::Disabled(key), Held::Untouched) => orphan(key, seen),
-        Making(Fresh::Disabled(key), Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All) => {
-            anew_or(Refusal::FreshLost { key: key.id, disabled: true }, seen, policy)
+        Making(
+            Fresh::Disabled(key),
+            Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All,
+        ) => anew_or(Refusal::FreshLost { key: key.id, disabled: true }, seen, policy),
+        Making(Fresh::Doomed(key), Held::Untouched | Held::Stranger(_) | Held::Partly(..)) => {
+            discard(key, seen)
         }
-        Making(Fresh::Doomed(key), Held::Untouched | Held::Stranger(_) | Held::Partly(..)) => discard(key, seen),
-        Making(Fresh::NotAtHand(Key { id, .. }) | Fresh::Unverified(id) | Fresh::Ready(id), Held::Stranger(target)) => {
-            anew_or(Refusal::Stranger { target, fresh: id }, seen, policy)
-        }
-        Making(Fresh::NotAtHand(Key { id, .. }) | Fresh::Unverified(id) | Fresh::Doomed(id) | Fresh::Ready(id), Held::Torn(target)) => {
-            Step::WriteId { target, key: id }
-        }
+        Making(
+            Fresh::NotAtHand(Key { id, .. }) | Fresh::Unverified(id) | Fresh::Ready(id),
+            Held::Stranger(target),
+        ) => anew_or(Refusal::Stranger { target, fresh: id }, seen, policy),
+        Making(
+            Fresh::NotAtHand(Key { id, .. })
+            | Fresh::Unverified(id)
+            | Fresh::Doomed(id)
+            | Fresh::Ready(id),
+            Held::Torn(target),
+        ) => Step::WriteId { target, key: id },
         Making(Fresh::NotAtHand(key), Held::Untouched) => orphan(key, seen),
-        Making(Fresh::NotAtHand(key), Held::Partly(_, target)) => anew_or(Refusal::SecretLost { key: key.id, target }, seen, policy),
-        Making(Fresh::Unverified(key), Held::Untouched | Held::Partly(..) | Held::All) => Step::Verify(key),
-        Making(Fresh::Ready(key), Held::Untouched) => Step::WriteSecret { target: behind(Some(&key), seen).unwrap_or_default(), key },
+        Making(Fresh::NotAtHand(key), Held::Partly(_, target)) => {
+            anew_or(Refusal::SecretLost { key: key.id, target }, seen, policy)
+        }
+        Making(Fresh::Unverified(key), Held::Untouched | Held::Partly(..) | Held::All) => {
+            Step::Verify(key)
+        }
+        Making(Fresh::Ready(key), Held::Untouched) => {
+            Step::WriteSecret { target: behind(Some(&key), seen).unwrap_or_default(), key }
+        }
         Making(Fresh::Ready(key), Held::Partly(target, _)) => Step::WriteSecret { target, key },
-        Making(Fresh::NotAtHand(_) | Fresh::Doomed(_) | Fresh::Ready(_), Held::All) => Step::Record(Note::Published),
+        Making(Fresh::NotAtHand(_) | Fresh::Doomed(_) | Fresh::Ready(_), Held::All) => {
+            Step::Record(Note::Published)
+        }
 
-        Deploying(Intact::Unasked, ..) | Retiring(Intact::Unasked, _) => Step::Ask(Question::WhoseSecrets),
-        Deploying(Intact::No(refusal), ..) | Retiring(Intact::No(refusal), _) => anew_or(refusal, seen, policy),
+        Deploying(Intact::Unasked, ..) | Retiring(Intact::Unasked, _) => {
+            Step::Ask(Question::WhoseSecrets)
+        }
+        Deploying(Intact::No(refusal), ..) | Retiring(Intact::No(refusal), _) => {
+            anew_or(refusal, seen, policy)
+        }
         Deploying(Intact::Yes, Quiet::Unasked, _) => Step::Ask(Question::ElderJobs),
         Deploying(Intact::Yes, Quiet::Elders(jobs), _) => wait(Waiting::ElderJobs(jobs), seen),
         Deploying(Intact::Yes, Quiet::Silent, _) => Step::Record(Note::Quiet),
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Own) => Step::Done(Done::Waiting(Waiting::OwnDeploy)),
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Own) => {
+            Step::Done(Done::Waiting(Waiting::OwnDeploy))
+        }
         Deploying(Intact::Yes, Quiet::Recorded, Deploys::Unasked) => Step::Ask(Question::Deploys),
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Startable(place)) => Step::StartDeploy(place),
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Startable(place)) => {
+            Step::StartDeploy(place)
+        }
         Deploying(Intact::Yes, Quiet::Recorded, Deploys::NewlyProven) => Step::Record(Note::Proven),
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Running(what)) if seen.waited_out && !policy.leave_deploys => {
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Running(what))
+            if seen.waited_out && !policy.leave_deploys =>
+        {
             Step::Refuse(Refusal::DeployTimedOut(what))
         }
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Running(what)) => wait(Waiting::Deploys(what), seen),
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Failed(what)) => Step::Refuse(Refusal::DeployFailed(what)),
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Unproven(what)) => Step::Refuse(Refusal::DeployUnproven(what)),
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Running(what)) => {
+            wait(Waiting::Deploys(what), seen)
+        }
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Failed(what)) => {
+            Step::Refuse(Refusal::DeployFailed(what))
+        }
+        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Unproven(what)) => {
+            Step::Refuse(Refusal::DeployUnproven(what))
+        }
 
         Retiring(Intact::Yes, Old::Gone) => Step::Record(Note::Finished),
         Retiring(Intact::Yes, Old::Waiting(what)) => Step::Done(Done::Waiting(what)),
         Retiring(Intact::Yes, Old::UnaskedUse(key)) => Step::Ask(Question::LastUse(key)),
-        Retiring(Intact::Yes, Old::EnabledAgain(key)) => Step::Refuse(Refusal::EnabledAgain { key }),
-        Retiring(Intact::Yes, Old::Named(key, places)) => Step::Refuse(Refusal::StillNamed { key, places }),
+        Retiring(Intact::Yes, Old::EnabledAgain(key)) => {
+            Step::Refuse(Refusal::EnabledAgain { key })
+        }
+        Retiring(Intact::Yes, Old::Named(key, places)) => {
+            Step::Refuse(Refusal::StillNamed { key, places })
+        }
         Retiring(Intact::Yes, Old::Active(key)) => Step::Disable(key, Role::Old),
         Retiring(Intact::Yes, Old::JustDisabled) => Step::Record(Note::Disabled),
         Retiring(Intact::Yes, Old::GraceOver(key)) => Step::Delete(key, Role::Old),
@@ -471,7 +543,8 @@ fn decide(picture: Picture, seen: &Observed, policy: &Policy) -> Step {
         Resting(Named::Nothing, _) if policy.action == Action::Setup => begin(seen, policy),
         Resting(Named::Nothing, _) => Step::Refuse(Refusal::NoVariables),
         Resting(Named::One(key), Due::No { created, due }) => {
-            let unexplained = seen.keys.iter().find(|other| other.id != key.id).map(|other| other.id.clone());
+            let unexplained =
+                seen.keys.iter().find(|other| other.id != key.id).map(|other| other.id.clone());
             Step::Done(Done::NotDue { key: key.id, created, due, unexplained })
         }
         Resting(Named::One(key), Due::Yes | Due::Irrelevant) => match policy.action {
@@ -490,86 +563,124 @@ fn begin(seen: &Observed, policy: &Policy) -> Step {
     }
     if seen.keys.len() >= 2 {
         // A key that some target names is not in the way: it is in use there.
-        if seen.targets.iter().any(|target| target.id.key().is_some_and(|id| named.as_ref() != Some(id) && seen.key(id).is_some())) {
+        if seen.targets.iter().any(|target| {
+            target.id.key().is_some_and(|id| named.as_ref() != Some(id) && seen.key(id).is_some())
+        }) {
             return Step::Refuse(Refusal::Differ(named_by(seen)));
         }
         // The refusal tells when each key that nobody explains was last used.
-        let unasked = seen.keys.iter().find(|key| key.used.is_none() && named.as_ref() != Some(&key.id));
+        let unasked =
+            seen.keys.iter().find(|key| key.used.is_none() && named.as_ref() != Some(&key.id));
         if let Some(key) = unasked {
             return Step::Ask(Question::LastUse(key.id.clone()));
         }
         return Step::Refuse(Refusal::NoSlot { keys: seen.keys.clone(), named });
     }
     match &seen.preflight {
-        // `check` would only say that a rotation is due: what else it finds, the rotation finds too, before anything is written.
+        // `check` would only say that a rotation is due: what else it finds, the rotation finds
+        // too, before anything is written.
         None if policy.action == Action::Check => Step::Record(Note::Begin),
         None => Step::Ask(Question::Preflight),
-        Some(findings) if !findings.is_empty() => Step::Refuse(Refusal::Preflight(findings.clone())),
+        Some(findings) if !findings.is_empty() => {
+            Step::Refuse(Refusal::Preflight(findings.clone()))
+        }
         Some(_) => Step::Record(Note::Begin),
     }
 }
 
 /// Whether a list may still lag behind a key of the unfinished rotation.
 fn is_young(seen: &Observed) -> bool {
-    seen.facts().is_some_and(|facts| facts.unfinished() && seen.now < facts.creating + CREATION_WINDOW)
+    seen.facts()
+        .is_some_and(|facts| facts.unfinished() && seen.now < facts.creating + CREATION_WINDOW)
 }
 
-/// Nothing came of the rotation, unless the key that an earlier run made does not show yet: begun anew, nothing would explain it.
+/// Nothing came of the rotation, unless the key that an earlier run made does not show yet: begun
+/// anew, nothing would explain it.
 fn nothing_made(seen: &Observed) -> Step {
     let until = seen.facts().map_or(seen.now, |facts| facts.creating + CREATION_WINDOW);
     // The record of a run that died is not taken over sooner.
-    let ended_in_order = seen.claim.is_none() && seen.latest_record().is_some_and(|record| record.released);
-    if is_young(seen) && ended_in_order { wait(Waiting::Unsettled { until }, seen) } else { Step::Record(Note::Nothing) }
+    let ended_in_order =
+        seen.claim.is_none() && seen.latest_record().is_some_and(|record| record.released);
+    if is_young(seen) && ended_in_order {
+        wait(Waiting::Unsettled { until }, seen)
+    } else {
+        Step::Record(Note::Nothing)
+    }
 }
 
 /// A refusal that blames a person; a forced run begins anew instead.
 fn anew_or(refusal: Refusal, seen: &Observed, policy: &Policy) -> Step {
     // Begun anew, the rotation of a key that is made but not seen would be forgotten.
-    let only_unseen = is_young(seen) && matches!(refusal, Refusal::FreshLost { disabled: false, .. });
+    let only_unseen =
+        is_young(seen) && matches!(refusal, Refusal::FreshLost { disabled: false, .. });
     match (policy.forced, policy.action) {
         (Some(_), Action::Rotate) if seen.begun == Begun::No && !only_unseen => begin(seen, policy),
-        (Some(_) | None, Action::Rotate | Action::Retire | Action::Setup | Action::Check) => Step::Refuse(refusal),
+        (Some(_) | None, Action::Rotate | Action::Retire | Action::Setup | Action::Check) => {
+            Step::Refuse(refusal)
+        }
     }
 }
 
-/// A key that a dead run made and whose secret is lost: only our own verification (`sts`) may have used it.
+/// A key that a dead run made and whose secret is lost: only our own verification (`sts`) may have
+/// used it.
 fn orphan(key: Key, seen: &Observed) -> Step {
     let places = places_of(&key.id, seen);
     match key.used {
         _ if !places.is_empty() => Step::Refuse(Refusal::StillNamed { key: key.id, places }),
         None => Step::Ask(Question::LastUse(key.id)),
-        Some(Use::At { service, .. }) if service != "sts" => Step::Refuse(Refusal::Taken { key: key.id, service }),
+        Some(Use::At { service, .. }) if service != "sts" => {
+            Step::Refuse(Refusal::Taken { key: key.id, service })
+        }
         Some(Use::Never | Use::At { .. }) if key.active => Step::Disable(key.id, Role::Orphan),
         Some(Use::Never | Use::At { .. }) => Step::Delete(key.id, Role::Orphan),
     }
 }
 
-/// The key that this process has made for nothing; unless, meanwhile, a variable names it all the same.
+/// The key that this process has made for nothing; unless, meanwhile, a variable names it all the
+/// same.
 fn discard(key: AccessKeyId, seen: &Observed) -> Step {
     let places = places_of(&key, seen);
-    if places.is_empty() { Step::Delete(key, Role::Orphan) } else { Step::Refuse(Refusal::StillNamed { key, places }) }
+    if places.is_empty() {
+        Step::Delete(key, Role::Orphan)
+    } else {
+        Step::Refuse(Refusal::StillNamed { key, places })
+    }
 }
 
 /// Every place that names the key or holds its secret, as far as we can see.
 fn places_of(key: &AccessKeyId, seen: &Observed) -> Vec<String> {
-    let targets = seen.targets.iter().filter(|target| target.id.key() == Some(key) || target.secret.is_of(key));
-    targets.map(|target| target.name.clone()).chain(seen.mentions.get(key).cloned().unwrap_or_default()).collect()
+    let targets = seen
+        .targets
+        .iter()
+        .filter(|target| target.id.key() == Some(key) || target.secret.is_of(key));
+    targets
+        .map(|target| target.name.clone())
+        .chain(seen.mentions.get(key).cloned().unwrap_or_default())
+        .collect()
 }
 
 fn wait(what: Waiting, seen: &Observed) -> Step {
     if seen.waited_out { Step::Done(Done::Waiting(what)) } else { Step::Wait(what) }
 }
 
-/// `check` reads only: refused where `rotate` would refuse or the key is too old, else done with what `rotate` would do next.
+/// `check` reads only: refused where `rotate` would refuse or the key is too old, else done with
+/// what `rotate` would do next.
 fn check(seen: &Observed, policy: &Policy) -> Step {
     let step = decide(picture(seen, policy), seen, policy);
     let named = seen.targets.iter().find_map(|target| target.id.key());
     let key = named.and_then(|id| seen.key(id));
     match step {
-        Step::Refuse(_) | Step::Ask(Question::WhoseSecrets | Question::LastUse(_) | Question::ElderJobs | Question::Deploys) => step,
+        Step::Refuse(_)
+        | Step::Ask(
+            Question::WhoseSecrets | Question::LastUse(_) | Question::ElderJobs | Question::Deploys,
+        ) => step,
         step => match key {
-            Some(key) if key.created + policy.max_age <= seen.now => Step::Refuse(Refusal::TooOld { key: key.id.clone(), created: key.created }),
-            Some(_) | None => Step::Done(Done::Checked { key: named.cloned(), next: step.to_string() }),
+            Some(key) if key.created + policy.max_age <= seen.now => {
+                Step::Refuse(Refusal::TooOld { key: key.id.clone(), created: key.created })
+            }
+            Some(_) | None => {
+                Step::Done(Done::Checked { key: named.cloned(), next: step.to_string() })
+            }
         },
     }
 }
@@ -584,8 +695,12 @@ fn picture(seen: &Observed, policy: &Policy) -> Picture {
     let held = held(facts, fresh.key(), seen);
     let Some(published) = &facts.published else { return Picture::Making(fresh, held) };
     let intact = match (&fresh, held) {
-        (Fresh::Gone(key), _) => Intact::No(Refusal::FreshLost { key: key.clone(), disabled: false }),
-        (Fresh::Disabled(key), _) => Intact::No(Refusal::FreshLost { key: key.id.clone(), disabled: true }),
+        (Fresh::Gone(key), _) => {
+            Intact::No(Refusal::FreshLost { key: key.clone(), disabled: false })
+        }
+        (Fresh::Disabled(key), _) => {
+            Intact::No(Refusal::FreshLost { key: key.id.clone(), disabled: true })
+        }
         (_, Held::Unasked) => Intact::Unasked,
         (_, Held::All) => Intact::Yes,
         (_, Held::Stranger(_) | Held::Torn(_) | Held::Untouched | Held::Partly(..)) => {
@@ -603,12 +718,22 @@ fn picture(seen: &Observed, policy: &Policy) -> Picture {
 fn named(seen: &Observed) -> Named {
     let unusable = seen.targets.iter().find_map(|target| match (&target.id, &target.secret) {
         (IdSeen::Unusable(why), _) | (_, SecretSeen::Unusable(why)) => Some((target, why)),
-        (IdSeen::Absent | IdSeen::Key(_), SecretSeen::Absent | SecretSeen::Hidden { .. } | SecretSeen::Readable { .. }) => None,
+        (
+            IdSeen::Absent | IdSeen::Key(_),
+            SecretSeen::Absent | SecretSeen::Hidden { .. } | SecretSeen::Readable { .. },
+        ) => None,
     });
     if let Some((target, why)) = unusable {
-        return Named::Hopeless(Refusal::Unusable { target: target.name.clone(), why: why.clone() });
+        return Named::Hopeless(Refusal::Unusable {
+            target: target.name.clone(),
+            why: why.clone(),
+        });
     }
-    if seen.targets.iter().all(|target| target.id == IdSeen::Absent && target.secret == SecretSeen::Absent) {
+    if seen
+        .targets
+        .iter()
+        .all(|target| target.id == IdSeen::Absent && target.secret == SecretSeen::Absent)
+    {
         return Named::Nothing;
     }
     let Some(id) = seen.targets.iter().find_map(|target| target.id.key()) else {
@@ -620,18 +745,39 @@ fn named(seen: &Observed) -> Named {
         return Named::Wrong(Refusal::Differ(named_by(seen)));
     }
     for target in &seen.targets {
-        let mismatch = |tag: &AccessKeyId| Named::Wrong(Refusal::Mismatch { target: target.name.clone(), id: id.clone(), tag: tag.clone() });
+        let mismatch = |tag: &AccessKeyId| {
+            Named::Wrong(Refusal::Mismatch {
+                target: target.name.clone(),
+                id: id.clone(),
+                tag: tag.clone(),
+            })
+        };
         match &target.secret {
-            SecretSeen::Absent => return Named::Wrong(Refusal::Half { target: target.name.clone(), missing_secret: true }),
+            SecretSeen::Absent => {
+                return Named::Wrong(Refusal::Half {
+                    target: target.name.clone(),
+                    missing_secret: true,
+                });
+            }
             SecretSeen::Hidden { tag: Some(tag) } if tag != id => return mismatch(tag),
-            SecretSeen::Readable { tag: Some(tag), owner: Owner::NotAsked } if tag != id && seen.key(id).is_some() => return Named::Unasked,
-            SecretSeen::Readable { tag: Some(tag), owner } if tag != id && *owner != Owner::Key(id.clone()) => return mismatch(tag),
+            SecretSeen::Readable { tag: Some(tag), owner: Owner::NotAsked }
+                if tag != id && seen.key(id).is_some() =>
+            {
+                return Named::Unasked;
+            }
+            SecretSeen::Readable { tag: Some(tag), owner }
+                if tag != id && *owner != Owner::Key(id.clone()) =>
+            {
+                return mismatch(tag);
+            }
             SecretSeen::Hidden { .. } | SecretSeen::Readable { .. } | SecretSeen::Unusable(_) => {}
         }
     }
     match seen.key(id) {
         Some(key) => Named::One(key.clone()),
-        None => Named::Wrong(Refusal::Unknown { target: seen.targets[0].name.clone(), key: id.clone() }),
+        None => {
+            Named::Wrong(Refusal::Unknown { target: seen.targets[0].name.clone(), key: id.clone() })
+        }
     }
 }
 
@@ -648,13 +794,16 @@ fn due(named: &Named, seen: &Observed, policy: &Policy) -> Due {
             if yes { Due::Yes } else { Due::No { created: key.created, due } }
         }
         (Named::One(_), Action::Retire | Action::Setup) => Due::Irrelevant,
-        (Named::Nothing | Named::Wrong(_) | Named::Hopeless(_) | Named::Unasked, _) => Due::Irrelevant,
+        (Named::Nothing | Named::Wrong(_) | Named::Hopeless(_) | Named::Unasked, _) => {
+            Due::Irrelevant
+        }
     }
 }
 
 fn fresh(facts: &Facts, seen: &Observed) -> Fresh {
     let new = |id: &&AccessKeyId| !facts.from.contains(id);
-    let mut tags: Vec<&AccessKeyId> = seen.targets.iter().filter_map(|target| target.secret.tag()).filter(new).collect();
+    let mut tags: Vec<&AccessKeyId> =
+        seen.targets.iter().filter_map(|target| target.secret.tag()).filter(new).collect();
     tags.sort();
     tags.dedup();
     let window = facts.creating.as_second()..=(facts.creating + CREATION_WINDOW).as_second();
@@ -670,7 +819,8 @@ fn fresh(facts: &Facts, seen: &Observed) -> Fresh {
     } else {
         match &seen.keys.iter().filter(born).collect::<Vec<_>>()[..] {
             [] if seen.begun == Begun::Recorded && seen.keys.len() < 2 => return Fresh::ToMake,
-            // This run has sent nothing: whatever key is new is a person's, and is to be recorded as such.
+            // This run has sent nothing: whatever key is new is a person's, and is to be recorded
+            // as such.
             _ if seen.begun == Begun::Recorded => return Fresh::Never,
             [] => return Fresh::Never,
             [key] => key.id.clone(),
@@ -700,7 +850,9 @@ impl Fresh {
 }
 
 fn held(facts: &Facts, fresh: Option<&AccessKeyId>, seen: &Observed) -> Held {
-    let unasked = |target: &TargetSeen| matches!(target.secret, SecretSeen::Readable { owner: Owner::NotAsked, .. });
+    let unasked = |target: &TargetSeen| {
+        matches!(target.secret, SecretSeen::Readable { owner: Owner::NotAsked, .. })
+    };
     if fresh.is_some() && seen.targets.iter().any(unasked) {
         return Held::Unasked;
     }
@@ -724,9 +876,15 @@ fn held(facts: &Facts, fresh: Option<&AccessKeyId>, seen: &Observed) -> Held {
     Held::Untouched
 }
 
-/// The next target to be put on the key. Hidden ones come last: a run that dies in between leaves the secret where the next one can read it.
+/// The next target to be put on the key. Hidden ones come last: a run that dies in between leaves
+/// the secret where the next one can read it.
 fn behind(key: Option<&AccessKeyId>, seen: &Observed) -> Option<usize> {
-    let behind = || seen.targets.iter().enumerate().filter(|(_, target)| !key.is_some_and(|key| target.is_on(key)));
+    let behind = || {
+        seen.targets
+            .iter()
+            .enumerate()
+            .filter(|(_, target)| !key.is_some_and(|key| target.is_on(key)))
+    };
     let readable = behind().find(|(_, target)| !matches!(target.secret, SecretSeen::Hidden { .. }));
     readable.or_else(|| behind().next()).map(|(index, _)| index)
 }
@@ -745,7 +903,8 @@ fn deploys(seen: &Observed, policy: &Policy) -> Deploys {
         return Deploys::Own;
     }
     let Some(deploys) = &seen.deploys else { return Deploys::Unasked };
-    let (mut running, mut failed, mut unproven, mut fresh_proof) = (Vec::new(), Vec::new(), Vec::new(), false);
+    let (mut running, mut failed, mut unproven, mut fresh_proof) =
+        (Vec::new(), Vec::new(), Vec::new(), false);
     for (place, deploy) in deploys.iter().enumerate() {
         match deploy {
             DeploySeen::Startable => return Deploys::Startable(place),
@@ -765,7 +924,9 @@ fn deploys(seen: &Observed, policy: &Policy) -> Deploys {
 
 fn old(facts: &Facts, deployed: Timestamp, seen: &Observed, policy: &Policy) -> Old {
     let olds: Vec<&Key> = seen.keys.iter().filter(|key| facts.is_old(&key.id)).collect();
-    let Some(next) = olds.iter().find(|key| key.active).or_else(|| olds.first()) else { return Old::Gone };
+    let Some(next) = olds.iter().find(|key| key.active).or_else(|| olds.first()) else {
+        return Old::Gone;
+    };
     let id = next.id.clone();
     let patient = policy.forced.is_none();
     let named = seen.mentions.get(&id).cloned();
@@ -777,17 +938,27 @@ fn old(facts: &Facts, deployed: Timestamp, seen: &Observed, policy: &Policy) -> 
                 _ if until > seen.now => Old::Waiting(Waiting::Overlap { old: id, until }),
                 None => Old::UnaskedUse(id),
                 Some(Use::At { when, service }) if *when > deployed => {
-                    Old::Waiting(Waiting::StillUsed { old: id, last: *when, service: service.clone() })
+                    Old::Waiting(Waiting::StillUsed {
+                        old: id,
+                        last: *when,
+                        service: service.clone(),
+                    })
                 }
-                Some(Use::Never | Use::At { .. }) => named.map_or_else(|| Old::Active(id.clone()), |places| Old::Named(id.clone(), places)),
+                Some(Use::Never | Use::At { .. }) => named.map_or_else(
+                    || Old::Active(id.clone()),
+                    |places| Old::Named(id.clone(), places),
+                ),
             }
         }
-        (true, None) => named.map_or_else(|| Old::Active(id.clone()), |places| Old::Named(id.clone(), places)),
+        (true, None) => {
+            named.map_or_else(|| Old::Active(id.clone()), |places| Old::Named(id.clone(), places))
+        }
         (false, None) => Old::JustDisabled,
         (false, Some(disabled)) if patient && disabled + policy.grace_period > seen.now => {
             Old::Waiting(Waiting::Grace { old: id, until: disabled + policy.grace_period })
         }
-        (false, Some(_)) => named.map_or_else(|| Old::GraceOver(id.clone()), |places| Old::Named(id.clone(), places)),
+        (false, Some(_)) => named
+            .map_or_else(|| Old::GraceOver(id.clone()), |places| Old::Named(id.clone(), places)),
     }
 }
 
@@ -840,7 +1011,8 @@ impl Observed {
         self.keys.iter().find(|key| key.id == *id)
     }
 
-    /// The facts of the rotation: our own once they are there, else those of the latest record that has them.
+    /// The facts of the rotation: our own once they are there, else those of the latest record that
+    /// has them.
     pub fn facts(&self) -> Option<&Facts> {
         let own = self.claim.as_ref().and_then(|claim| claim.facts.as_ref());
         own.or_else(|| self.latest_record().and_then(|record| record.facts.as_ref()))
@@ -850,11 +1022,13 @@ impl Observed {
         self.records.iter().filter(|record| record.facts.is_some()).max_by_key(|record| record.at)
     }
 
-    /// How a step that succeeded changes the picture. `made` is what a `Create` or a `StartDeploy` has brought; questions and waits are answered by looking, not here.
+    /// How a step that succeeded changes the picture. `made` is what a `Create` or a `StartDeploy`
+    /// has brought; questions and waits are answered by looking, not here.
     pub fn apply(&mut self, step: &Step, made: Option<Made>) {
         match step {
             Step::Ask(_) | Step::Wait(_) | Step::Done(_) | Step::Refuse(_) => {}
-            // The name of the record is chosen by the loop, which observes everything afresh after a claim.
+            // The name of the record is chosen by the loop, which observes everything afresh after
+            // a claim.
             Step::Claim => self.claim = Some(Claim { name: String::new(), facts: None }),
             Step::TakeOver => {
                 let facts = self.facts().filter(|facts| facts.unfinished()).cloned();
@@ -868,7 +1042,9 @@ impl Observed {
                 self.begun = Begun::Tried;
                 // What was readable before the key was made cannot be its secret.
                 for target in &mut self.targets {
-                    if let SecretSeen::Readable { owner: owner @ Owner::NotAsked, .. } = &mut target.secret {
+                    if let SecretSeen::Readable { owner: owner @ Owner::NotAsked, .. } =
+                        &mut target.secret
+                    {
                         *owner = Owner::Nobody;
                     }
                 }
@@ -886,12 +1062,18 @@ impl Observed {
                 let secret = &mut self.targets[*target].secret;
                 let hidden = matches!(secret, SecretSeen::Hidden { .. });
                 let (tag, owner) = (Some(key.clone()), Owner::Key(key.clone()));
-                *secret = if hidden { SecretSeen::Hidden { tag } } else { SecretSeen::Readable { tag, owner } };
+                *secret = if hidden {
+                    SecretSeen::Hidden { tag }
+                } else {
+                    SecretSeen::Readable { tag, owner }
+                };
             }
             Step::WriteId { target, key } => self.targets[*target].id = IdSeen::Key(key.clone()),
             Step::StartDeploy(_) => {
                 self.deploys = None;
-                if let (Some(Made::Deploy(noted)), Some(facts)) = (made, self.claim.as_mut().and_then(|claim| claim.facts.as_mut())) {
+                if let (Some(Made::Deploy(noted)), Some(facts)) =
+                    (made, self.claim.as_mut().and_then(|claim| claim.facts.as_mut()))
+                {
                     facts.deploys.retain(|other| other.place != noted.place);
                     facts.deploys.push(noted);
                 }
@@ -927,7 +1109,13 @@ impl Observed {
             let (name, facts) = (std::mem::take(&mut claim.name), claim.facts.take());
             self.claim = None;
             self.hand = None;
-            self.records.push(RecordSeen { name, at: self.now, released: true, alive: false, facts });
+            self.records.push(RecordSeen {
+                name,
+                at: self.now,
+                released: true,
+                alive: false,
+                facts,
+            });
         }
     }
 }
@@ -962,11 +1150,15 @@ impl SecretSeen {
         }
     }
 
-    /// Whatever works with a key is that key's; a hidden value, and one that works with no active key, is the key's if its tag says so.
+    /// Whatever works with a key is that key's; a hidden value, and one that works with no active
+    /// key, is the key's if its tag says so.
     fn is_of(&self, key: &AccessKeyId) -> bool {
         match self {
             Self::Absent | Self::Unusable(_) => false,
-            Self::Hidden { tag } | Self::Readable { tag, owner: Owner::Nobody | Owner::NotAsked } => tag.as_ref() == Some(key),
+            Self::Hidden { tag }
+            | Self::Readable { tag, owner: Owner::Nobody | Owner::NotAsked } => {
+                tag.as_ref() == Some(key)
+            }
             Self::Readable { owner: Owner::Key(owner), .. } => owner == key,
         }
     }
@@ -992,7 +1184,8 @@ impl Step {
 }
 
 impl Refusal {
-    /// Whether a second, complete look must say the same before it is pronounced: lists lag, and other runs move.
+    /// Whether a second, complete look must say the same before it is pronounced: lists lag, and
+    /// other runs move.
     pub fn blames_a_person(&self) -> bool {
         match self {
             Self::NoVariables
@@ -1010,9 +1203,12 @@ impl Refusal {
             | Self::NotPublishedAnyMore { .. }
             | Self::EnabledAgain { .. }
             | Self::StillNamed { .. } => true,
-            Self::Busy | Self::Preflight(_) | Self::TooOld { .. } | Self::DeployFailed(_) | Self::DeployUnproven(_) | Self::DeployTimedOut(_) => {
-                false
-            }
+            Self::Busy
+            | Self::Preflight(_)
+            | Self::TooOld { .. }
+            | Self::DeployFailed(_)
+            | Self::DeployUnproven(_)
+            | Self::DeployTimedOut(_) => false,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What a rotation writes down: the record of a run and the tag of a secret variable.
 //!
-//! A record is one CI/CD variable in an environment scope that no job ever sees. It holds ids and dates, never a secret.
-//! A tag stands in the description of each secret variable and says which access key its value belongs to.
-//! This module parses and prints; what a record means for the next step is decided in `plan`.
+//! A record is one CI/CD variable in an environment scope that no job ever sees. It holds ids and
+//! dates, never a secret. A tag stands in the description of each secret variable and says which
+//! access key its value belongs to. This module parses and prints; what a record means for the next
+//! step is decided in `plan`.
 
 use std::fmt;
 
@@ -19,15 +20,18 @@ pub const DESCRIPTION_LIMIT: usize = 255;
 const TAG_OPEN: &str = "[credential-rotator ";
 const TAG_CLOSE: char = ']';
 
-/// The id of an access key. `Display` is its short form (`…WXYZ`); the full id is given on purpose only.
+/// The id of an access key. `Display` is its short form (`…WXYZ`); the full id is given on purpose
+/// only.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AccessKeyId(String);
 
 impl AccessKeyId {
-    /// Takes 16 to 128 capital letters and digits, the form that the IAM API reference gives for an `AccessKeyId`.
+    /// Takes 16 to 128 capital letters and digits, the form that the IAM API reference gives for an
+    /// `AccessKeyId`.
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = (16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        let fits = (16..=128).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
         fits.then(|| Self(text.to_owned()))
     }
 
@@ -141,7 +145,9 @@ impl TryFrom<String> for JobRef {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let parsed = text.split_once('/').and_then(|(project, job)| Some((project.parse().ok()?, job.parse().ok()?)));
+        let parsed = text
+            .split_once('/')
+            .and_then(|(project, job)| Some((project.parse().ok()?, job.parse().ok()?)));
         parsed.map(|(project, job)| Self { project, job }).ok_or("not PROJECT/JOB")
     }
 }
@@ -183,7 +189,8 @@ struct Line {
 }
 
 impl Record {
-    /// Reads the value of a record's variable. A line that is not wholly understood is none: guessing at another run's state could cost a key.
+    /// Reads the value of a record's variable. A line that is not wholly understood is none:
+    /// guessing at another run's state could cost a key.
     pub fn parse(value: &str) -> Option<Self> {
         let line: Line = serde_json::from_str(value).ok()?;
         let facts = match (line.from, line.creating) {
@@ -208,10 +215,23 @@ impl Record {
 
     fn dates(&self) -> impl Iterator<Item = Timestamp> {
         let facts = self.facts.as_ref();
-        let of_facts = facts.map(|facts| [facts.quiet, facts.deployed, facts.disabled, facts.finished].into_iter().flatten().chain([facts.creating]));
-        let published = facts.and_then(|facts| facts.published.as_ref()).map(|published| published.at);
-        let proven = facts.into_iter().flat_map(|facts| facts.deploys.iter().filter_map(|deploy| deploy.proven));
-        [self.at].into_iter().chain(self.ends).chain(published).chain(of_facts.into_iter().flatten()).chain(proven)
+        let of_facts = facts.map(|facts| {
+            [facts.quiet, facts.deployed, facts.disabled, facts.finished]
+                .into_iter()
+                .flatten()
+                .chain([facts.creating])
+        });
+        let published =
+            facts.and_then(|facts| facts.published.as_ref()).map(|published| published.at);
+        let proven = facts
+            .into_iter()
+            .flat_map(|facts| facts.deploys.iter().filter_map(|deploy| deploy.proven));
+        [self.at]
+            .into_iter()
+            .chain(self.ends)
+            .chain(published)
+            .chain(of_facts.into_iter().flatten())
+            .chain(proven)
     }
 
     /// One line of JSON.
@@ -250,8 +270,12 @@ impl Facts {
 
 /// A description, taken apart: what a person wrote, and the key that the tag names.
 pub fn read_tag(description: &str) -> (String, Option<AccessKeyId>) {
-    let Some((before, rest)) = description.rsplit_once(TAG_OPEN) else { return (description.to_owned(), None) };
-    let Some((id, after)) = rest.split_once(TAG_CLOSE) else { return (description.to_owned(), None) };
+    let Some((before, rest)) = description.rsplit_once(TAG_OPEN) else {
+        return (description.to_owned(), None);
+    };
+    let Some((id, after)) = rest.split_once(TAG_CLOSE) else {
+        return (description.to_owned(), None);
+    };
     let Some(id) = AccessKeyId::parse(id) else { return (description.to_owned(), None) };
     let text = match (before.trim_end(), after.trim()) {
         (before, "") => before.to_owned(),
@@ -261,7 +285,8 @@ pub fn read_tag(description: &str) -> (String, Option<AccessKeyId>) {
     (text, Some(id))
 }
 
-/// A description with the tag after whatever a person has written there; `None` where that leaves no room, for a person's text is never cut.
+/// A description with the tag after whatever a person has written there; `None` where that leaves
+/// no room, for a person's text is never cut.
 pub fn write_tag(text: &str, id: &AccessKeyId) -> Option<String> {
     let space = if text.is_empty() { "" } else { " " };
     let whole = format!("{text}{space}{TAG_OPEN}{}{TAG_CLOSE}", id.full());
@@ -283,12 +308,8 @@ mod tests {
     }
 
     fn deploy() -> impl Strategy<Value = NotedDeploy> {
-        (any::<String>(), any::<u64>(), any::<Option<u64>>(), proptest::option::of(moment())).prop_map(|(place, pipeline, job, proven)| NotedDeploy {
-            place,
-            pipeline,
-            job,
-            proven,
-        })
+        (any::<String>(), any::<u64>(), any::<Option<u64>>(), proptest::option::of(moment()))
+            .prop_map(|(place, pipeline, job, proven)| NotedDeploy { place, pipeline, job, proven })
     }
 
     fn facts() -> impl Strategy<Value = Facts> {
@@ -299,11 +320,23 @@ mod tests {
             proptest::option::of((id(), moment())),
         );
         let times = [(); 4].map(|()| proptest::option::of(moment()));
-        (ids, proptest::collection::vec(deploy(), 0..3), times).prop_map(|((from, creating, previous, published), deploys, times)| {
-            let [quiet, deployed, disabled, finished] = times;
-            let published = published.map(|(key, at)| Published { key, at });
-            Facts { from, creating, previous, published, quiet, deploys, deployed, disabled, finished }
-        })
+        (ids, proptest::collection::vec(deploy(), 0..3), times).prop_map(
+            |((from, creating, previous, published), deploys, times)| {
+                let [quiet, deployed, disabled, finished] = times;
+                let published = published.map(|(key, at)| Published { key, at });
+                Facts {
+                    from,
+                    creating,
+                    previous,
+                    published,
+                    quiet,
+                    deploys,
+                    deployed,
+                    disabled,
+                    finished,
+                }
+            },
+        )
     }
 
     proptest! {
@@ -339,22 +372,35 @@ mod tests {
 
     #[test]
     fn an_id_has_sixteen_capitals_and_digits_or_more_and_is_shown_short() {
-        for (text, is_one) in
-            [("AKIAIOSFODNN7EXAMPLE", true), ("AKIAIOSFODNN", false), ("akiaiosfodnn7example", false), ("AKIAIOSFODNN7EXAMPL!", false)]
-        {
+        for (text, is_one) in [
+            ("AKIAIOSFODNN7EXAMPLE", true),
+            ("AKIAIOSFODNN", false),
+            ("akiaiosfodnn7example", false),
+            ("AKIAIOSFODNN7EXAMPL!", false),
+        ] {
             assert_eq!(AccessKeyId::parse(text).is_some(), is_one, "{text}");
         }
         assert_eq!(AccessKeyId::parse(&"A".repeat(129)), None);
         let id = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
         assert_eq!((id.to_string(), format!("{id:?}")), ("…MPLE".to_owned(), "…MPLE".to_owned()));
-        assert!(!id.is_of_a_session() && AccessKeyId::parse("ASIAIOSFODNN7EXAMPLE").unwrap().is_of_a_session());
+        assert!(
+            !id.is_of_a_session()
+                && AccessKeyId::parse("ASIAIOSFODNN7EXAMPLE").unwrap().is_of_a_session()
+        );
     }
 
     /// Sums with such dates would be beyond what a date can be.
     #[test]
     fn a_date_that_cannot_be_is_not_understood() {
-        for (name, date) in [("at", "9999-12-30T21:59:59Z"), ("ends", "9000-01-01T00:00:00Z"), ("at", "-009999-01-02T01:59:59Z")] {
-            let line = format!(r#"{{"user":"deployer","{name}":"{date}"{}}}"#, if name == "at" { "" } else { r#","at":"2026-01-01T00:00:00Z""# });
+        for (name, date) in [
+            ("at", "9999-12-30T21:59:59Z"),
+            ("ends", "9000-01-01T00:00:00Z"),
+            ("at", "-009999-01-02T01:59:59Z"),
+        ] {
+            let line = format!(
+                r#"{{"user":"deployer","{name}":"{date}"{}}}"#,
+                if name == "at" { "" } else { r#","at":"2026-01-01T00:00:00Z""# }
+            );
             assert_eq!(Record::parse(&line), None, "{line}");
         }
         let facts = r#"{"user":"d","at":"2026-01-01T00:00:00Z","from":[],"creating":"2026-01-01T00:00:00Z","#;
@@ -364,14 +410,23 @@ mod tests {
             r#""deploys":[{"place":"42","pipeline":7,"proven":"9999-12-30T21:59:59Z"}]"#,
         ] {
             assert_eq!(Record::parse(&format!("{facts}{fact}}}")), None, "{fact}");
-            assert!(Record::parse(&format!("{facts}{}}}", fact.replace("9999", "2026"))).is_some(), "{fact}");
+            assert!(
+                Record::parse(&format!("{facts}{}}}", fact.replace("9999", "2026"))).is_some(),
+                "{fact}"
+            );
         }
     }
 
     #[test]
     fn a_record_without_an_end_is_released() {
         for (ends, released) in [(None, true), (Some(Timestamp::UNIX_EPOCH), false)] {
-            let record = Record { user: "deployer".to_owned(), job: None, at: Timestamp::UNIX_EPOCH, ends, facts: None };
+            let record = Record {
+                user: "deployer".to_owned(),
+                job: None,
+                at: Timestamp::UNIX_EPOCH,
+                ends,
+                facts: None,
+            };
             assert_eq!(record.released(), released);
         }
     }
@@ -386,8 +441,16 @@ mod tests {
 
     #[test]
     fn a_line_with_a_word_that_we_do_not_know_is_not_understood() {
-        assert_eq!(Record::parse(r#"{"user":"deployer","at":"2026-01-01T00:00:00Z","epoch":2}"#), None);
-        assert_eq!(Record::parse(r#"{"user":"deployer","at":"2026-01-01T00:00:00Z","creating":"2026-01-01T00:00:00Z"}"#), None);
+        assert_eq!(
+            Record::parse(r#"{"user":"deployer","at":"2026-01-01T00:00:00Z","epoch":2}"#),
+            None
+        );
+        assert_eq!(
+            Record::parse(
+                r#"{"user":"deployer","at":"2026-01-01T00:00:00Z","creating":"2026-01-01T00:00:00Z"}"#
+            ),
+            None
+        );
         assert!(Record::parse(r#"{"user":"deployer","at":"2026-01-01T00:00:00Z"}"#).is_some());
     }
 

@@ -1,7 +1,8 @@
-//! What a run tells: the job log with its sections, a summary for people, and the files for machines.
+//! What a run tells: the job log with its sections, a summary for people, and the files for
+//! machines.
 //!
-//! In the log keys go by role and last four characters: the runner masks a full id that is a variable's value. Full ids go to the
-//! report file. Nothing here has ever seen a secret.
+//! In the log keys go by role and last four characters: the runner masks a full id that is a
+//! variable's value. Full ids go to the report file. Nothing here has ever seen a secret.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -102,11 +103,16 @@ impl Phase {
             | Step::Record(Note::Begin | Note::Nothing | Note::Published)
             | Step::Disable(_, crate::plan::Role::Orphan)
             | Step::Delete(_, crate::plan::Role::Orphan) => Self::Publish,
-            Step::StartDeploy(_) | Step::Wait(_) | Step::Record(Note::Quiet | Note::Proven) | Step::Ask(Question::ElderJobs | Question::Deploys) => {
-                Self::Deploy
+            Step::StartDeploy(_)
+            | Step::Wait(_)
+            | Step::Record(Note::Quiet | Note::Proven)
+            | Step::Ask(Question::ElderJobs | Question::Deploys) => Self::Deploy,
+            Step::Disable(..)
+            | Step::Delete(..)
+            | Step::Record(Note::Disabled | Note::Finished) => Self::Retire,
+            Step::Ask(_) | Step::Claim | Step::TakeOver | Step::Done(_) | Step::Refuse(_) => {
+                Self::Look
             }
-            Step::Disable(..) | Step::Delete(..) | Step::Record(Note::Disabled | Note::Finished) => Self::Retire,
-            Step::Ask(_) | Step::Claim | Step::TakeOver | Step::Done(_) | Step::Refuse(_) => Self::Look,
         }
     }
 
@@ -171,7 +177,9 @@ impl Report {
     pub fn end(&mut self, started: &Started, step: &Step, ok: bool) {
         let text = step.to_string();
         let took = started.clock.elapsed().as_millis();
-        if let (Step::Wait(_), Some(last)) = (step, self.steps.last_mut().filter(|last| last.step == text)) {
+        if let (Step::Wait(_), Some(last)) =
+            (step, self.steps.last_mut().filter(|last| last.step == text))
+        {
             last.duration_ms += took;
             return;
         }
@@ -181,7 +189,12 @@ impl Report {
         }
         let outcome = if ok { "done" } else { "failed" };
         if !matches!(step, Step::Ask(Question::ElderJobs | Question::Deploys)) {
-            self.steps.push(StepRun { step: text, started_at: started.at, duration_ms: took, outcome });
+            self.steps.push(StepRun {
+                step: text,
+                started_at: started.at,
+                duration_ms: took,
+                outcome,
+            });
         }
     }
 
@@ -229,7 +242,10 @@ impl Report {
         let Some(seen) = seen else { return };
         self.user = Some(seen.user.clone());
         let named = seen.targets.iter().find_map(|target| target.id.key());
-        let old = seen.facts().and_then(|facts| facts.previous.iter().flatten().find(|id| Some(*id) != named)).cloned();
+        let old = seen
+            .facts()
+            .and_then(|facts| facts.previous.iter().flatten().find(|id| Some(*id) != named))
+            .cloned();
         self.key = named.map(|id| id.full().to_owned());
         self.previous_key = old.as_ref().map(|id| id.full().to_owned());
         let key = named.and_then(|id| seen.key(id));
@@ -242,7 +258,9 @@ impl Report {
         let acted = if self.created { Outcome::Rotated } else { Outcome::Resumed };
         match end {
             End::DryRun(_) => Outcome::DryRun,
-            End::Done(Done::Waiting(Waiting::ElderJobs(_) | Waiting::Deploys(_) | Waiting::OwnDeploy)) => Outcome::Deploying,
+            End::Done(Done::Waiting(
+                Waiting::ElderJobs(_) | Waiting::Deploys(_) | Waiting::OwnDeploy,
+            )) => Outcome::Deploying,
             End::Done(Done::Waiting(_)) if effects == 0 => Outcome::Waiting,
             End::Done(
                 Done::NotDue { .. }
@@ -263,58 +281,114 @@ impl Report {
     }
 
     /// Five lines that a person understands without knowing the program.
-    fn summarise(&self, config: &Config, end: &End, seen: &Observed, old: Option<&AccessKeyId>) -> Vec<(&'static str, String)> {
+    fn summarise(
+        &self,
+        config: &Config,
+        end: &End,
+        seen: &Observed,
+        old: Option<&AccessKeyId>,
+    ) -> Vec<(&'static str, String)> {
         let named = seen.targets.iter().find_map(|target| target.id.key());
         let key = named.and_then(|id| seen.key(id));
         let key_line = match (named, key) {
             (Some(id), Some(key)) => {
                 let age = days(seen.now.duration_since(key.created));
                 let old = old.map(|old| format!("; before: key {old}")).unwrap_or_default();
-                format!("key {id} of user {}, made {}, {age} days old{old}", seen.user, date(key.created))
+                format!(
+                    "key {id} of user {}, made {}, {age} days old{old}",
+                    seen.user,
+                    date(key.created)
+                )
             }
             (Some(id), None) => format!("key {id}, which the user {} does not have", seen.user),
             (None, _) => format!("the user {} has no published key", seen.user),
         };
         let why = match end {
             End::Done(Done::NotDue { due, .. }) if self.outcome == Outcome::NotDue => {
-                format!("not due: a key is replaced after {}, this one on {}", span(config.rotate_after), date(*due))
+                format!(
+                    "not due: a key is replaced after {}, this one on {}",
+                    span(config.rotate_after),
+                    date(*due)
+                )
             }
             End::Done(Done::Checked { next, .. }) => {
                 let due = *next == Step::Record(Note::Begin).to_string();
-                format!("checked only; a rotation would: {}", if due { "replace the key" } else { next })
+                format!(
+                    "checked only; a rotation would: {}",
+                    if due { "replace the key" } else { next }
+                )
             }
-            End::Done(Done::NothingToRetire { .. }) => "no rotation is under way, so there is nothing to retire".to_owned(),
-            End::Done(Done::AlreadySetUp { .. }) if self.created => "set up: the first key, and the variables that hold it".to_owned(),
-            End::Done(Done::AlreadySetUp { .. }) => "the variables are there already, so nothing was set up".to_owned(),
-            End::Done(Done::InOwnDeploy) => "this job is part of the rotation's own deploy, so it does nothing".to_owned(),
-            End::Done(_) if self.created && config.force => "rotated because it was forced".to_owned(),
-            End::Done(_) if self.created => format!("rotated because the key was due: older than {}, or disabled", span(config.rotate_after)),
-            End::Done(_) if self.outcome == Outcome::Resumed => "went on with a rotation that an earlier run had begun".to_owned(),
+            End::Done(Done::NothingToRetire { .. }) => {
+                "no rotation is under way, so there is nothing to retire".to_owned()
+            }
+            End::Done(Done::AlreadySetUp { .. }) if self.created => {
+                "set up: the first key, and the variables that hold it".to_owned()
+            }
+            End::Done(Done::AlreadySetUp { .. }) => {
+                "the variables are there already, so nothing was set up".to_owned()
+            }
+            End::Done(Done::InOwnDeploy) => {
+                "this job is part of the rotation's own deploy, so it does nothing".to_owned()
+            }
+            End::Done(_) if self.created && config.force => {
+                "rotated because it was forced".to_owned()
+            }
+            End::Done(_) if self.created => format!(
+                "rotated because the key was due: older than {}, or disabled",
+                span(config.rotate_after)
+            ),
+            End::Done(_) if self.outcome == Outcome::Resumed => {
+                "went on with a rotation that an earlier run had begun".to_owned()
+            }
             End::Done(_) => "a rotation is under way and waits".to_owned(),
             End::DryRun(_) => "dry run: nothing was changed".to_owned(),
-            End::Trouble(trouble) => trouble.to_string().lines().next().unwrap_or_default().to_owned(),
+            End::Trouble(trouble) => {
+                trouble.to_string().lines().next().unwrap_or_default().to_owned()
+            }
         };
         let deploys = self.deploys.iter().map(|deploy| {
-            let sha = deploy.sha.as_deref().map(|sha| format!(" of commit {}", sha.get(..8).unwrap_or(sha))).unwrap_or_default();
+            let sha = deploy
+                .sha
+                .as_deref()
+                .map(|sha| format!(" of commit {}", sha.get(..8).unwrap_or(sha)))
+                .unwrap_or_default();
             let link = deploy.url.as_deref().map(|url| format!(" {url}")).unwrap_or_default();
             format!("project {}{sha}: {}{link}", deploy.project, deploy.status)
         });
-        let deploy_line = if self.deploys.is_empty() { "none in this run".to_owned() } else { deploys.collect::<Vec<_>>().join("; ") };
+        let deploy_line = if self.deploys.is_empty() {
+            "none in this run".to_owned()
+        } else {
+            deploys.collect::<Vec<_>>().join("; ")
+        };
         let next = match end {
             End::Done(Done::Waiting(waiting)) => next_after(waiting, config),
             End::Trouble(trouble) => trouble.lines().hint,
             End::DryRun(_) => "run without ROTATOR_DRY_RUN".to_owned(),
-            End::Done(Done::Checked { .. }) if key.is_some_and(|key| key.created + config.rotate_after <= seen.now) => {
+            End::Done(Done::Checked { .. })
+                if key.is_some_and(|key| key.created + config.rotate_after <= seen.now) =>
+            {
                 "the next scheduled run of the rotation replaces this key".to_owned()
             }
             End::Done(_) => key.map_or_else(
                 || "nothing".to_owned(),
-                |key| format!("the next scheduled run looks again; this key is replaced on {}", date(key.created + config.rotate_after)),
+                |key| {
+                    format!(
+                        "the next scheduled run looks again; this key is replaced on {}",
+                        date(key.created + config.rotate_after)
+                    )
+                },
             ),
         };
-        let mut lines = vec![("Key", key_line), ("Why", why), ("Published", self.targets.join(", ")), ("Deploy", deploy_line), ("Next", next)];
+        let mut lines = vec![
+            ("Key", key_line),
+            ("Why", why),
+            ("Published", self.targets.join(", ")),
+            ("Deploy", deploy_line),
+            ("Next", next),
+        ];
         if let End::Done(Done::NotDue { unexplained: Some(other), .. }) = end {
-            lines[0].1 += &format!("; a second key {other} is not of this rotation and will be in its way");
+            lines[0].1 +=
+                &format!("; a second key {other} is not of this rotation and will be in its way");
         }
         lines
     }
@@ -344,8 +418,16 @@ impl Report {
     /// Writes the files that were asked for; a failure is a warning, for the rotation is over.
     pub fn write(&self, config: &Config) {
         let json = serde_json::to_string_pretty(self).unwrap_or_default();
-        let outcome = serde_json::to_value(self.outcome).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
-        let pipelines: Vec<String> = self.deploys.iter().filter_map(|deploy| deploy.pipeline).map(|id| id.to_string()).collect();
+        let outcome = serde_json::to_value(self.outcome)
+            .ok()
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_default();
+        let pipelines: Vec<String> = self
+            .deploys
+            .iter()
+            .filter_map(|deploy| deploy.pipeline)
+            .map(|id| id.to_string())
+            .collect();
         let dotenv = format!(
             "ROTATION_OUTCOME={outcome}\nROTATION_KEY_ID={}\nROTATION_PREVIOUS_KEY_ID={}\nROTATION_DEPLOY_PIPELINES={}\n",
             self.key.as_deref().unwrap_or_default(),
@@ -357,7 +439,11 @@ impl Report {
             Some(serde_json::json!({ "external_link": { "label": format!("deploy of project {}: {}", deploy.project, deploy.status), "url": url } }))
         });
         let annotations = serde_json::json!({ "rotation": links.collect::<Vec<_>>() }).to_string();
-        for (path, text) in [(&config.report, json + "\n"), (&config.dotenv, dotenv), (&config.annotations, annotations + "\n")] {
+        for (path, text) in [
+            (&config.report, json + "\n"),
+            (&config.dotenv, dotenv),
+            (&config.annotations, annotations + "\n"),
+        ] {
             if let Some(path) = path
                 && std::fs::write(path, text).is_err()
             {
@@ -372,10 +458,15 @@ impl Report {
 /// # Errors
 /// The first file that cannot be written.
 pub fn open_files(config: &Config) -> Result<(), Trouble> {
-    let files = [(&config.report, "ROTATOR_REPORT"), (&config.dotenv, "ROTATOR_DOTENV"), (&config.annotations, "ROTATOR_ANNOTATIONS")];
+    let files = [
+        (&config.report, "ROTATOR_REPORT"),
+        (&config.dotenv, "ROTATOR_DOTENV"),
+        (&config.annotations, "ROTATOR_ANNOTATIONS"),
+    ];
     for (path, variable) in files {
         if let Some(path) = path {
-            open(path).map_err(|_| Trouble::ReportFile { path: path.display().to_string(), variable })?;
+            open(path)
+                .map_err(|_| Trouble::ReportFile { path: path.display().to_string(), variable })?;
         }
     }
     Ok(())
@@ -387,7 +478,9 @@ fn open(path: &Path) -> io::Result<()> {
 
 fn next_after(waiting: &Waiting, config: &Config) -> String {
     match waiting {
-        Waiting::ElderJobs(_) | Waiting::Deploys(_) => format!("{waiting}; the next run goes on; both keys work until then"),
+        Waiting::ElderJobs(_) | Waiting::Deploys(_) => {
+            format!("{waiting}; the next run goes on; both keys work until then")
+        }
         Waiting::Unsettled { .. } => format!("{waiting}; the next run looks again"),
         Waiting::OwnDeploy => format!("{waiting}; both keys work until then"),
         Waiting::Overlap { old, until } => {
@@ -396,10 +489,16 @@ fn next_after(waiting: &Waiting, config: &Config) -> String {
                 1 => "a day".to_owned(),
                 days => format!("{days} days"),
             };
-            format!("old key {old} is disabled after {} and deleted {grace} later, each by the next scheduled run", time(*until))
+            format!(
+                "old key {old} is disabled after {} and deleted {grace} later, each by the next \
+                 scheduled run",
+                time(*until)
+            )
         }
         Waiting::StillUsed { .. } => format!("{waiting}; it is disabled once nothing uses it"),
-        Waiting::Grace { old, until } => format!("old key {old} is deleted after {} by the next scheduled run", time(*until)),
+        Waiting::Grace { old, until } => {
+            format!("old key {old} is deleted after {} by the next scheduled run", time(*until))
+        }
     }
 }
 
@@ -438,7 +537,9 @@ fn days(span: SignedDuration) -> i64 {
 /// A duration as the configuration is written, in its largest whole unit.
 fn span(span: SignedDuration) -> String {
     match span.as_secs() {
-        seconds if seconds >= 86_400 && seconds % 86_400 == 0 => format!("{} days", seconds / 86_400),
+        seconds if seconds >= 86_400 && seconds % 86_400 == 0 => {
+            format!("{} days", seconds / 86_400)
+        }
         seconds if seconds >= 3600 && seconds % 3600 == 0 => format!("{} hours", seconds / 3600),
         seconds if seconds >= 60 && seconds % 60 == 0 => format!("{} minutes", seconds / 60),
         seconds => format!("{seconds} seconds"),

@@ -1,8 +1,9 @@
 //! The loop: observe, plan one step, do it, until the plan is done or refuses. And the claim.
 //!
-//! House rules. What a step changes is applied to what was observed, not asked again; after an error, an ambiguous reply or a long
-//! wait everything is observed afresh. The old key is touched only right after the variables were read again. A secret lives in
-//! `Run::secrets` and goes nowhere but into its variable.
+//! House rules. What a step changes is applied to what was observed, not asked again; after an
+//! error, an ambiguous reply or a long wait everything is observed afresh. The old key is touched
+//! only right after the variables were read again. A secret lives in `Run::secrets` and goes
+//! nowhere but into its variable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::deploy::{Deployed, START_MARGIN, places};
 use crate::fence::{Boottime, Fenced};
 use crate::keys::{Aws, Identity};
 use crate::plan::{
-    Begun, Claim, DeploySeen, Done, Key, Made, Note, Observed, Owner as SecretOwner, Policy, Question, Role, SecretSeen, Step, Waiting, plan,
+    Begun, Claim, DeploySeen, Done, Key, Made, Note, Observed, Owner as SecretOwner, Policy,
+    Question, Role, SecretSeen, Step, Waiting, plan,
 };
 use crate::preflight::{self, Token};
 use crate::record::{self, AccessKeyId, JobRef};
@@ -30,7 +32,8 @@ mod look;
 
 /// `CreateAccessKey` is sent only so soon after the list that recorded what was there.
 const LIST_HOLDS: Duration = Duration::from_secs(60);
-/// A refusal that blames a person is pronounced only when a second look, so much later, says the same.
+/// A refusal that blames a person is pronounced only when a second look, so much later, says the
+/// same.
 const SECOND_LOOK: Duration = Duration::from_secs(10);
 /// What is left of the runner's patience once a run that was told to stop has used up its own.
 const LAST_WRITE: Duration = Duration::from_millis(500);
@@ -45,8 +48,13 @@ pub enum End {
     Trouble(Trouble),
 }
 
-/// One run, from the first look to the last write. Never fails: the end and what led to it are in the report.
-pub async fn rotate(config: &Config, environment_secret: Option<SecretString>, stop: &Stop) -> (End, Report) {
+/// One run, from the first look to the last write. Never fails: the end and what led to it are in
+/// the report.
+pub async fn rotate(
+    config: &Config,
+    environment_secret: Option<SecretString>,
+    stop: &Stop,
+) -> (End, Report) {
     let mut report = Report::new(config);
     let gitlab = match Gitlab::new(config) {
         Ok(gitlab) => gitlab,
@@ -117,7 +125,8 @@ fn policy(config: &Config) -> Policy {
     }
 }
 
-/// A daily job does not start at the same second each day: a time of whole days is over an hour early, else it would cost a day more.
+/// A daily job does not start at the same second each day: a time of whole days is over an hour
+/// early, else it would cost a day more.
 fn by_day(span: SignedDuration) -> SignedDuration {
     if span.as_hours() >= 24 { span - SignedDuration::from_hours(1) } else { span }
 }
@@ -135,7 +144,8 @@ struct Run<'a> {
     /// What STS has said of readable values: a secret never changes hands.
     owners: Vec<(SecretString, SecretOwner)>,
     records: Vec<Written>,
-    /// The jobs of all records at home, whatever their user: rotations do not wait for each other as for deploys.
+    /// The jobs of all records at home, whatever their user: rotations do not wait for each other
+    /// as for deploys.
     rotators: Vec<JobRef>,
     token: Option<Token>,
     identity: Option<Identity>,
@@ -153,7 +163,8 @@ struct Run<'a> {
     stale: bool,
     /// The end is not in order: the record stays as it is.
     keep_record: bool,
-    /// Records that this run has taken over, each as often: one that stays however often it is deleted is left to the next run.
+    /// Records that this run has taken over, each as often: one that stays however often it is
+    /// deleted is left to the next run.
     taken_over: Vec<String>,
     deploys: Vec<Deployed>,
     effects: u32,
@@ -190,21 +201,33 @@ impl Run<'_> {
             }
             match step {
                 Step::Done(done @ Done::Waiting(Waiting::OwnDeploy)) if self.sorry.is_none() => {
-                    // A job that starts within the margin of `quiet` would prove nothing, and the next stage may start at once.
+                    // A job that starts within the margin of `quiet` would prove nothing, and the
+                    // next stage may start at once.
                     self.stop.sleep(START_MARGIN.unsigned_abs() + Duration::from_secs(1)).await;
                     return Ok(End::Done(done));
                 }
                 Step::Done(done) => return self.sorry.take().map_or(Ok(End::Done(done)), Err),
                 Step::Refuse(refusal) if self.has_unsent_key() => self.doom(refusal.into()),
-                Step::Refuse(refusal) if refusal.blames_a_person() && suspected.as_ref() != Some(&refusal) => {
-                    tracing::info!("something is not as expected; looking again in {} s", SECOND_LOOK.as_secs());
+                Step::Refuse(refusal)
+                    if refusal.blames_a_person() && suspected.as_ref() != Some(&refusal) =>
+                {
+                    tracing::info!(
+                        "something is not as expected; looking again in {} s",
+                        SECOND_LOOK.as_secs()
+                    );
                     suspected = Some(refusal);
                     self.stop.sleep(SECOND_LOOK).await;
                     self.observe().await?;
                 }
-                Step::Refuse(refusal) => return Err(self.sorry.take().unwrap_or(Trouble::Refused(refusal))),
+                Step::Refuse(refusal) => {
+                    return Err(self.sorry.take().unwrap_or(Trouble::Refused(refusal)));
+                }
                 Step::Create if self.listed.elapsed() > LIST_HOLDS => self.record_again().await?,
-                step if self.config.dry_run && (step.has_effect() || matches!(step, Step::Wait(_))) => return Ok(End::DryRun(self.rehearse())),
+                step if self.config.dry_run
+                    && (step.has_effect() || matches!(step, Step::Wait(_))) =>
+                {
+                    return Ok(End::DryRun(self.rehearse()));
+                }
                 Step::Disable(_, Role::Old) | Step::Delete(_, Role::Old) if !reread => {
                     reread = true;
                     self.observe_variables().await?;
@@ -217,10 +240,14 @@ impl Run<'_> {
         }
     }
 
-    /// What was recorded before the creation may be out of date: everything is looked at and, where a key is still to be made, recorded again.
+    /// What was recorded before the creation may be out of date: everything is looked at and, where
+    /// a key is still to be made, recorded again.
     async fn record_again(&mut self) -> Result<(), Trouble> {
         self.observe().await?;
-        let Some(seen) = self.seen.as_ref().filter(|seen| plan(seen, &self.policy) == Step::Create) else { return Ok(()) };
+        let Some(seen) = self.seen.as_ref().filter(|seen| plan(seen, &self.policy) == Step::Create)
+        else {
+            return Ok(());
+        };
         preflight::enough_time(self.config, &self.gitlab.fence, seen.now)?;
         self.record(Note::Begin).await?;
         if let Some(seen) = &mut self.seen {
@@ -233,8 +260,10 @@ impl Run<'_> {
         let started = self.report.start(step, self.gitlab.now());
         let stop = self.stop.clone();
         // Between creation and publication a signal is answered by the plan, elsewhere at once.
-        let critical =
-            matches!(step, Step::Create | Step::WriteSecret { .. } | Step::WriteId { .. } | Step::Delete(..)) || self.stop.signal().is_some();
+        let critical = matches!(
+            step,
+            Step::Create | Step::WriteSecret { .. } | Step::WriteId { .. } | Step::Delete(..)
+        ) || self.stop.signal().is_some();
         let result = tokio::select! {
             result = self.act(step) => result,
             _ = stop.told(), if !critical => return Ok(()),
@@ -284,14 +313,25 @@ impl Run<'_> {
             self.doom(trouble);
             return Ok(());
         }
-        let torn = matches!(step, Step::WriteSecret { .. } | Step::WriteId { .. }) && self.half_written();
-        // What GitLab put into another variable (a group's scope that it dropped) lands there again, however often it is sent.
-        let elsewhere = matches!(trouble, Trouble::EchoDiffers { field: "key" | "environment scope", .. } | Trouble::NoGroupScopes { .. });
-        if torn && elsewhere && self.observe_variables().await.is_ok() && !self.seen.as_ref().is_some_and(|seen| self.is_torn(seen)) {
+        let torn =
+            matches!(step, Step::WriteSecret { .. } | Step::WriteId { .. }) && self.half_written();
+        // What GitLab put into another variable (a group's scope that it dropped) lands there
+        // again, however often it is sent.
+        let elsewhere = matches!(
+            trouble,
+            Trouble::EchoDiffers { field: "key" | "environment scope", .. }
+                | Trouble::NoGroupScopes { .. }
+        );
+        if torn
+            && elsewhere
+            && self.observe_variables().await.is_ok()
+            && !self.seen.as_ref().is_some_and(|seen| self.is_torn(seen))
+        {
             return Err(self.sorry.take().unwrap_or(trouble));
         }
         let ends = self.gitlab.fence.job_ends();
-        let time_left = self.gitlab.now().is_some_and(|now| ends.is_some_and(|ends| now + LAST_MOMENT < ends));
+        let time_left =
+            self.gitlab.now().is_some_and(|now| ends.is_some_and(|ends| now + LAST_MOMENT < ends));
         // A run that was told to stop has a few seconds, which `Stop::expired` counts.
         let told = self.stop.signal().is_some();
         if torn && (time_left || told) {
@@ -332,7 +372,8 @@ impl Run<'_> {
         }
     }
 
-    /// After a signal: a key that nothing names is deleted, a torn pair is made whole, anything else ends here.
+    /// After a signal: a key that nothing names is deleted, a torn pair is made whole, anything
+    /// else ends here.
     fn wind_down(&mut self, signal: i32) -> Result<(), Trouble> {
         if let Some(seen) = self.seen.as_mut().filter(|seen| seen.begun == Begun::Recorded) {
             // Nothing was made and nothing will be.
@@ -345,9 +386,15 @@ impl Run<'_> {
         let seen = self.seen.as_ref();
         let doomed = seen.and_then(|seen| seen.hand.as_ref()).is_some_and(|hand| hand.doomed);
         // Facts of a key that is gone again would make the next one that a person makes ours.
-        let forgets = |seen: &Observed| seen.begun == Begun::Tried && matches!(plan(seen, &self.policy), Step::Record(Note::Nothing));
-        // Where the end of a secret's write is not known, writing it again is what makes the pair whole.
-        let open = |seen: &Observed| self.secret_sent && matches!(plan(seen, &self.policy), Step::WriteSecret { .. });
+        let forgets = |seen: &Observed| {
+            seen.begun == Begun::Tried
+                && matches!(plan(seen, &self.policy), Step::Record(Note::Nothing))
+        };
+        // Where the end of a secret's write is not known, writing it again is what makes the pair
+        // whole.
+        let open = |seen: &Observed| {
+            self.secret_sent && matches!(plan(seen, &self.policy), Step::WriteSecret { .. })
+        };
         if doomed || seen.is_some_and(|seen| self.is_torn(seen) || open(seen) || forgets(seen)) {
             return Ok(());
         }
@@ -364,7 +411,8 @@ impl Run<'_> {
         }
     }
 
-    /// After a long wait the picture may have changed; what only continues the wait needs no fresh look.
+    /// After a long wait the picture may have changed; what only continues the wait needs no fresh
+    /// look.
     fn wants_a_fresh_look(&self, step: &Step) -> bool {
         step.has_effect() && !matches!(step, Step::Record(Note::Quiet) | Step::StartDeploy(_))
     }
@@ -377,8 +425,12 @@ impl Run<'_> {
             Step::Record(note) => self.record(*note).await.map(|()| None),
             Step::Create => self.create().await,
             Step::Verify(key) => self.verify(key).await.map(|()| None),
-            Step::WriteSecret { target, key } => self.write(*target, Half::Secret, key).await.map(|()| None),
-            Step::WriteId { target, key } => self.write(*target, Half::Id, key).await.map(|()| None),
+            Step::WriteSecret { target, key } => {
+                self.write(*target, Half::Secret, key).await.map(|()| None)
+            }
+            Step::WriteId { target, key } => {
+                self.write(*target, Half::Id, key).await.map(|()| None)
+            }
             Step::StartDeploy(place) => self.start_deploy(*place).await.map(Some),
             Step::Wait(_) => self.wait().await.map(|()| None),
             Step::Disable(key, _) => {
@@ -408,7 +460,10 @@ impl Run<'_> {
             None => variables::delete_record(self.gitlab, self.home(), &own.name, &own.scope).await,
         };
         if released.is_err() {
-            tracing::warn!("this run's record could not be released; it counts until GitLab says that the job has ended");
+            tracing::warn!(
+                "this run's record could not be released; it counts until GitLab says that the job \
+                 has ended"
+            );
         }
     }
 
@@ -428,12 +483,21 @@ impl Run<'_> {
                 Step::Done(_) => break,
                 Step::Ask(question) => imagine(&mut seen, question, places(self.config).len()),
                 Step::Create => {
-                    let id = AccessKeyId::parse("AKIA000000000000NEW0").unwrap_or_else(|| seen.keys[0].id.clone());
+                    let id = AccessKeyId::parse("AKIA000000000000NEW0")
+                        .unwrap_or_else(|| seen.keys[0].id.clone());
                     made = Some(Made::Key(Key { id, active: true, created: seen.now, used: None }));
                 }
                 Step::StartDeploy(index) => {
-                    let place = places(self.config).get(*index).map(|place| place.name.clone()).unwrap_or_default();
-                    made = Some(Made::Deploy(record::NotedDeploy { place, pipeline: 0, job: None, proven: None }));
+                    let place = places(self.config)
+                        .get(*index)
+                        .map(|place| place.name.clone())
+                        .unwrap_or_default();
+                    made = Some(Made::Deploy(record::NotedDeploy {
+                        place,
+                        pipeline: 0,
+                        job: None,
+                        proven: None,
+                    }));
                 }
                 _ => {}
             }
@@ -466,7 +530,10 @@ fn imagine(seen: &mut Observed, question: &Question, places: usize) {
         Question::ElderJobs => seen.elders = Some(Vec::new()),
         Question::Deploys => {
             let noted = seen.facts().map(|facts| facts.deploys.clone()).unwrap_or_default();
-            let deploys = noted.into_iter().map(DeploySeen::Proven).chain(std::iter::repeat(DeploySeen::Startable));
+            let deploys = noted
+                .into_iter()
+                .map(DeploySeen::Proven)
+                .chain(std::iter::repeat(DeploySeen::Startable));
             seen.deploys = Some(deploys.take(places).collect());
         }
     }

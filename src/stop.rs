@@ -1,4 +1,5 @@
-//! Signals: a run that is told to stop ends at a safe point, within the ten seconds that a runner gives.
+//! Signals: a run that is told to stop ends at a safe point, within the ten seconds that a runner
+//! gives.
 
 use std::time::Duration;
 

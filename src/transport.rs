@@ -1,8 +1,9 @@
 //! The way to GitLab: our own client under the `gitlab` crate's endpoints.
 //!
-//! House rules. No redirect is followed, and no link to a next page that leads away, for the token would follow it to another host.
-//! A reply's body is read for the reason of a refusal and dropped: no text of it enters an error. Only what is safe to repeat is
-//! repeated, and before each try of anything but a GET the [`Fence`] is asked whether this run may still act.
+//! House rules. No redirect is followed, and no link to a next page that leads away, for the token
+//! would follow it to another host. A reply's body is read for the reason of a refusal and dropped:
+//! no text of it enters an error. Only what is safe to repeat is repeated, and before each try of
+//! anything but a GET the [`Fence`] is asked whether this run may still act.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -25,8 +26,8 @@ use crate::fence::{Boottime, Fence, Fenced};
 use crate::record::{JobRef, is_of_our_time};
 use crate::trouble::{Reach, Trouble};
 
-/// A reply larger than this is not one of GitLab's: 100 variables of 10,000 characters, each escaped, are 6 MB;
-/// 100 jobs carry their commit's message.
+/// A reply larger than this is not one of GitLab's: 100 variables of 10,000 characters, each
+/// escaped, are 6 MB; 100 jobs carry their commit's message.
 const REPLY_LIMIT: usize = 32 << 20;
 /// No list is longer: GitLab lets a project have 8,000 variables and a group 30,000.
 const LIST_LIMIT: usize = 40_000;
@@ -64,7 +65,8 @@ pub enum Problem {
     Fenced(Fenced),
 }
 
-/// Why GitLab said no, read off the status and the texts that its source gives; an unknown text is `Other`.
+/// Why GitLab said no, read off the status and the texts that its source gives; an unknown text is
+/// `Other`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     TokenInvalid,
@@ -116,10 +118,13 @@ impl Gitlab {
         })
     }
 
-    /// GitLab's clock: the `Date` of its latest reply and the time since. `None` before the first reply.
+    /// GitLab's clock: the `Date` of its latest reply and the time since. `None` before the first
+    /// reply.
     pub fn now(&self) -> Option<Timestamp> {
         let clock = self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        clock.map(|(date, at)| date + at.elapsed()).and_then(|now| now.round(Unit::Millisecond).ok())
+        clock
+            .map(|(date, at)| date + at.elapsed())
+            .and_then(|now| now.round(Unit::Millisecond).ok())
     }
 
     /// How far the runner's clock is from GitLab's.
@@ -135,14 +140,21 @@ impl Gitlab {
         self.api.host_str().unwrap_or_default().to_owned()
     }
 
-    pub async fn ask<T: DeserializeOwned + 'static>(&self, endpoint: impl Endpoint + Sync + Send) -> Result<T, Problem> {
+    pub async fn ask<T: DeserializeOwned + 'static>(
+        &self,
+        endpoint: impl Endpoint + Sync + Send,
+    ) -> Result<T, Problem> {
         Ok(endpoint.query_async(self).await?)
     }
 
     /// Every page of a list.
-    pub async fn list<T: DeserializeOwned + Send + 'static>(&self, endpoint: impl Endpoint + Pageable + Sync + Send) -> Result<Vec<T>, Problem> {
+    pub async fn list<T: DeserializeOwned + Send + 'static>(
+        &self,
+        endpoint: impl Endpoint + Pageable + Sync + Send,
+    ) -> Result<Vec<T>, Problem> {
         let pages = Pages { gitlab: self, received: AtomicUsize::new(0) };
-        let list: Vec<T> = api::paged(endpoint, Pagination::Limit(LIST_LIMIT)).query_async(&pages).await?;
+        let list: Vec<T> =
+            api::paged(endpoint, Pagination::Limit(LIST_LIMIT)).query_async(&pages).await?;
         if list.len() < LIST_LIMIT { Ok(list) } else { Err(Problem::Garbled) }
     }
 
@@ -167,7 +179,8 @@ impl Gitlab {
 
     /// A job's state; `None` where GitLab does not show it to this token.
     pub async fn job(&self, job: JobRef) -> Result<Option<JobState>, Problem> {
-        let endpoint = api::projects::jobs::Job::builder().project(job.project).job(job.job).build();
+        let endpoint =
+            api::projects::jobs::Job::builder().project(job.project).job(job.job).build();
         match self.ask(endpoint.map_err(|_| Problem::Garbled)?).await {
             Ok(state) => Ok(Some(state)),
             Err(Problem::Denied { status: 403 | 404, .. }) => Ok(None),
@@ -175,13 +188,27 @@ impl Gitlab {
         }
     }
 
-    async fn send(&self, method: &Method, url: &Url, headers: &http::HeaderMap, body: &[u8]) -> Result<http::Response<Bytes>, Problem> {
+    async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &http::HeaderMap,
+        body: &[u8],
+    ) -> Result<http::Response<Bytes>, Problem> {
         if *method != Method::GET {
             Box::pin(self.may_act()).await.map_err(Problem::Fenced)?;
         }
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let request = self.http.request(method.clone(), url.clone()).headers(headers.clone()).body(body.to_vec());
-        let mut response = request.header("PRIVATE-TOKEN", self.token.expose_secret()).send().await.map_err(|error| problem(&error))?;
+        let request = self
+            .http
+            .request(method.clone(), url.clone())
+            .headers(headers.clone())
+            .body(body.to_vec());
+        let mut response = request
+            .header("PRIVATE-TOKEN", self.token.expose_secret())
+            .send()
+            .await
+            .map_err(|error| problem(&error))?;
         self.note_date(response.headers());
         let mut whole = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|_| Problem::Lost)? {
@@ -210,22 +237,28 @@ impl Gitlab {
     fn note_date(&self, headers: &http::HeaderMap) {
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
         let Some(date) = date else { return };
-        // Dates are whole seconds: the latest moment that any reply has shown is the best that is known, and never goes back.
+        // Dates are whole seconds: the latest moment that any reply has shown is the best that is
+        // known, and never goes back.
         let known = self.now();
         if known.is_none_or(|known| known < date) {
-            *self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((date, Boottime::now()));
+            *self.clock.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                Some((date, Boottime::now()));
         }
     }
 }
 
-/// How long a connection may take of what a reply may take, so that a host that never answers is told from a reply that never comes.
+/// How long a connection may take of what a reply may take, so that a host that never answers is
+/// told from a reply that never comes.
 pub fn connect_timeout(http: Duration) -> Duration {
     (http / 2).min(Duration::from_secs(10))
 }
 
 /// The date of an HTTP header. Whole seconds.
 pub fn parse_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp()).filter(|date| is_of_our_time(*date))
+    jiff::fmt::rfc2822::parse(text)
+        .ok()
+        .map(|date| date.timestamp())
+        .filter(|date| is_of_our_time(*date))
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -252,11 +285,18 @@ impl RestClient for Gitlab {
 
 #[async_trait::async_trait]
 impl api::AsyncClient for Gitlab {
-    async fn rest_async(&self, request: http::request::Builder, body: Vec<u8>) -> Result<http::Response<Bytes>, ApiError<Problem>> {
+    async fn rest_async(
+        &self,
+        request: http::request::Builder,
+        body: Vec<u8>,
+    ) -> Result<http::Response<Bytes>, ApiError<Problem>> {
         let request = request.body(()).map_err(|_| ApiError::client(Problem::Garbled))?;
         let url = Url::parse(&request.uri().to_string())?;
         let idempotent = *request.method() != Method::POST;
-        let schedule = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500)).with_max_times(TRIES - 1).with_jitter();
+        let schedule = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(500))
+            .with_max_times(TRIES - 1)
+            .with_jitter();
         let doubt = AtomicBool::new(false);
         let sent = (|| self.send(request.method(), &url, request.headers(), &body))
             .retry(schedule)
@@ -265,12 +305,18 @@ impl api::AsyncClient for Gitlab {
             })
             .when(|problem| problem.is_worth_another_try(idempotent))
             .adjust(|problem, pause| match (problem, pause) {
-                (Problem::Denied { pause: Some(asked), .. }, Some(_)) if *asked > LONGEST_PAUSE => None,
-                (Problem::Denied { pause: Some(asked), .. }, Some(pause)) => Some(pause.max(*asked)),
+                (Problem::Denied { pause: Some(asked), .. }, Some(_)) if *asked > LONGEST_PAUSE => {
+                    None
+                }
+                (Problem::Denied { pause: Some(asked), .. }, Some(pause)) => {
+                    Some(pause.max(*asked))
+                }
                 (_, pause) => pause,
             })
             .await;
-        sent.map_err(|problem| ApiError::client(if doubt.into_inner() { problem.doubted() } else { problem }))
+        sent.map_err(|problem| {
+            ApiError::client(if doubt.into_inner() { problem.doubted() } else { problem })
+        })
     }
 }
 
@@ -290,7 +336,11 @@ impl RestClient for Pages<'_> {
 
 #[async_trait::async_trait]
 impl api::AsyncClient for Pages<'_> {
-    async fn rest_async(&self, request: http::request::Builder, body: Vec<u8>) -> Result<http::Response<Bytes>, ApiError<Problem>> {
+    async fn rest_async(
+        &self,
+        request: http::request::Builder,
+        body: Vec<u8>,
+    ) -> Result<http::Response<Bytes>, ApiError<Problem>> {
         let mut page = self.gitlab.rest_async(request, body).await?;
         let before = self.received.fetch_add(page.body().len(), Ordering::Relaxed);
         if before > PAGES_LIMIT {
@@ -298,8 +348,11 @@ impl api::AsyncClient for Pages<'_> {
         }
         // The `gitlab` crate follows the link of a list that goes by keys wherever it leads.
         if let Some(next) = next_page(page.headers()) {
-            let link = self.at_home(&next).and_then(|url| http::HeaderValue::from_str(&format!("<{url}>; rel=\"next\"")).ok());
-            page.headers_mut().insert(LINK, link.ok_or_else(|| ApiError::client(Problem::Garbled))?);
+            let link = self.at_home(&next).and_then(|url| {
+                http::HeaderValue::from_str(&format!("<{url}>; rel=\"next\"")).ok()
+            });
+            page.headers_mut()
+                .insert(LINK, link.ok_or_else(|| ApiError::client(Problem::Garbled))?);
         }
         Ok(page)
     }
@@ -316,7 +369,8 @@ fn next_page(headers: &http::HeaderMap) -> Option<String> {
 }
 
 impl Pages<'_> {
-    /// The same path and query at the address of this API: the token goes nowhere else, and GitLab may know itself by another name.
+    /// The same path and query at the address of this API: the token goes nowhere else, and GitLab
+    /// may know itself by another name.
     fn at_home(&self, address: &str) -> Option<Url> {
         let there = Url::parse(address).ok().filter(|url| url.has_host())?;
         let mut here = self.gitlab.api.clone();
@@ -330,7 +384,9 @@ impl Problem {
     /// The same, after a try that may have had its effect.
     fn doubted(self) -> Self {
         match self {
-            Self::Denied { status, reason, pause, .. } => Self::Denied { status, reason, pause, doubt: true },
+            Self::Denied { status, reason, pause, .. } => {
+                Self::Denied { status, reason, pause, doubt: true }
+            }
             Self::Unreachable(_) | Self::Lost => Self::Lost,
             Self::Garbled | Self::Fenced(_) => self,
         }
@@ -367,7 +423,8 @@ impl From<ApiError<Self>> for Problem {
     fn from(error: ApiError<Self>) -> Self {
         match error {
             ApiError::Client { source } => source,
-            // A success that is not JSON, or not of the type: the crate's error carries the body and ends here.
+            // A success that is not JSON, or not of the type: the crate's error carries the body
+            // and ends here.
             _ => Self::Garbled,
         }
     }
@@ -383,7 +440,9 @@ fn problem(error: &reqwest::Error) -> Problem {
 /// What `Retry-After` (seconds or a date) or `RateLimit-Reset` (Unix time) ask for.
 fn pause(headers: &http::HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let until = |moment: Timestamp| Duration::try_from(moment.duration_since(Timestamp::now())).unwrap_or_default();
+    let until = |moment: Timestamp| {
+        Duration::try_from(moment.duration_since(Timestamp::now())).unwrap_or_default()
+    };
     let after = text(RETRY_AFTER.as_str()).and_then(|text| match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => parse_date(text).map(until),
@@ -400,14 +459,36 @@ fn reason(status: StatusCode, headers: &http::HeaderMap, body: &[u8]) -> Reason 
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let json = body.first() == Some(&b'{');
     match status.as_u16() {
-        301..=308 if headers.get(LOCATION).and_then(|to| to.to_str().ok()).is_some_and(|to| to.contains("/api/v4/projects/")) => Reason::Moved,
+        301..=308
+            if headers
+                .get(LOCATION)
+                .and_then(|to| to.to_str().ok())
+                .is_some_and(|to| to.contains("/api/v4/projects/")) =>
+        {
+            Reason::Moved
+        }
         300..=399 => Reason::Redirected,
         400 | 422 if says(&["has already been taken"]) => Reason::Taken,
-        400 if says(&["would have been empty", "will not run for the selected trigger", "no stages / jobs"]) => Reason::PipelineEmpty,
+        400 if says(&[
+            "would have been empty",
+            "will not run for the selected trigger",
+            "no stages / jobs",
+        ]) =>
+        {
+            Reason::PipelineEmpty
+        }
         400 if says(&["workflow:rules", "workflow rules"]) => Reason::PipelineWorkflow,
         400 if says(&["reference not found", "missing ci config"]) => Reason::PipelineRef,
-        400 if says(&["insufficient permissions to set pipeline variables", "pipeline variables"]) => Reason::PipelineVariables,
-        400 if says(&["permission to run a pipeline", "permission to create a new pipeline"]) => Reason::PipelinePermission,
+        400 if says(&[
+            "insufficient permissions to set pipeline variables",
+            "pipeline variables",
+        ]) =>
+        {
+            Reason::PipelineVariables
+        }
+        400 if says(&["permission to run a pipeline", "permission to create a new pipeline"]) => {
+            Reason::PipelinePermission
+        }
         400 if says(&["input"]) => Reason::PipelineInputs,
         400 if says(&["\"value\"", "masked"]) => Reason::Unmaskable,
         401 if says(&["expired"]) => Reason::TokenExpired,

@@ -1,8 +1,9 @@
 //! GitLab's CI/CD variables: what the targets hold, the two writes of a pair, and the records.
 //!
-//! House rules. The environment scope is sent with every write, and every reply is compared with what was sent: a group's PUT
-//! whose filter matches nothing changes another variable of the same key (`lib/api/group_variables.rb`). Values of a list are
-//! looked at and dropped; none is kept that does not belong to a target's pair.
+//! House rules. The environment scope is sent with every write, and every reply is compared with
+//! what was sent: a group's PUT whose filter matches nothing changes another variable of the same
+//! key (`lib/api/group_variables.rb`). Values of a list are looked at and dropped; none is kept
+//! that does not belong to a target's pair.
 
 use std::collections::BTreeMap;
 
@@ -92,8 +93,14 @@ pub fn owners(targets: &[Target]) -> Vec<Owner> {
 
 pub async fn list(gitlab: &Gitlab, owner: &Owner) -> Result<Vec<Variable>, Trouble> {
     let reply = match owner {
-        Owner::Project(name) => gitlab.list(built(projects::ProjectVariables::builder().project(id(name)).build())?).await,
-        Owner::Group(name) => gitlab.list(built(groups::GroupVariables::builder().group(id(name)).build())?).await,
+        Owner::Project(name) => {
+            gitlab
+                .list(built(projects::ProjectVariables::builder().project(id(name)).build())?)
+                .await
+        }
+        Owner::Group(name) => {
+            gitlab.list(built(groups::GroupVariables::builder().group(id(name)).build())?).await
+        }
     };
     reply.map_err(|problem| trouble(gitlab, format!("listing the variables of {owner}"), problem))
 }
@@ -109,31 +116,44 @@ impl Lists {
     }
 
     pub fn find(&self, target: &Target, key: &str) -> Option<&Variable> {
-        self.of(&target.owner).iter().find(|variable| variable.key == key && variable.environment_scope == target.scope)
+        self.of(&target.owner)
+            .iter()
+            .find(|variable| variable.key == key && variable.environment_scope == target.scope)
     }
 
     /// What each target holds.
     pub fn targets(&self, config: &Config) -> Vec<TargetSeen> {
         let seen = |target: &Target| TargetSeen {
             name: target.to_string(),
-            id: self.find(target, &config.key_id_variable).map_or(IdSeen::Absent, |variable| variable.id(config)),
-            secret: self.find(target, &config.secret_variable).map_or(SecretSeen::Absent, |variable| variable.secret(config)),
+            id: self
+                .find(target, &config.key_id_variable)
+                .map_or(IdSeen::Absent, |variable| variable.id(config)),
+            secret: self
+                .find(target, &config.secret_variable)
+                .map_or(SecretSeen::Absent, |variable| variable.secret(config)),
         };
         config.targets.iter().map(seen).collect()
     }
 
     /// The readable secrets of the targets, in their order.
     pub fn secrets(&self, config: &Config) -> Vec<Option<SecretString>> {
-        let secret = |target: &Target| self.find(target, &config.secret_variable)?.value.clone().filter(|value| !value.expose_secret().is_empty());
+        let secret = |target: &Target| {
+            self.find(target, &config.secret_variable)?
+                .value
+                .clone()
+                .filter(|value| !value.expose_secret().is_empty())
+        };
         config.targets.iter().map(secret).collect()
     }
 
-    /// Where else a key's id stands, as readable values go; the targets' own id variables and the records do not count.
+    /// Where else a key's id stands, as readable values go; the targets' own id variables and the
+    /// records do not count.
     pub fn mentions(&self, config: &Config, keys: &[Key]) -> BTreeMap<AccessKeyId, Vec<String>> {
         let mut mentions: BTreeMap<AccessKeyId, Vec<String>> = BTreeMap::new();
         for List { owner, variables } in &self.0 {
             for variable in variables {
-                let is_targets = variable.key == config.key_id_variable && config.is_target(owner, &variable.environment_scope);
+                let is_targets = variable.key == config.key_id_variable
+                    && config.is_target(owner, &variable.environment_scope);
                 if variable.is_record() || is_targets {
                     continue;
                 }
@@ -160,9 +180,15 @@ impl Lists {
         let home = &config.targets[0].owner;
         let records = self.of(home).iter().filter(|variable| variable.is_record());
         let read = |variable: &Variable| {
-            let record = variable.value.as_ref().and_then(|value| Record::parse(value.expose_secret()));
-            let record = record.ok_or_else(|| Trouble::UnreadableRecord { name: variable.key.clone() })?;
-            Ok(Written { name: variable.key.clone(), scope: variable.environment_scope.clone(), record })
+            let record =
+                variable.value.as_ref().and_then(|value| Record::parse(value.expose_secret()));
+            let record =
+                record.ok_or_else(|| Trouble::UnreadableRecord { name: variable.key.clone() })?;
+            Ok(Written {
+                name: variable.key.clone(),
+                scope: variable.environment_scope.clone(),
+                record,
+            })
         };
         records.map(read).collect()
     }
@@ -170,7 +196,8 @@ impl Lists {
 
 impl Variable {
     pub fn is_record(&self) -> bool {
-        self.key.starts_with(record::PREFIX) && [record::SCOPE, "*"].contains(&self.environment_scope.as_str())
+        self.key.starts_with(record::PREFIX)
+            && [record::SCOPE, "*"].contains(&self.environment_scope.as_str())
     }
 
     fn is_reference(&self, value: &str) -> bool {
@@ -190,12 +217,17 @@ impl Variable {
         let name = &config.key_id_variable;
         let unusable = |why: &str| IdSeen::Unusable(format!("{name} {why}"));
         let Some(value) = self.value.as_ref().map(|value| value.expose_secret().trim()) else {
-            return unusable("is hidden, so nobody can tell which key it names; make a visible one (the id is no secret)");
+            return unusable(
+                "is hidden, so nobody can tell which key it names; make a visible one (the id is \
+                 no secret)",
+            );
         };
         match AccessKeyId::parse(value) {
             _ if value.is_empty() => IdSeen::Absent,
             _ if self.is_reference(value) => unusable("refers to another variable"),
-            Some(id) if id.is_of_a_session() => unusable("holds temporary credentials, which cannot be rotated"),
+            Some(id) if id.is_of_a_session() => {
+                unusable("holds temporary credentials, which cannot be rotated")
+            }
             Some(id) => IdSeen::Key(id),
             None if value.starts_with('/') => unusable("holds a path, not a key id"),
             None => unusable("does not hold a key id"),
@@ -207,7 +239,10 @@ impl Variable {
         match self.value.as_ref().map(|value| value.expose_secret().trim()) {
             None => SecretSeen::Hidden { tag },
             Some("") => SecretSeen::Absent,
-            Some(value) if self.is_reference(value) => SecretSeen::Unusable(format!("{} refers to another variable", config.secret_variable)),
+            Some(value) if self.is_reference(value) => SecretSeen::Unusable(format!(
+                "{} refers to another variable",
+                config.secret_variable
+            )),
             Some(_) => SecretSeen::Readable { tag, owner: SecretOwner::NotAsked },
         }
     }
@@ -223,8 +258,8 @@ impl Variable {
     }
 }
 
-/// Writes one half of the pair to a target: the variable that is there keeps its flags, type and a person's description;
-/// where there is none it is made as the configuration says.
+/// Writes one half of the pair to a target: the variable that is there keeps its flags, type and a
+/// person's description; where there is none it is made as the configuration says.
 ///
 /// # Errors
 /// A refusal; an ambiguous end; a reply that differs from what was sent.
@@ -243,41 +278,94 @@ pub async fn write(
     };
     let what = format!("writing {key} to {target}");
     let there = lists.find(target, key);
-    let (text, _) = there.and_then(|variable| variable.description.as_deref()).map(record::read_tag).unwrap_or_default();
+    let (text, _) = there
+        .and_then(|variable| variable.description.as_deref())
+        .map(record::read_tag)
+        .unwrap_or_default();
     // Preflight has seen that the tag fits.
     let description = match half {
         Half::Secret => record::write_tag(&text, id_),
         Half::Id => None,
     };
-    // Between the list and this write lies the verification of the key: what a group has lost meanwhile would be written to another variable.
+    // Between the list and this write lies the verification of the key: what a group has lost
+    // meanwhile would be written to another variable.
     if there.is_some() && matches!(target.owner, Owner::Group(_)) {
         let now = list(gitlab, &target.owner).await?;
-        if !now.iter().any(|variable| variable.key == *key && variable.environment_scope == target.scope) {
-            return Err(trouble(gitlab, what, Problem::Denied { status: 404, reason: Reason::NotFound, pause: None, doubt: false }));
+        if !now
+            .iter()
+            .any(|variable| variable.key == *key && variable.environment_scope == target.scope)
+        {
+            return Err(trouble(
+                gitlab,
+                what,
+                Problem::Denied {
+                    status: 404,
+                    reason: Reason::NotFound,
+                    pause: None,
+                    doubt: false,
+                },
+            ));
         }
     }
     let reply = match there {
-        Some(_) => put(gitlab, &target.owner, key, &target.scope, value, true, description.as_deref()).await,
+        Some(_) => {
+            put(gitlab, &target.owner, key, &target.scope, value, true, description.as_deref())
+                .await
+        }
         None => {
             let hidden = config.hidden && half == Half::Secret;
-            let protected = config.protected.unwrap_or_else(|| config.job.ref_protected == Some(true));
-            let new = New { key, scope: &target.scope, value, masked: true, hidden, protected, description: description.as_deref() };
+            let protected =
+                config.protected.unwrap_or_else(|| config.job.ref_protected == Some(true));
+            let new = New {
+                key,
+                scope: &target.scope,
+                value,
+                masked: true,
+                hidden,
+                protected,
+                description: description.as_deref(),
+            };
             match post(gitlab, &target.owner, &new).await {
                 // The reply to an earlier try may be lost: what is there now decides.
-                Err(problem) if problem.is_ambiguous() || problem.reason() == Some(&Reason::Taken) => {
+                Err(problem)
+                    if problem.is_ambiguous() || problem.reason() == Some(&Reason::Taken) =>
+                {
                     let now = list(gitlab, &target.owner).await?;
-                    let is_in = |scope: &str| now.iter().any(|variable| variable.key == *key && variable.environment_scope == scope);
+                    let is_in = |scope: &str| {
+                        now.iter().any(|variable| {
+                            variable.key == *key && variable.environment_scope == scope
+                        })
+                    };
                     if is_in(&target.scope) {
-                        put(gitlab, &target.owner, key, &target.scope, value, true, description.as_deref()).await
-                    } else if is_in("*") && !problem.is_ambiguous() && matches!(target.owner, Owner::Group(_)) {
+                        put(
+                            gitlab,
+                            &target.owner,
+                            key,
+                            &target.scope,
+                            value,
+                            true,
+                            description.as_deref(),
+                        )
+                        .await
+                    } else if is_in("*")
+                        && !problem.is_ambiguous()
+                        && matches!(target.owner, Owner::Group(_))
+                    {
                         return Err(Trouble::NoGroupScopes { target: target.to_string() });
                     } else {
                         return Err(trouble(gitlab, what, problem));
                     }
                 }
                 // Made for every environment: what was not asked for is taken away again.
-                Ok(made) if matches!(target.owner, Owner::Group(_)) && made.key == *key && made.environment_scope == "*" && target.scope != "*" => {
-                    delete(gitlab, &target.owner, key, "*").await.map_err(|_| Trouble::EchoDiffers { what, field: "environment scope" })?;
+                Ok(made)
+                    if matches!(target.owner, Owner::Group(_))
+                        && made.key == *key
+                        && made.environment_scope == "*"
+                        && target.scope != "*" =>
+                {
+                    delete(gitlab, &target.owner, key, "*")
+                        .await
+                        .map_err(|_| Trouble::EchoDiffers { what, field: "environment scope" })?;
                     return Err(Trouble::NoGroupScopes { target: target.to_string() });
                 }
                 reply => reply,
@@ -285,10 +373,17 @@ pub async fn write(
         }
     };
     let reply = reply.map_err(|problem| trouble(gitlab, what.clone(), problem))?;
-    check(&reply, key, &target.scope, value, description.as_deref()).map_err(|field| Trouble::EchoDiffers { what, field })
+    check(&reply, key, &target.scope, value, description.as_deref())
+        .map_err(|field| Trouble::EchoDiffers { what, field })
 }
 
-fn check(reply: &Variable, key: &str, scope: &str, value: &SecretString, description: Option<&str>) -> Result<(), &'static str> {
+fn check(
+    reply: &Variable,
+    key: &str,
+    scope: &str,
+    value: &SecretString,
+    description: Option<&str>,
+) -> Result<(), &'static str> {
     if reply.key != key {
         return Err("key");
     }
@@ -304,24 +399,41 @@ fn check(reply: &Variable, key: &str, scope: &str, value: &SecretString, descrip
     if reply.raw == Some(false) {
         return Err("expansion (`raw`)");
     }
-    if description.is_some() && reply.description.is_some() && reply.description.as_deref() != description {
+    if description.is_some()
+        && reply.description.is_some()
+        && reply.description.as_deref() != description
+    {
         return Err("description");
     }
     Ok(())
 }
 
 /// Makes a record's variable at home; gives the scope that GitLab keeps it in.
-pub async fn make_record(gitlab: &Gitlab, home: &Owner, name: &str, record: &Record) -> Result<String, Trouble> {
+pub async fn make_record(
+    gitlab: &Gitlab,
+    home: &Owner,
+    name: &str,
+    record: &Record,
+) -> Result<String, Trouble> {
     let what = "writing this run's record".to_owned();
     let value = SecretString::from(record.print());
-    let new = New { key: name, scope: record::SCOPE, value: &value, masked: false, hidden: false, protected: false, description: None };
+    let new = New {
+        key: name,
+        scope: record::SCOPE,
+        value: &value,
+        masked: false,
+        hidden: false,
+        protected: false,
+        description: None,
+    };
     match post(gitlab, home, &new).await {
         Ok(reply) => Ok(reply.environment_scope),
         // The name is random: who took it was an earlier try of ours.
         Err(problem) if problem.is_ambiguous() || problem.reason() == Some(&Reason::Taken) => {
             let now = list(gitlab, home).await?;
             let ours = now.into_iter().find(|variable| variable.key == name);
-            ours.map(|variable| variable.environment_scope).ok_or_else(|| trouble(gitlab, what, problem))
+            ours.map(|variable| variable.environment_scope)
+                .ok_or_else(|| trouble(gitlab, what, problem))
         }
         Err(problem) => Err(trouble(gitlab, what, problem)),
     }
@@ -329,7 +441,13 @@ pub async fn make_record(gitlab: &Gitlab, home: &Owner, name: &str, record: &Rec
 
 /// # Errors
 /// `ClaimLost` where the record is gone: another run has taken over.
-pub async fn update_record(gitlab: &Gitlab, home: &Owner, name: &str, scope: &str, record: &Record) -> Result<(), Trouble> {
+pub async fn update_record(
+    gitlab: &Gitlab,
+    home: &Owner,
+    name: &str,
+    scope: &str,
+    record: &Record,
+) -> Result<(), Trouble> {
     let value = SecretString::from(record.print());
     match put(gitlab, home, name, scope, &value, false, None).await {
         Ok(_) => Ok(()),
@@ -342,7 +460,12 @@ pub async fn update_record(gitlab: &Gitlab, home: &Owner, name: &str, scope: &st
 }
 
 /// A record that is gone already counts as deleted.
-pub async fn delete_record(gitlab: &Gitlab, home: &Owner, name: &str, scope: &str) -> Result<(), Trouble> {
+pub async fn delete_record(
+    gitlab: &Gitlab,
+    home: &Owner,
+    name: &str,
+    scope: &str,
+) -> Result<(), Trouble> {
     match delete(gitlab, home, name, scope).await {
         Ok(()) | Err(Problem::Denied { reason: Reason::NotFound, .. }) => Ok(()),
         Err(problem) => Err(trouble(gitlab, "deleting a record".to_owned(), problem)),
@@ -358,11 +481,17 @@ async fn delete(gitlab: &Gitlab, owner: &Owner, key: &str, scope: &str) -> Resul
     }
     match owner {
         Owner::Project(name) => {
-            let endpoint = build!(projects::DeleteProjectVariable::builder().project(id(name)), projects::ProjectVariableFilter::builder());
+            let endpoint = build!(
+                projects::DeleteProjectVariable::builder().project(id(name)),
+                projects::ProjectVariableFilter::builder()
+            );
             gitlab.tell(endpoint).await
         }
         Owner::Group(name) => {
-            let endpoint = build!(groups::DeleteGroupVariable::builder().group(id(name)), groups::GroupVariableFilter::builder());
+            let endpoint = build!(
+                groups::DeleteGroupVariable::builder().group(id(name)),
+                groups::GroupVariableFilter::builder()
+            );
             gitlab.tell(endpoint).await
         }
     }
@@ -384,7 +513,12 @@ async fn post(gitlab: &Gitlab, owner: &Owner, new: &New<'_>) -> Result<Variable,
     macro_rules! build {
         ($endpoint:expr) => {{
             let mut endpoint = $endpoint;
-            endpoint.key(new.key).value(new.value.expose_secret()).environment_scope(new.scope).protected(new.protected).raw(true);
+            endpoint
+                .key(new.key)
+                .value(new.value.expose_secret())
+                .environment_scope(new.scope)
+                .protected(new.protected)
+                .raw(true);
             if new.hidden {
                 endpoint.masked_and_hidden(true);
             } else {
@@ -397,8 +531,18 @@ async fn post(gitlab: &Gitlab, owner: &Owner, new: &New<'_>) -> Result<Variable,
         }};
     }
     match owner {
-        Owner::Project(name) => gitlab.ask(build!(projects::CreateProjectVariable::builder().project(id(name)).to_owned())).await,
-        Owner::Group(name) => gitlab.ask(build!(groups::CreateGroupVariable::builder().group(id(name)).to_owned())).await,
+        Owner::Project(name) => {
+            gitlab
+                .ask(build!(
+                    projects::CreateProjectVariable::builder().project(id(name)).to_owned()
+                ))
+                .await
+        }
+        Owner::Group(name) => {
+            gitlab
+                .ask(build!(groups::CreateGroupVariable::builder().group(id(name)).to_owned()))
+                .await
+        }
     }
 }
 

@@ -1,7 +1,9 @@
-//! The binary against the world, by environment alone: every outcome, every exit code, and the three lines of every recognised trouble.
+//! The binary against the world, by environment alone: every outcome, every exit code, and the
+//! three lines of every recognised trouble.
 //!
-//! Transcripts are compared as they stand; `SNAPSHOTS=overwrite cargo test --test binary` writes them anew, and `CASE=text` runs only the
-//! cases whose name contains the text. There are two tests only, because some forty cases at a time wait beside each other.
+//! Transcripts are compared as they stand; `SNAPSHOTS=overwrite cargo test --test binary` writes
+//! them anew, and `CASE=text` runs only the cases whose name contains the text. There are two tests
+//! only, because some forty cases at a time wait beside each other.
 
 mod run;
 mod world;
@@ -25,7 +27,11 @@ use run::at_once;
 
 #[test]
 fn every_outcome_is_reached() {
-    at_once(&[outcomes::A_RUN_ENDS_AS_THE_KEY_NEEDS_IT, outcomes::EVERY_ACTION_DOES_ITS_PART, outcomes::EVERY_SHAPE_OF_PROJECT_IS_SERVED]);
+    at_once(&[
+        outcomes::A_RUN_ENDS_AS_THE_KEY_NEEDS_IT,
+        outcomes::EVERY_ACTION_DOES_ITS_PART,
+        outcomes::EVERY_SHAPE_OF_PROJECT_IS_SERVED,
+    ]);
 }
 
 #[test]

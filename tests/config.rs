@@ -6,7 +6,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::Duration;
 
-use credential_rotator::config::{Action, Complaint, Complaints, Config, DeployMode, Name, Owner, Signer, Target, VARIABLES, table_markdown};
+use credential_rotator::config::{
+    Action, Complaint, Complaints, Config, DeployMode, Name, Owner, Signer, Target, VARIABLES,
+    table_markdown,
+};
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -21,11 +24,21 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/ci/rotator";
 
 /// The least that a job needs.
 fn job() -> BTreeMap<String, OsString> {
-    set(BTreeMap::new(), &[("ROTATOR_GITLAB_TOKEN", TOKEN), ("CI_PROJECT_ID", "42"), ("CI_JOB_ID", "98765")])
+    set(
+        BTreeMap::new(),
+        &[("ROTATOR_GITLAB_TOKEN", TOKEN), ("CI_PROJECT_ID", "42"), ("CI_JOB_ID", "98765")],
+    )
 }
 
 fn role() -> BTreeMap<String, OsString> {
-    set(job(), &[("ROTATOR_AWS_ROLE_ARN", ROLE), ("ROTATOR_AWS_ID_TOKEN", ID_TOKEN), ("ROTATOR_IAM_USER", "deploy")])
+    set(
+        job(),
+        &[
+            ("ROTATOR_AWS_ROLE_ARN", ROLE),
+            ("ROTATOR_AWS_ID_TOKEN", ID_TOKEN),
+            ("ROTATOR_IAM_USER", "deploy"),
+        ],
+    )
 }
 
 fn set(mut vars: BTreeMap<String, OsString>, more: &[(&str, &str)]) -> BTreeMap<String, OsString> {
@@ -67,7 +80,10 @@ fn a_job_with_a_token_alone_gets_every_default() {
     assert_eq!(config.iam_user, None);
     assert!(matches!(config.signer, Signer::Environment));
     assert_eq!(config.region, "us-east-1");
-    assert_eq!(config.targets, [Target { owner: Owner::Project(Name::Id(42)), scope: "*".to_owned() }]);
+    assert_eq!(
+        config.targets,
+        [Target { owner: Owner::Project(Name::Id(42)), scope: "*".to_owned() }]
+    );
     assert_eq!(config.key_id_variable, "AWS_ACCESS_KEY_ID");
     assert_eq!(config.secret_variable, "AWS_SECRET_ACCESS_KEY");
     assert_eq!((config.protected, config.hidden), (None, false));
@@ -76,9 +92,16 @@ fn a_job_with_a_token_alone_gets_every_default() {
     assert_eq!((config.force, config.dry_run), (false, false));
     assert_eq!(config.deploy.mode, DeployMode::Pipeline { branch: None });
     assert_eq!(config.deploy.projects, [Name::Id(42)]);
-    assert!(config.deploy.inputs.is_empty() && config.deploy.variables.is_empty() && config.deploy.jobs.is_empty());
+    assert!(
+        config.deploy.inputs.is_empty()
+            && config.deploy.variables.is_empty()
+            && config.deploy.jobs.is_empty()
+    );
     assert_eq!(config.deploy.timeout, hours(1));
-    assert_eq!((config.verify_timeout, config.http_timeout), (Duration::from_secs(120), Duration::from_secs(30)));
+    assert_eq!(
+        (config.verify_timeout, config.http_timeout),
+        (Duration::from_secs(120), Duration::from_secs(30))
+    );
     assert_eq!((config.report, config.dotenv, config.annotations), (None, None, None));
     assert_eq!(config.log, LevelFilter::INFO);
 }
@@ -86,11 +109,20 @@ fn a_job_with_a_token_alone_gets_every_default() {
 #[test]
 fn every_variable_of_the_table_is_known_and_empty_means_unset() {
     for blank in ["", " ", "\t\n"] {
-        let vars: Vec<_> = VARIABLES.iter().map(|row| (row.name, blank)).filter(|(name, _)| *name != "ROTATOR_GITLAB_TOKEN").collect();
+        let vars: Vec<_> = VARIABLES
+            .iter()
+            .map(|row| (row.name, blank))
+            .filter(|(name, _)| *name != "ROTATOR_GITLAB_TOKEN")
+            .collect();
         assert_eq!(format!("{:?}", good(&vars)), format!("{:?}", good(&[])));
     }
     assert_eq!(bad(&[("ROTATOR_GITLAB_TOKEN", "")]), bad(&[("ROTATOR_GITLAB_TOKEN", " \n")]));
-    let aws = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", " "), ("AWS_SESSION_TOKEN", ""), ("AWS_REGION", "")];
+    let aws = [
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", " "),
+        ("AWS_SESSION_TOKEN", ""),
+        ("AWS_REGION", ""),
+    ];
     assert_eq!(good(&aws).region, "us-east-1");
     good(&[("ROTATOR_NEVER_HEARD_OF", "")]);
 }
@@ -132,18 +164,30 @@ fn good_values_are_read() {
     let ca = config.gitlab_ca.expect("named");
     assert_eq!((ca.path.as_path(), ca.named), (Path::new("/etc/ca.pem"), true));
     assert_eq!(config.iam_user.as_deref(), Some("de+pl=oy,.@-_"));
-    assert_eq!((config.key_id_variable.as_str(), config.secret_variable.as_str()), ("KEY_ID", "SECRET"));
-    assert_eq!((config.protected, config.hidden, config.force, config.dry_run), (Some(true), true, true, true));
+    assert_eq!(
+        (config.key_id_variable.as_str(), config.secret_variable.as_str()),
+        ("KEY_ID", "SECRET")
+    );
+    assert_eq!(
+        (config.protected, config.hidden, config.force, config.dry_run),
+        (Some(true), true, true, true)
+    );
     assert_eq!((config.rotate_after, config.max_age), (hours(30 * 24), hours(30 * 24)));
     assert_eq!((config.overlap, config.grace_period), (hours(0), hours(7 * 24)));
     assert_eq!(config.deploy.mode, DeployMode::Pipeline { branch: Some("release/1.x".to_owned()) });
     assert_eq!(config.deploy.projects, [Name::Id(7), path("group/sub/app.web")]);
     assert_eq!(config.deploy.inputs.len(), 4);
     let variables: BTreeMap<_, _> = config.deploy.variables.into_iter().collect();
-    assert_eq!(variables, [("WHY", "rotation"), ("N", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    assert_eq!(
+        variables,
+        [("WHY", "rotation"), ("N", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    );
     assert_eq!(config.deploy.jobs, ["deploy production", "deploy:eu 1/2"]);
     assert_eq!(config.deploy.timeout, hours(0));
-    assert_eq!((config.verify_timeout, config.http_timeout), (Duration::from_secs(10), Duration::from_secs(60)));
+    assert_eq!(
+        (config.verify_timeout, config.http_timeout),
+        (Duration::from_secs(10), Duration::from_secs(60))
+    );
     assert_eq!(config.report.as_deref(), Some(Path::new("report.json")));
     assert_eq!(config.dotenv.as_deref(), Some(Path::new("rotation.env")));
     assert_eq!(config.annotations.as_deref(), Some(Path::new("links.json")));
@@ -166,7 +210,9 @@ fn every_word_of_a_choice_is_understood() {
     ] {
         assert_eq!(good(&[("ROTATOR_LOG", level)]).log, filter);
     }
-    for (text, flag) in [("true", true), ("1", true), ("YES", true), ("False", false), ("0", false), ("no", false)] {
+    for (text, flag) in
+        [("true", true), ("1", true), ("YES", true), ("False", false), ("0", false), ("no", false)]
+    {
         assert_eq!(good(&[("ROTATOR_FORCE", text)]).force, flag);
         assert_eq!(good(&[("ROTATOR_PROTECTED", text)]).protected, Some(flag));
     }
@@ -177,11 +223,16 @@ fn every_word_of_a_choice_is_understood() {
 
 #[test]
 fn targets_of_every_shape_are_read_and_shown_as_written() {
-    let text = "project:42,project:group/sub.group/app@production,group:7@review/*,group:my-group/123,project:1/2@a b-${c}";
-    let shown: Vec<_> = good(&[("ROTATOR_TARGETS", text)]).targets.iter().map(ToString::to_string).collect();
+    let text = "project:42,project:group/sub.group/app@production,group:7@review/*,group:my-group/123,project:1/2@a \
+         b-${c}";
+    let shown: Vec<_> =
+        good(&[("ROTATOR_TARGETS", text)]).targets.iter().map(ToString::to_string).collect();
     assert_eq!(shown.join(","), text);
     let config = good(&[("ROTATOR_TARGETS", " group:7 , project: 42 @ production , project:42@*")]);
-    assert_eq!(config.targets[1], Target { owner: Owner::Project(Name::Id(42)), scope: "production".to_owned() });
+    assert_eq!(
+        config.targets[1],
+        Target { owner: Owner::Project(Name::Id(42)), scope: "production".to_owned() }
+    );
     assert_eq!(config.targets[2].to_string(), "project:42");
     assert_eq!(config.deploy.projects, [Name::Id(42)], "each project target once, no group");
 }
@@ -243,7 +294,10 @@ fn predefined_variables_that_cannot_be_read_count_as_absent() {
 fn a_role_and_the_region_find_each_other() {
     let config = read(role()).expect("a configuration");
     let Signer::Roles { arns, id_token } = config.signer else { panic!("roles") };
-    assert_eq!((arns.as_slice(), id_token.expose_secret()), ([ROLE.to_owned()].as_slice(), ID_TOKEN));
+    assert_eq!(
+        (arns.as_slice(), id_token.expose_secret()),
+        ([ROLE.to_owned()].as_slice(), ID_TOKEN)
+    );
 
     for (partition, named, region) in [
         ("aws", None, "us-east-1"),
@@ -254,36 +308,58 @@ fn a_role_and_the_region_find_each_other() {
         ("aws-us-gov", Some("us-gov-east-1"), "us-gov-east-1"),
         ("aws-eusc", None, "eusc-de-east-1"),
     ] {
-        let arns = format!("arn:{partition}:iam::123456789012:role/a, arn:{partition}:iam::210987654321:role/x/y/b");
-        let vars = set(role(), &[("ROTATOR_AWS_ROLE_ARN", &arns), ("AWS_REGION", named.unwrap_or(""))]);
+        let arns = format!(
+            "arn:{partition}:iam::123456789012:role/a, \
+             arn:{partition}:iam::210987654321:role/x/y/b"
+        );
+        let vars =
+            set(role(), &[("ROTATOR_AWS_ROLE_ARN", &arns), ("AWS_REGION", named.unwrap_or(""))]);
         let config = read(vars).expect("a configuration");
         assert_eq!(config.region, region);
         assert!(matches!(config.signer, Signer::Roles { arns, .. } if arns.len() == 2));
     }
-    assert_eq!(good(&[("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-west-2")]).region, "eu-west-1");
+    assert_eq!(
+        good(&[("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-west-2")]).region,
+        "eu-west-1"
+    );
 }
 
 #[test]
 fn keys_of_the_environment_do_not_matter_with_a_role() {
-    read(set(role(), &[("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"), ("AWS_SESSION_TOKEN", SESSION)])).expect("a configuration");
+    read(set(
+        role(),
+        &[("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"), ("AWS_SESSION_TOKEN", SESSION)],
+    ))
+    .expect("a configuration");
     read(set(role(), &[("AWS_SECRET_ACCESS_KEY", SECRET_KEY)])).expect("a configuration");
 }
 
 #[test]
 fn a_whole_pair_in_the_environment_is_fine() {
     good(&[("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)]);
-    good(&[("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLE"), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY), ("AWS_SESSION_TOKEN", SESSION)]);
+    good(&[
+        ("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+        ("AWS_SESSION_TOKEN", SESSION),
+    ]);
 }
 
 #[test]
 fn plain_http_is_for_loopback_only() {
-    for url in ["http://localhost:3000/api/v4", "http://127.0.0.2/api/v4", "http://[::1]:80/api/v4"] {
+    for url in ["http://localhost:3000/api/v4", "http://127.0.0.2/api/v4", "http://[::1]:80/api/v4"]
+    {
         good(&[("ROTATOR_GITLAB_API_URL", url)]);
     }
-    for url in ["http://gitlab.example.com/api/v4", "http://10.0.0.1/api/v4", "http://[::2]/api/v4", "http://localhost.example.com/api/v4"] {
+    for url in [
+        "http://gitlab.example.com/api/v4",
+        "http://10.0.0.1/api/v4",
+        "http://[::2]/api/v4",
+        "http://localhost.example.com/api/v4",
+    ] {
         assert_eq!(
             bad(&[("ROTATOR_GITLAB_API_URL", url)]),
-            "ROTATOR_GITLAB_API_URL: is plain http, which would send the token in the clear; use https in ROTATOR_GITLAB_API_URL"
+            "ROTATOR_GITLAB_API_URL: is plain http, which would send the token in the clear; use \
+             https in ROTATOR_GITLAB_API_URL"
         );
     }
 }
@@ -291,38 +367,62 @@ fn plain_http_is_for_loopback_only() {
 /// One bad value, the whole of what is said about it.
 #[test]
 fn each_bad_value_is_named_with_what_would_be_right() {
-    let duration = |value: &str| format!("{value:?} is not a duration; write it like 90d, 12h or 30s");
+    let duration =
+        |value: &str| format!("{value:?} is not a duration; write it like 90d, 12h or 30s");
     let url = "write it like https://gitlab.example.com/api/v4";
     let target = "write it like project:42, project:group/name@production or group:name";
     let not_target = |value: &str| format!("{value:?} is not a target; {target}");
-    let no_scope = |value: &str| format!("{value:?} has no valid environment scope after the @; {target}");
-    let not_project = |value: &str| format!("{value:?} is not a project; write its id or its full path, like 42 or group/name");
-    let user = |value: &str| format!("{value:?} is not the name of an IAM user: 1 to 64 letters, digits and _+=,.@-");
-    let user_path = |value: &str| format!("{value:?} is an ARN or a path; give just the name, the part after the last /");
-    let variable = |value: &str| format!("{value:?} is not the name of a GitLab variable: 1 to 255 letters, digits and _");
-    let deploy = |value: &str| format!("{value:?} is not a way to deploy; use pipeline, pipeline@REF, environment/NAME or none");
+    let no_scope =
+        |value: &str| format!("{value:?} has no valid environment scope after the @; {target}");
+    let not_project = |value: &str| {
+        format!("{value:?} is not a project; write its id or its full path, like 42 or group/name")
+    };
+    let user = |value: &str| {
+        format!("{value:?} is not the name of an IAM user: 1 to 64 letters, digits and _+=,.@-")
+    };
+    let user_path = |value: &str| {
+        format!("{value:?} is an ARN or a path; give just the name, the part after the last /")
+    };
+    let variable = |value: &str| {
+        format!("{value:?} is not the name of a GitLab variable: 1 to 255 letters, digits and _")
+    };
+    let deploy = |value: &str| {
+        format!(
+            "{value:?} is not a way to deploy; use pipeline, pipeline@REF, environment/NAME or \
+             none"
+        )
+    };
     let object = r#"write it like {"name": "value"}"#;
-    let useless = |kind: &str| format!("is {kind}, which cannot write variables; use a project, group or service account token with the scope api");
+    let useless = |kind: &str| {
+        format!(
+            "is {kind}, which cannot write variables; use a project, group or service account \
+             token with the scope api"
+        )
+    };
     let white = "contains white space or a line break; store the token alone, without any";
     let nothing = "names nothing between its commas";
     let long = "a".repeat(256);
 
     let cases: Vec<(&str, &str, String)> = vec![
         ("ROTATOR_ACTION", "rotat", r#""rotat" is not an action; use rotate, retire, setup or check"#.into()),
-        ("ROTATOR_GITLAB_TOKEN", "", "is needed: a project, group or service account token with the scope api and the role Maintainer".into()),
+        ("ROTATOR_GITLAB_TOKEN", "", "is needed: a project, group or service account token with \
+             the scope api and the role Maintainer".into()),
         ("ROTATOR_GITLAB_TOKEN", "glpat-one two", white.into()),
         ("ROTATOR_GITLAB_TOKEN", "glpat-one\n", white.into()),
-        ("ROTATOR_GITLAB_TOKEN", "glpat-ön", "contains a character that no token has; copy it again".into()),
+        ("ROTATOR_GITLAB_TOKEN", "glpat-ön", "contains a character that no token has; copy it \
+             again".into()),
         ("ROTATOR_GITLAB_TOKEN", "glcbt-64_abcdefghij", useless("a job token")),
         ("ROTATOR_GITLAB_TOKEN", "gldt-abcdefghij", useless("a deploy token")),
         ("ROTATOR_GITLAB_TOKEN", "glrt-abcdefghij", useless("a runner token")),
         ("ROTATOR_GITLAB_TOKEN", "glptt-abcdefghij", useless("a trigger token")),
-        ("ROTATOR_GITLAB_API_URL", "gitlab.example.com/api/v4", format!("is not a URL (relative URL without a base); {url}")),
+        ("ROTATOR_GITLAB_API_URL", "gitlab.example.com/api/v4", format!("is not a URL (relative \
+             URL without a base); {url}")),
         ("ROTATOR_GITLAB_API_URL", "ssh://gitlab.example.com/api/v4", format!("does not start with https://; {url}")),
         (
             "ROTATOR_GITLAB_API_URL",
             "https://me:pass@gitlab.example.com/api/v4",
-            format!("carries a user name or password; {url}, and give the token in ROTATOR_GITLAB_TOKEN"),
+            format!("carries a user name or password; {url}, and give the token in \
+                 ROTATOR_GITLAB_TOKEN"),
         ),
         ("ROTATOR_GITLAB_API_URL", "https://gitlab.example.com/api/v4?x=1", format!("carries a query or fragment (? or #); {url}")),
         ("ROTATOR_GITLAB_API_URL", "https://gitlab.example.com/api/v4#x", format!("carries a query or fragment (? or #); {url}")),
@@ -334,7 +434,8 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         (
             "CI_API_V4_URL",
             "http://gitlab.example.com/api/v4",
-            "is plain http, which would send the token in the clear; use https in ROTATOR_GITLAB_API_URL".into(),
+            "is plain http, which would send the token in the clear; use https in \
+             ROTATOR_GITLAB_API_URL".into(),
         ),
         (
             "ROTATOR_GITLAB_CA_FILE",
@@ -422,25 +523,48 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         assert_eq!(bad(&[(variable, value)]), format!("{variable}: {problem}"), "for {value:?}");
     }
     let spoken_of: Vec<_> = cases.iter().map(|(variable, ..)| *variable).collect();
-    let roles_and_paths = ["ROTATOR_AWS_ROLE_ARN", "ROTATOR_AWS_ID_TOKEN", "ROTATOR_REPORT", "ROTATOR_DOTENV", "ROTATOR_ANNOTATIONS"];
+    let roles_and_paths = [
+        "ROTATOR_AWS_ROLE_ARN",
+        "ROTATOR_AWS_ID_TOKEN",
+        "ROTATOR_REPORT",
+        "ROTATOR_DOTENV",
+        "ROTATOR_ANNOTATIONS",
+    ];
     for row in VARIABLES {
-        assert!(spoken_of.contains(&row.name) || roles_and_paths.contains(&row.name), "{} has no bad value here", row.name);
+        assert!(
+            spoken_of.contains(&row.name) || roles_and_paths.contains(&row.name),
+            "{} has no bad value here",
+            row.name
+        );
     }
 }
 
 #[test]
 fn a_name_in_two_cases_is_a_complaint_about_the_wrong_one() {
-    assert_eq!(bad(&[("ROTATOR_LOG", "info"), ("ROTATOR_Log", "debug")]), "ROTATOR_Log: is not known; names are in capitals: ROTATOR_LOG");
+    assert_eq!(
+        bad(&[("ROTATOR_LOG", "info"), ("ROTATOR_Log", "debug")]),
+        "ROTATOR_Log: is not known; names are in capitals: ROTATOR_LOG"
+    );
 }
 
 #[test]
 fn bad_roles_are_named_with_what_would_be_right() {
-    let not_a_role = |arn: &str| format!("{arn:?} is not the ARN of a role; write it like arn:aws:iam::123456789012:role/NAME");
+    let not_a_role = |arn: &str| {
+        format!(
+            "{arn:?} is not the ARN of a role; write it like arn:aws:iam::123456789012:role/NAME"
+        )
+    };
     let cases = [
         ("arn:aws:iam::12345:role/x", not_a_role("arn:aws:iam::12345:role/x")),
         ("arn:aws:iam::123456789012:user/x", not_a_role("arn:aws:iam::123456789012:user/x")),
-        ("arn:aws:sts::123456789012:assumed-role/x/y", not_a_role("arn:aws:sts::123456789012:assumed-role/x/y")),
-        ("arn:aws:iam:eu-west-1:123456789012:role/x", not_a_role("arn:aws:iam:eu-west-1:123456789012:role/x")),
+        (
+            "arn:aws:sts::123456789012:assumed-role/x/y",
+            not_a_role("arn:aws:sts::123456789012:assumed-role/x/y"),
+        ),
+        (
+            "arn:aws:iam:eu-west-1:123456789012:role/x",
+            not_a_role("arn:aws:iam:eu-west-1:123456789012:role/x"),
+        ),
         ("arn:moon:iam::123456789012:role/x", not_a_role("arn:moon:iam::123456789012:role/x")),
         ("arn:aws:iam::123456789012:role/", not_a_role("arn:aws:iam::123456789012:role/")),
         ("rotator", not_a_role("rotator")),
@@ -450,11 +574,17 @@ fn bad_roles_are_named_with_what_would_be_right() {
         ),
     ];
     for (arn, problem) in cases {
-        let complaints = read(set(role(), &[("ROTATOR_AWS_ROLE_ARN", arn)])).expect_err("a complaint");
+        let complaints =
+            read(set(role(), &[("ROTATOR_AWS_ROLE_ARN", arn)])).expect_err("a complaint");
         assert_eq!(complaints.to_string(), format!("ROTATOR_AWS_ROLE_ARN: {problem}"));
     }
-    let complaints = read(set(role(), &[("ROTATOR_AWS_ID_TOKEN", "eyJ a")])).expect_err("a complaint");
-    assert_eq!(complaints.to_string(), "ROTATOR_AWS_ID_TOKEN: contains white space or a line break; store the token alone, without any");
+    let complaints =
+        read(set(role(), &[("ROTATOR_AWS_ID_TOKEN", "eyJ a")])).expect_err("a complaint");
+    assert_eq!(
+        complaints.to_string(),
+        "ROTATOR_AWS_ID_TOKEN: contains white space or a line break; store the token alone, \
+         without any"
+    );
 }
 
 #[test]
@@ -465,30 +595,65 @@ fn an_id_token_without_a_role_means_nothing_for_the_components_give_it_to_every_
 
 #[test]
 fn what_does_not_go_together_is_said() {
-    let user_needed = "ROTATOR_IAM_USER: is needed with ROTATOR_AWS_ROLE_ARN: a role has no key of its own, so name the user whose key is rotated";
-    let token_needed = "ROTATOR_AWS_ID_TOKEN: is needed with ROTATOR_AWS_ROLE_ARN; declare it under `id_tokens:` of the job";
+    let user_needed = "ROTATOR_IAM_USER: is needed with ROTATOR_AWS_ROLE_ARN: a role has no key of \
+         its own, so name the user whose key is rotated";
+    let token_needed = "ROTATOR_AWS_ID_TOKEN: is needed with ROTATOR_AWS_ROLE_ARN; declare it \
+         under `id_tokens:` of the job";
     let reason = "is it protected, or scoped to an environment that this job does not name?";
     let after = "ROTATOR_ROTATE_AFTER: must be longer than ROTATOR_OVERLAP and ROTATOR_GRACE_PERIOD together: \
                  the old key has to be gone before the next rotation is due";
-    let sent = |variable: &str| format!("{variable}: can only be sent with a new pipeline; leave it unset, or set ROTATOR_DEPLOY to pipeline");
-    let outrank = |name: &str| format!("ROTATOR_DEPLOY_VARIABLES: {name} would outrank the rotated one in the deploy; leave it out");
-    let jobs_needed = "ROTATOR_DEPLOY_JOBS: is needed with ROTATOR_ACTION=retire: name the jobs of this pipeline that prove the deploy";
-    let partition = |from: &str, variable: &str, region: &str, fits: &str| {
-        format!("ROTATOR_AWS_ROLE_ARN: is in the partition {from}, but {variable} is {region:?}, which is in {fits}")
+    let sent = |variable: &str| {
+        format!(
+            "{variable}: can only be sent with a new pipeline; leave it unset, or set \
+             ROTATOR_DEPLOY to pipeline"
+        )
     };
-    let with_role =
-        |variable, region| vec![("ROTATOR_AWS_ROLE_ARN", ROLE), ("ROTATOR_AWS_ID_TOKEN", ID_TOKEN), ("ROTATOR_IAM_USER", "x"), (variable, region)];
+    let outrank = |name: &str| {
+        format!(
+            "ROTATOR_DEPLOY_VARIABLES: {name} would outrank the rotated one in the deploy; leave \
+             it out"
+        )
+    };
+    let jobs_needed = "ROTATOR_DEPLOY_JOBS: is needed with ROTATOR_ACTION=retire: name the jobs of \
+         this pipeline that prove the deploy";
+    let partition = |from: &str, variable: &str, region: &str, fits: &str| {
+        format!(
+            "ROTATOR_AWS_ROLE_ARN: is in the partition {from}, but {variable} is {region:?}, which \
+             is in {fits}"
+        )
+    };
+    let with_role = |variable, region| {
+        vec![
+            ("ROTATOR_AWS_ROLE_ARN", ROLE),
+            ("ROTATOR_AWS_ID_TOKEN", ID_TOKEN),
+            ("ROTATOR_IAM_USER", "x"),
+            (variable, region),
+        ]
+    };
     let chinese = "arn:aws-cn:iam::123456789012:role/x";
 
     let cases: Vec<(Vec<(&str, &str)>, String)> = vec![
-        (vec![("ROTATOR_AWS_ROLE_ARN", ROLE), ("ROTATOR_AWS_ID_TOKEN", ID_TOKEN)], user_needed.into()),
+        (
+            vec![("ROTATOR_AWS_ROLE_ARN", ROLE), ("ROTATOR_AWS_ID_TOKEN", ID_TOKEN)],
+            user_needed.into(),
+        ),
         (vec![("ROTATOR_AWS_ROLE_ARN", ROLE), ("ROTATOR_IAM_USER", "x")], token_needed.into()),
         (vec![("ROTATOR_AWS_ROLE_ARN", ROLE)], format!("{user_needed}\n{token_needed}")),
-        (with_role("AWS_REGION", "cn-north-1"), partition("aws", "AWS_REGION", "cn-north-1", "aws-cn")),
-        (with_role("AWS_DEFAULT_REGION", "us-gov-west-1"), partition("aws", "AWS_DEFAULT_REGION", "us-gov-west-1", "aws-us-gov")),
-        (with_role("AWS_REGION", "eusc-de-east-1"), partition("aws", "AWS_REGION", "eusc-de-east-1", "aws-eusc")),
         (
-            [with_role("AWS_REGION", "eu-west-1"), vec![("ROTATOR_AWS_ROLE_ARN", chinese)]].concat(),
+            with_role("AWS_REGION", "cn-north-1"),
+            partition("aws", "AWS_REGION", "cn-north-1", "aws-cn"),
+        ),
+        (
+            with_role("AWS_DEFAULT_REGION", "us-gov-west-1"),
+            partition("aws", "AWS_DEFAULT_REGION", "us-gov-west-1", "aws-us-gov"),
+        ),
+        (
+            with_role("AWS_REGION", "eusc-de-east-1"),
+            partition("aws", "AWS_REGION", "eusc-de-east-1", "aws-eusc"),
+        ),
+        (
+            [with_role("AWS_REGION", "eu-west-1"), vec![("ROTATOR_AWS_ROLE_ARN", chinese)]]
+                .concat(),
             partition("aws-cn", "AWS_REGION", "eu-west-1", "aws"),
         ),
         (
@@ -500,22 +665,41 @@ fn what_does_not_go_together_is_said() {
             format!("AWS_ACCESS_KEY_ID: is missing, though AWS_SECRET_ACCESS_KEY is set; {reason}"),
         ),
         (
-            vec![("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY), ("AWS_SESSION_TOKEN", SESSION)],
-            "AWS_SESSION_TOKEN: is set beside a long-lived key (AKIA…), which has none, so AWS would refuse the pair; remove this leftover".into(),
+            vec![
+                ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+                ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+                ("AWS_SESSION_TOKEN", SESSION),
+            ],
+            "AWS_SESSION_TOKEN: is set beside a long-lived key (AKIA…), which has none, so AWS \
+             would refuse the pair; remove this leftover"
+                .into(),
         ),
         (
             vec![("CI_PROJECT_ID", "")],
-            "ROTATOR_TARGETS: is needed where CI_PROJECT_ID is not set; write it like project:42 or project:group/name".into(),
+            "ROTATOR_TARGETS: is needed where CI_PROJECT_ID is not set; write it like project:42 \
+             or project:group/name"
+                .into(),
         ),
         (
             vec![("ROTATOR_SECRET_VARIABLE", "AWS_ACCESS_KEY_ID")],
-            "ROTATOR_SECRET_VARIABLE: is the same as ROTATOR_KEY_ID_VARIABLE; the pair needs two variables".into(),
+            "ROTATOR_SECRET_VARIABLE: is the same as ROTATOR_KEY_ID_VARIABLE; the pair needs two \
+             variables"
+                .into(),
         ),
         (vec![("ROTATOR_ROTATE_AFTER", "7d12h")], after.into()),
-        (vec![("ROTATOR_ROTATE_AFTER", "1s"), ("ROTATOR_OVERLAP", "0s"), ("ROTATOR_GRACE_PERIOD", "1s")], after.into()),
+        (
+            vec![
+                ("ROTATOR_ROTATE_AFTER", "1s"),
+                ("ROTATOR_OVERLAP", "0s"),
+                ("ROTATOR_GRACE_PERIOD", "1s"),
+            ],
+            after.into(),
+        ),
         (
             vec![("ROTATOR_MAX_AGE", "59d")],
-            "ROTATOR_MAX_AGE: must be at least ROTATOR_ROTATE_AFTER, else `check` fails before a rotation is due".into(),
+            "ROTATOR_MAX_AGE: must be at least ROTATOR_ROTATE_AFTER, else `check` fails before a \
+             rotation is due"
+                .into(),
         ),
         (
             vec![("ROTATOR_DEPLOY", "none"), ("ROTATOR_DEPLOY_PROJECTS", "7")],
@@ -523,25 +707,49 @@ fn what_does_not_go_together_is_said() {
         ),
         (
             vec![("ROTATOR_TARGETS", "group:7,group:8")],
-            "ROTATOR_DEPLOY_PROJECTS: is needed, as every target is a group: name the projects to deploy, or set ROTATOR_DEPLOY to none".into(),
+            "ROTATOR_DEPLOY_PROJECTS: is needed, as every target is a group: name the projects to \
+             deploy, or set ROTATOR_DEPLOY to none"
+                .into(),
         ),
-        (vec![("ROTATOR_DEPLOY", "environment/x"), ("ROTATOR_DEPLOY_INPUTS", "{}")], sent("ROTATOR_DEPLOY_INPUTS")),
-        (vec![("ROTATOR_DEPLOY", "none"), ("ROTATOR_DEPLOY_VARIABLES", "{}")], sent("ROTATOR_DEPLOY_VARIABLES")),
-        (vec![("ROTATOR_DEPLOY_VARIABLES", r#"{"AWS_ACCESS_KEY_ID": "x"}"#)], outrank("AWS_ACCESS_KEY_ID")),
-        (vec![("ROTATOR_SECRET_VARIABLE", "S"), ("ROTATOR_DEPLOY_VARIABLES", r#"{"S": "x"}"#)], outrank("S")),
+        (
+            vec![("ROTATOR_DEPLOY", "environment/x"), ("ROTATOR_DEPLOY_INPUTS", "{}")],
+            sent("ROTATOR_DEPLOY_INPUTS"),
+        ),
+        (
+            vec![("ROTATOR_DEPLOY", "none"), ("ROTATOR_DEPLOY_VARIABLES", "{}")],
+            sent("ROTATOR_DEPLOY_VARIABLES"),
+        ),
+        (
+            vec![("ROTATOR_DEPLOY_VARIABLES", r#"{"AWS_ACCESS_KEY_ID": "x"}"#)],
+            outrank("AWS_ACCESS_KEY_ID"),
+        ),
+        (
+            vec![("ROTATOR_SECRET_VARIABLE", "S"), ("ROTATOR_DEPLOY_VARIABLES", r#"{"S": "x"}"#)],
+            outrank("S"),
+        ),
         (
             vec![("ROTATOR_ACTION", "retire"), ("ROTATOR_DEPLOY_JOBS", "deploy")],
-            "ROTATOR_DEPLOY: must be none with ROTATOR_ACTION=retire: there the pipeline itself deploys".into(),
+            "ROTATOR_DEPLOY: must be none with ROTATOR_ACTION=retire: there the pipeline itself \
+             deploys"
+                .into(),
         ),
         (vec![("ROTATOR_ACTION", "retire"), ("ROTATOR_DEPLOY", "none")], jobs_needed.into()),
-        (vec![("ROTATOR_REPORT", "x"), ("ROTATOR_DOTENV", " x")], "ROTATOR_DOTENV: is the same file as ROTATOR_REPORT; give each its own".into()),
+        (
+            vec![("ROTATOR_REPORT", "x"), ("ROTATOR_DOTENV", " x")],
+            "ROTATOR_DOTENV: is the same \
+             file as ROTATOR_REPORT; give each its own"
+                .into(),
+        ),
         (
             vec![("ROTATOR_DOTENV", "x"), ("ROTATOR_ANNOTATIONS", "x")],
-            "ROTATOR_ANNOTATIONS: is the same file as ROTATOR_REPORT or ROTATOR_DOTENV; give each its own".into(),
+            "ROTATOR_ANNOTATIONS: is the same file as ROTATOR_REPORT or ROTATOR_DOTENV; give each \
+             its own"
+                .into(),
         ),
         (
             vec![("CI_JOB_TOKEN", TOKEN)],
-            "ROTATOR_GITLAB_TOKEN: is a job token, which cannot write variables; use a project, group or service account token with the scope api"
+            "ROTATOR_GITLAB_TOKEN: is a job token, which cannot write variables; use a project, \
+             group or service account token with the scope api"
                 .into(),
         ),
     ];
@@ -552,7 +760,10 @@ fn what_does_not_go_together_is_said() {
 
 #[test]
 fn a_cross_check_keeps_quiet_about_what_did_not_parse() {
-    assert_eq!(bad(&[("ROTATOR_ROTATE_AFTER", "x"), ("ROTATOR_OVERLAP", "99d")]).lines().count(), 1);
+    assert_eq!(
+        bad(&[("ROTATOR_ROTATE_AFTER", "x"), ("ROTATOR_OVERLAP", "99d")]).lines().count(),
+        1
+    );
     assert_eq!(bad(&[("ROTATOR_TARGETS", "x")]).lines().count(), 1);
     assert_eq!(bad(&[("ROTATOR_DEPLOY", "x"), ("ROTATOR_TARGETS", "group:7")]).lines().count(), 1);
 }
@@ -568,7 +779,10 @@ fn groups_alone_need_no_deploy_project_where_nothing_is_deployed() {
 #[test]
 fn retire_by_hand_needs_no_list_of_jobs() {
     let retire = [("ROTATOR_ACTION", "retire"), ("ROTATOR_DEPLOY", "none")];
-    assert_eq!(good(&[retire.as_slice(), &[("CI_PIPELINE_SOURCE", "web")]].concat()).action, Action::Retire);
+    assert_eq!(
+        good(&[retire.as_slice(), &[("CI_PIPELINE_SOURCE", "web")]].concat()).action,
+        Action::Retire
+    );
     good(&[retire.as_slice(), &[("CI_JOB_ID", "")]].concat());
     good(&[retire.as_slice(), &[("ROTATOR_DEPLOY_JOBS", "deploy")]].concat());
 }
@@ -576,15 +790,23 @@ fn retire_by_hand_needs_no_list_of_jobs() {
 #[test]
 fn values_that_are_not_text_are_complained_of_by_name() {
     let garbled = OsString::from_vec(vec![b'a', 0xff]);
-    for variable in VARIABLES.iter().map(|row| row.name).chain(["AWS_SECRET_ACCESS_KEY", "AWS_REGION", "CI_API_V4_URL"]) {
+    for variable in VARIABLES.iter().map(|row| row.name).chain([
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_REGION",
+        "CI_API_V4_URL",
+    ]) {
         let mut vars = role();
         vars.insert(variable.to_owned(), garbled.clone());
         let complaints = read(vars).expect_err("a complaint");
         let problem = "is not valid UTF-8; set it again as plain text".to_owned();
-        assert!(complaints.0.contains(&Complaint { variable: variable.to_owned(), problem }), "{complaints}");
+        assert!(
+            complaints.0.contains(&Complaint { variable: variable.to_owned(), problem }),
+            "{complaints}"
+        );
     }
     let name = OsString::from_vec(b"ROTATOR_LO\xff".to_vec());
-    let vars = job().into_iter().map(|(name, value)| (name.into(), value)).chain([(name, "info".into())]);
+    let vars =
+        job().into_iter().map(|(name, value)| (name.into(), value)).chain([(name, "info".into())]);
     let complaints = Config::from_env(vars).expect_err("a complaint").to_string();
     assert_eq!(complaints, "ROTATOR_LO\u{fffd}: is not known; the nearest name is ROTATOR_LOG");
 }
@@ -600,7 +822,11 @@ fn everything_that_is_wrong_is_said_at_once() {
     // Any text is the name of a job or a file; but of one file only.
     let never = ["ROTATOR_REPORT", "ROTATOR_DEPLOY_JOBS", "ROTATOR_GITLAB_CA_FILE"];
     for (variable, _) in wrong.iter().filter(|(name, _)| !never.contains(name)) {
-        assert_eq!(complaints.0.iter().filter(|complaint| complaint.variable == *variable).count(), 1, "{variable}: {complaints}");
+        assert_eq!(
+            complaints.0.iter().filter(|complaint| complaint.variable == *variable).count(),
+            1,
+            "{variable}: {complaints}"
+        );
     }
     assert_eq!(complaints.0.len(), wrong.len() - never.len(), "{complaints}");
 }
@@ -626,23 +852,40 @@ fn debug_and_complaints_never_show_a_secret() {
         ],
     );
     let shown = format!("{:?}", read(vars.clone()).expect("a configuration"));
-    assert!(shown.contains("PASSWORD") && secrets.iter().all(|secret| !shown.contains(secret)), "{shown}");
+    assert!(
+        shown.contains("PASSWORD") && secrets.iter().all(|secret| !shown.contains(secret)),
+        "{shown}"
+    );
 
     // Pasted into every other field, and written wrongly in its own.
     for secret in secrets {
-        for row in VARIABLES.iter().filter(|row| !row.name.ends_with("TOKEN") && row.name != "ROTATOR_DEPLOY_VARIABLES") {
+        for row in VARIABLES
+            .iter()
+            .filter(|row| !row.name.ends_with("TOKEN") && row.name != "ROTATOR_DEPLOY_VARIABLES")
+        {
             if let Err(complaints) = read(set(vars.clone(), &[(row.name, secret)])) {
                 assert!(!complaints.to_string().contains(secret), "{complaints}");
             }
         }
         let name = format!("ROTATOR_{secret}");
-        assert!(!read(set(vars.clone(), &[(&name, "x")])).expect_err("unknown").to_string().contains(secret));
+        assert!(
+            !read(set(vars.clone(), &[(&name, "x")]))
+                .expect_err("unknown")
+                .to_string()
+                .contains(secret)
+        );
     }
-    for wrong in [format!("{{\"A\": \"{DEPLOY_VALUE}\", \"B\": 1}}"), format!("\"{DEPLOY_VALUE}\""), DEPLOY_VALUE.to_owned()] {
+    for wrong in [
+        format!("{{\"A\": \"{DEPLOY_VALUE}\", \"B\": 1}}"),
+        format!("\"{DEPLOY_VALUE}\""),
+        DEPLOY_VALUE.to_owned(),
+    ] {
         let complaints = bad(&[("ROTATOR_DEPLOY_VARIABLES", &wrong)]);
         assert!(!complaints.contains(DEPLOY_VALUE), "{complaints}");
     }
-    for wrong in [format!("{TOKEN} x"), format!("{TOKEN}\n"), format!("glcbt-{TOKEN}"), format!("{TOKEN}ä")] {
+    for wrong in
+        [format!("{TOKEN} x"), format!("{TOKEN}\n"), format!("glcbt-{TOKEN}"), format!("{TOKEN}ä")]
+    {
         let complaints = bad(&[("ROTATOR_GITLAB_TOKEN", &wrong)]);
         assert!(!complaints.contains(TOKEN), "{complaints}");
     }
@@ -672,13 +915,22 @@ fn value() -> impl Strategy<Value = OsString> {
         "(project|group|pipeline|environment)?[:/@,]?[a-z0-9/.@*-]{0,12}".prop_map(OsString::from),
         "https?://[a-z0-9.:@\\[\\]/?#%-]{0,20}".prop_map(OsString::from),
         "\\{\"[A-Z]\": ?[\"0-9a-z{}\\[\\]]{0,6}\\}".prop_map(OsString::from),
-        ("[ -~]{0,4}", pasted, "[ -~\n]{0,4}").prop_map(|(before, secret, after)| format!("{before}{secret}{after}").into()),
+        ("[ -~]{0,4}", pasted, "[ -~\n]{0,4}")
+            .prop_map(|(before, secret, after)| format!("{before}{secret}{after}").into()),
     ]
 }
 
 fn name() -> impl Strategy<Value = OsString> {
     let known: Vec<_> = VARIABLES.iter().map(|row| row.name).collect();
-    let theirs = vec!["CI_API_V4_URL", "CI_PROJECT_ID", "CI_JOB_TIMEOUT", "CI_JOB_STARTED_AT", "CI_COMMIT_BRANCH", "AWS_REGION", "AWS_ACCESS_KEY_ID"];
+    let theirs = vec![
+        "CI_API_V4_URL",
+        "CI_PROJECT_ID",
+        "CI_JOB_TIMEOUT",
+        "CI_JOB_STARTED_AT",
+        "CI_COMMIT_BRANCH",
+        "AWS_REGION",
+        "AWS_ACCESS_KEY_ID",
+    ];
     prop_oneof![
         6 => prop::sample::select(known).prop_map(OsString::from),
         2 => prop::sample::select(theirs).prop_map(OsString::from),
@@ -700,7 +952,8 @@ proptest! {
             ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
             ("AWS_SESSION_TOKEN", SESSION),
         ];
-        // Where a name comes twice the first counts: the secrets are in their own places in any case.
+        // Where a name comes twice the first counts: the secrets are in their own places in any
+        // case.
         let vars = secrets.map(|(name, value)| (OsString::from(name), OsString::from(value))).into_iter().chain(wild);
         let shown = match Config::from_env(vars) {
             // What is no secret by its place may be shown by `Debug`; the secrets themselves not.

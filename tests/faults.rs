@@ -1,12 +1,15 @@
-//! Nothing is ever lost: the binary against the world, with a fault at every single call, and run again until it ends well.
+//! Nothing is ever lost: the binary against the world, with a fault at every single call, and run
+//! again until it ends well.
 //!
-//! Each case has a world of its own; the world's judge looks at the invariants after every change, and what is left in the end is
-//! compared with the one state in which a rotation may end: one working key, published, in production, nothing else. Cases run beside
-//! each other, for they sleep most of the time.
+//! Each case has a world of its own; the world's judge looks at the invariants after every change,
+//! and what is left in the end is compared with the one state in which a rotation may end: one
+//! working key, published, in production, nothing else. Cases run beside each other, for they sleep
+//! most of the time.
 //!
-//! A normal run takes a fixed sample (each call of each kind of rotation is refused once and its reply is lost once).
-//! `FAULTS=all cargo test --test faults` runs every case; `FAULTS_ONLY=text` those whose name contains the text; `FAULTS_BESIDE=n`
-//! so many at once. `-- --nocapture` shows the numbers.
+//! A normal run takes a fixed sample (each call of each kind of rotation is refused once and its
+//! reply is lost once). `FAULTS=all cargo test --test faults` runs every case; `FAULTS_ONLY=text`
+//! those whose name contains the text; `FAULTS_BESIDE=n` so many at once. `-- --nocapture` shows
+//! the numbers.
 
 mod world;
 

@@ -1,5 +1,6 @@
-//! The planner, judged from four sides: each row of its table; every small world; a model of IAM and GitLab that shares no code with
-//! `apply`; and seeded histories in which everything goes wrong that can.
+//! The planner, judged from four sides: each row of its table; every small world; a model of IAM
+//! and GitLab that shares no code with `apply`; and seeded histories in which everything goes wrong
+//! that can.
 
 #[path = "plan/healing.rs"]
 mod healing;

@@ -1,4 +1,5 @@
-//! The IAM policies that the README prints, read from it and enforced by the world: they allow what a rotation needs, and no more.
+//! The IAM policies that the README prints, read from it and enforced by the world: they allow what
+//! a rotation needs, and no more.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

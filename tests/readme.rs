@@ -1,4 +1,5 @@
-//! The README and the program tell the same: its table, exit codes, failures, policies, links and samples.
+//! The README and the program tell the same: its table, exit codes, failures, policies, links and
+//! samples.
 
 use std::fmt::Debug;
 use std::fs;
@@ -18,7 +19,8 @@ const NUMBER: u16 = 4040;
 const WHAT: &str = "WHAT";
 
 fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
@@ -34,8 +36,20 @@ fn the_table_of_variables_is_the_programs_own() {
 
 #[test]
 fn every_exit_code_is_listed() {
-    let codes = [exit::OK, exit::FAILED, exit::CONFIGURATION, exit::REFUSED, exit::DEPLOY, exit::BUSY, exit::SIGNAL];
-    assert_eq!(read("src/trouble.rs").matches("    pub const ").count(), codes.len(), "a code that this test does not know");
+    let codes = [
+        exit::OK,
+        exit::FAILED,
+        exit::CONFIGURATION,
+        exit::REFUSED,
+        exit::DEPLOY,
+        exit::BUSY,
+        exit::SIGNAL,
+    ];
+    assert_eq!(
+        read("src/trouble.rs").matches("    pub const ").count(),
+        codes.len(),
+        "a code that this test does not know"
+    );
     let readme = read("README.md");
     let listed = between(&readme, "\n## Exit codes\n", "\n## ");
     for code in codes {
@@ -47,9 +61,13 @@ fn every_exit_code_is_listed() {
 fn every_recognised_failure_is_under_when_a_run_fails() {
     let readme = read("README.md");
     let listed = between(&readme, "\n## When a run fails\n", "\n## ");
-    let rows: Vec<String> =
-        failures().iter().map(Trouble::lines).map(|lines| format!("| {} | {} |", plain(&lines.error), shown(lines.exit))).collect();
-    let missing: Vec<_> = rows.iter().filter(|row| !listed.contains(&format!("\n{row} "))).collect();
+    let rows: Vec<String> = failures()
+        .iter()
+        .map(Trouble::lines)
+        .map(|lines| format!("| {} | {} |", plain(&lines.error), shown(lines.exit)))
+        .collect();
+    let missing: Vec<_> =
+        rows.iter().filter(|row| !listed.contains(&format!("\n{row} "))).collect();
     assert!(missing.is_empty(), "rows of the README must begin so: {missing:#?}");
 }
 
@@ -58,20 +76,28 @@ fn every_recognised_failure_is_under_when_a_run_fails() {
 fn every_recognised_failure_is_provoked_by_a_test() {
     let mut transcripts = String::new();
     for folder in ["tests/binary", "tests/tls"] {
-        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect("a folder of tests") {
+        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+            .expect("a folder of tests")
+        {
             transcripts += &fs::read_to_string(file.expect("a file").path()).expect("a text");
         }
     }
     let lines: Vec<&str> = transcripts.lines().collect();
     let known = failures();
-    let never: Vec<String> =
-        known.iter().map(|trouble| plain(&trouble.lines().error)).filter(|error| !lines.iter().any(|line| shows(line, error))).collect();
+    let never: Vec<String> = known
+        .iter()
+        .map(|trouble| plain(&trouble.lines().error))
+        .filter(|error| !lines.iter().any(|line| shows(line, error)))
+        .collect();
     assert!(never.is_empty(), "no transcript shows: {never:#?}");
 }
 
 /// Whether a transcript's line has all that does not vary of an error, in its order.
 fn shows(line: &str, error: &str) -> bool {
-    let varies = |word: &&str| !word.chars().any(|letter| letter.is_ascii_lowercase()) && word.chars().any(|letter| letter.is_ascii_uppercase());
+    let varies = |word: &&str| {
+        !word.chars().any(|letter| letter.is_ascii_lowercase())
+            && word.chars().any(|letter| letter.is_ascii_uppercase())
+    };
     let mut rest = line;
     let constant = error.split(' ').filter(|word| !varies(word) && !word.starts_with('…'));
     constant.into_iter().all(|word| {
@@ -85,8 +111,12 @@ fn shows(line: &str, error: &str) -> bool {
 fn what_is_listed_as_a_failure_is_one() {
     let readme = read("README.md");
     let listed = between(&readme, "\n## When a run fails\n", "\n## ");
-    let known: Vec<String> = failures().iter().map(|trouble| plain(&trouble.lines().error)).collect();
-    let rows = listed.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")).map(|(error, _)| error);
+    let known: Vec<String> =
+        failures().iter().map(|trouble| plain(&trouble.lines().error)).collect();
+    let rows = listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .map(|(error, _)| error);
     // The one that is not a trouble is the binary's own.
     let of_the_binary = "the only arguments are --help and --version";
     assert!(read("src/main.rs").contains(of_the_binary));
@@ -99,22 +129,51 @@ fn what_is_listed_as_a_failure_is_one() {
 #[test]
 fn the_failures_of_this_test_are_all_that_there_are() {
     let some = failures();
-    let inner = |pick: fn(&Trouble) -> Option<String>| some.iter().filter_map(pick).collect::<Vec<_>>();
+    let inner =
+        |pick: fn(&Trouble) -> Option<String>| some.iter().filter_map(pick).collect::<Vec<_>>();
     complete("trouble.rs", "Trouble", &some.iter().map(name).collect::<Vec<_>>());
-    let problems = inner(|trouble| if let Trouble::GitLab { problem, .. } = trouble { Some(name(problem)) } else { None });
+    let problems = inner(|trouble| {
+        if let Trouble::GitLab { problem, .. } = trouble { Some(name(problem)) } else { None }
+    });
     complete("transport.rs", "Problem", &problems);
     let reasons = inner(|trouble| match trouble {
         Trouble::GitLab { problem: Problem::Denied { reason, .. }, .. } => Some(name(reason)),
         _ => None,
     });
     complete("transport.rs", "Reason", &reasons);
-    let reach = inner(|trouble| if let Trouble::AwsUnreachable { reach, .. } = trouble { Some(name(reach)) } else { None });
+    let reach = inner(|trouble| {
+        if let Trouble::AwsUnreachable { reach, .. } = trouble { Some(name(reach)) } else { None }
+    });
     complete("trouble.rs", "Reach", &reach);
-    complete("fence.rs", "Fenced", &inner(|trouble| if let Trouble::ClaimLost(why) = trouble { Some(name(why)) } else { None }));
-    complete("plan.rs", "Refusal", &inner(|trouble| if let Trouble::Refused(refusal) = trouble { Some(name(refusal)) } else { None }));
-    let advice = inner(|trouble| if let Trouble::NoAwsCredentials { advice } = trouble { Some(name(advice)) } else { None });
+    complete(
+        "fence.rs",
+        "Fenced",
+        &inner(
+            |trouble| if let Trouble::ClaimLost(why) = trouble { Some(name(why)) } else { None },
+        ),
+    );
+    complete(
+        "plan.rs",
+        "Refusal",
+        &inner(
+            |trouble| {
+                if let Trouble::Refused(refusal) = trouble { Some(name(refusal)) } else { None }
+            },
+        ),
+    );
+    let advice = inner(|trouble| {
+        if let Trouble::NoAwsCredentials { advice } = trouble { Some(name(advice)) } else { None }
+    });
     complete("trouble.rs", "CredentialAdvice", &advice);
-    complete("trouble.rs", "RoleRefusal", &inner(|trouble| if let Trouble::RoleRefused { why, .. } = trouble { Some(name(why)) } else { None }));
+    complete(
+        "trouble.rs",
+        "RoleRefusal",
+        &inner(
+            |trouble| {
+                if let Trouble::RoleRefused { why, .. } = trouble { Some(name(why)) } else { None }
+            },
+        ),
+    );
 }
 
 #[test]
@@ -122,9 +181,11 @@ fn the_policies_to_copy_are_json() {
     let readme = read("README.md");
     let mut names = Vec::new();
     for rest in readme.split("<!-- policy: ").skip(1) {
-        let (name, block) = rest.split_once(" -->\n```json\n").expect("a block of JSON right behind the marker");
+        let (name, block) =
+            rest.split_once(" -->\n```json\n").expect("a block of JSON right behind the marker");
         let (block, _) = block.split_once("\n```").expect("an end of the block");
-        let policy: serde_json::Value = serde_json::from_str(block).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let policy: serde_json::Value =
+            serde_json::from_str(block).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(policy["Version"], "2012-10-17", "{name}");
         assert!(policy["Statement"].is_array(), "{name}");
         names.push(name);
@@ -139,15 +200,25 @@ fn the_samples_are_yaml_and_name_inputs_that_the_components_have() {
     for rest in readme.split("\n```yaml\n").skip(1) {
         let (block, _) = rest.split_once("\n```").expect("an end of the block");
         // Interpolation is GitLab's, before YAML.
-        let documents = YamlLoader::load_from_str(&block.replace("$[[ ", "").replace(" ]]", "")).unwrap_or_else(|error| panic!("{error}\n{block}"));
-        for include in documents.iter().flat_map(|document| document["include"].as_vec().into_iter().flatten()) {
+        let documents = YamlLoader::load_from_str(&block.replace("$[[ ", "").replace(" ]]", ""))
+            .unwrap_or_else(|error| panic!("{error}\n{block}"));
+        for include in
+            documents.iter().flat_map(|document| document["include"].as_vec().into_iter().flatten())
+        {
             let component = include["component"].as_str().expect("a component");
-            let (name, version) = component.rsplit('/').next().and_then(|last| last.split_once('@')).expect("NAME@VERSION");
+            let (name, version) = component
+                .rsplit('/')
+                .next()
+                .and_then(|last| last.split_once('@'))
+                .expect("NAME@VERSION");
             assert_eq!(version, env!("CARGO_PKG_VERSION"), "{component}");
             let template = read(&format!("templates/{name}.yml"));
             for input in include["inputs"].as_hash().expect("inputs").keys() {
                 let input = input.as_str().expect("a name");
-                assert!(template.contains(&format!("\n    {input}:\n")), "{name} has no input {input}");
+                assert!(
+                    template.contains(&format!("\n    {input}:\n")),
+                    "{name} has no input {input}"
+                );
             }
             includes += 1;
         }
@@ -158,9 +229,14 @@ fn the_samples_are_yaml_and_name_inputs_that_the_components_have() {
 #[test]
 fn the_picture_of_the_keys_life_shows_the_defaults() {
     let picture = read("docs/key-life.svg");
-    for (name, words) in [("ROTATOR_OVERLAP", "overlap of"), ("ROTATOR_GRACE_PERIOD", "grace period of")] {
+    for (name, words) in
+        [("ROTATOR_OVERLAP", "overlap of"), ("ROTATOR_GRACE_PERIOD", "grace period of")]
+    {
         let row = VARIABLES.iter().find(|row| row.name == name).expect("a row");
-        assert!(picture.contains(&format!("{words} {} is over", row.default)), "run docs/pictures.py: {name}");
+        assert!(
+            picture.contains(&format!("{words} {} is over", row.default)),
+            "run docs/pictures.py: {name}"
+        );
     }
 }
 
@@ -169,19 +245,29 @@ fn every_variable_and_every_link_exists() {
     for file in ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
         let text = read(file);
         for rest in text.split("`ROTATOR_").skip(1) {
-            let name: String = rest.chars().take_while(|letter| letter.is_ascii_uppercase() || *letter == '_').collect();
-            let known = name.is_empty() || VARIABLES.iter().any(|row| row.name == format!("ROTATOR_{name}"));
+            let name: String = rest
+                .chars()
+                .take_while(|letter| letter.is_ascii_uppercase() || *letter == '_')
+                .collect();
+            let known = name.is_empty()
+                || VARIABLES.iter().any(|row| row.name == format!("ROTATOR_{name}"));
             assert!(known, "{file}: ROTATOR_{name}");
         }
-        let headings: Vec<String> = text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
+        let headings: Vec<String> =
+            text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
         for rest in text.split("](").skip(1) {
             let (link, _) = rest.split_once(')').expect("a link");
             match link.strip_prefix('#') {
-                Some(heading) => assert!(headings.iter().any(|known| known == heading), "{file}: #{heading}"),
+                Some(heading) => {
+                    assert!(headings.iter().any(|known| known == heading), "{file}: #{heading}")
+                }
                 None if link.starts_with("https://") => {}
                 None => {
                     let path = link.split('#').next().unwrap_or(link);
-                    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(), "{file}: {link}");
+                    assert!(
+                        Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(),
+                        "{file}: {link}"
+                    );
                 }
             }
         }
@@ -191,7 +277,10 @@ fn every_variable_and_every_link_exists() {
 /// As GitLab makes the link of a heading.
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
-    text.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter)).map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+    text.chars()
+        .filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter))
+        .map(|letter| if letter == ' ' { '-' } else { letter })
+        .collect()
 }
 
 fn shown(code: u8) -> String {
@@ -202,7 +291,10 @@ fn shown(code: u8) -> String {
 fn plain(error: &str) -> String {
     let line = error.lines().next().unwrap_or_default();
     let line = line.strip_prefix(&format!("{WHAT}: ")).unwrap_or(line);
-    let line = line.replace(&format!(" ({NUMBER})"), "").replace(&NUMBER.to_string(), "N").replace("1970-01-01", "DATE");
+    let line = line
+        .replace(&format!(" ({NUMBER})"), "")
+        .replace(&NUMBER.to_string(), "N")
+        .replace("1970-01-01", "DATE");
     line.trim_end_matches(" ()").trim_end_matches([':', ' ']).to_owned()
 }
 
@@ -215,7 +307,11 @@ fn name(value: &impl Debug) -> String {
 fn complete(file: &str, kind: &str, known: &[String]) {
     let source = read(&format!("src/{file}"));
     let body = between(&source, &format!("pub enum {kind} {{\n"), "\n}");
-    let variant = |line: &str| line.strip_prefix("    ").filter(|rest| rest.starts_with(|first: char| first.is_ascii_uppercase())).map(name_of);
+    let variant = |line: &str| {
+        line.strip_prefix("    ")
+            .filter(|rest| rest.starts_with(|first: char| first.is_ascii_uppercase()))
+            .map(name_of)
+    };
     let declared: Vec<String> = body.lines().filter_map(variant).collect();
     assert!(!declared.is_empty());
     for variant in declared {
@@ -257,19 +353,46 @@ fn failures() -> Vec<Trouble> {
         all.push(Trouble::KeyRefused { what: WHAT, key: Some(key()), wrong_secret, session });
     }
     for (explicit, session) in [(false, false), (true, false), (false, true)] {
-        all.push(Trouble::IamDenied { action: "ACTION", user: Some(text("USER")), explicit, session });
+        all.push(Trouble::IamDenied {
+            action: "ACTION",
+            user: Some(text("USER")),
+            explicit,
+            session,
+        });
     }
-    for advice in [CredentialAdvice::Protected, CredentialAdvice::Scoped, CredentialAdvice::Exists, CredentialAdvice::NoVariables] {
+    for advice in [
+        CredentialAdvice::Protected,
+        CredentialAdvice::Scoped,
+        CredentialAdvice::Exists,
+        CredentialAdvice::NoVariables,
+    ] {
         all.push(Trouble::NoAwsCredentials { advice });
     }
     for why in [RoleRefusal::Denied, RoleRefusal::TokenInvalid, RoleRefusal::NoProvider] {
         all.push(Trouble::RoleRefused { role: text("ROLE"), why });
     }
     all.extend(fenced().map(Trouble::ClaimLost));
-    all.extend(reaches().map(|reach| Trouble::AwsUnreachable { what: WHAT, host: text("HOST"), reach }));
-    let problems = reaches().map(Problem::Unreachable).into_iter().chain(fenced().map(Problem::Fenced)).chain([Problem::Lost, Problem::Garbled]);
-    let denied = reasons().into_iter().map(|reason| Problem::Denied { status: NUMBER, reason, pause: None, doubt: false });
-    all.extend(problems.chain(denied).map(|problem| Trouble::GitLab { what: text(WHAT), host: text("HOST"), problem }));
+    all.extend(reaches().map(|reach| Trouble::AwsUnreachable {
+        what: WHAT,
+        host: text("HOST"),
+        reach,
+    }));
+    let problems = reaches()
+        .map(Problem::Unreachable)
+        .into_iter()
+        .chain(fenced().map(Problem::Fenced))
+        .chain([Problem::Lost, Problem::Garbled]);
+    let denied = reasons().into_iter().map(|reason| Problem::Denied {
+        status: NUMBER,
+        reason,
+        pause: None,
+        doubt: false,
+    });
+    all.extend(problems.chain(denied).map(|problem| Trouble::GitLab {
+        what: text(WHAT),
+        host: text("HOST"),
+        problem,
+    }));
     all.extend(refusals().into_iter().map(Trouble::Refused));
     all
 }

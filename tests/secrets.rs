@@ -1,5 +1,6 @@
-//! A secret is only ever in memory and in the masked variable: every byte that the program leaves behind is searched for every secret
-//! that the world has ever issued, as it stands and in the dress of other encodings, while the program logs as much as it can.
+//! A secret is only ever in memory and in the masked variable: every byte that the program leaves
+//! behind is searched for every secret that the world has ever issued, as it stands and in the
+//! dress of other encodings, while the program logs as much as it can.
 
 mod run;
 mod world;
@@ -17,7 +18,8 @@ use world::*;
 fn the_search_finds_a_secret_in_every_dress() {
     let secret = "wJalr+XUtn/FEMI=K7MDENG/bPxRfi\"CY+EXAMPLE".to_owned();
     let all = [secret.clone()];
-    let url = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let url =
+        |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let hiding = [
         format!("AWS_SECRET_ACCESS_KEY={secret}"),
         serde_json::json!({ "value": secret }).to_string(),
@@ -33,7 +35,10 @@ fn the_search_finds_a_secret_in_every_dress() {
     ];
     for text in hiding {
         assert!(!found(&text, &all).is_empty(), "not found in {text}");
-        assert!(found(&text, &["wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY99".to_owned()]).is_empty(), "another one found in {text}");
+        assert!(
+            found(&text, &["wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY99".to_owned()]).is_empty(),
+            "another one found in {text}"
+        );
     }
     assert_eq!(found("nothing of it: wJalr, K7MDENG", &all), Vec::<String>::new());
 }
@@ -41,17 +46,32 @@ fn the_search_finds_a_secret_in_every_dress() {
 /// What was searched: bytes of output, and how many runs.
 static SEARCHED: Mutex<(usize, usize)> = Mutex::new((0, 0));
 
-/// Runs it as talkative as it can be, with the process's own arguments looked at meanwhile, and searches everything.
+/// Runs it as talkative as it can be, with the process's own arguments looked at meanwhile, and
+/// searches everything.
 fn searched(run: Run<'_>) -> Ended {
     let world = run.setting.world.clone();
-    let extra = ["glpat-NotTheTokenOfAnybody", "eyJhbGciOiJub25lIn0.e30.c2ln", "IQoJb3JpZ2luX2VjEXAMPLETOKEN"];
-    let talkative = if run.env("ROTATOR_LOG").is_empty() { "trace".to_owned() } else { run.env("ROTATOR_LOG") };
-    let run = run.set("ROTATOR_LOG", &talkative).set("RUST_LOG", "trace").set("RUST_BACKTRACE", "full").set("AWS_SDK_LOG", "trace");
+    let extra = [
+        "glpat-NotTheTokenOfAnybody",
+        "eyJhbGciOiJub25lIn0.e30.c2ln",
+        "IQoJb3JpZ2luX2VjEXAMPLETOKEN",
+    ];
+    let talkative =
+        if run.env("ROTATOR_LOG").is_empty() { "trace".to_owned() } else { run.env("ROTATOR_LOG") };
+    let run = run
+        .set("ROTATOR_LOG", &talkative)
+        .set("RUST_LOG", "trace")
+        .set("RUST_BACKTRACE", "full")
+        .set("AWS_SDK_LOG", "trace");
     let ended = run.go_watching_arguments();
     let mut secrets = world.secrets();
     secrets.extend(extra.map(str::to_owned));
     assert!(secrets.len() >= 5, "the world has issued secrets");
-    assert_eq!(found(&ended.raw, &secrets), Vec::<String>::new(), "in the output of a run that ended with {}", ended.code);
+    assert_eq!(
+        found(&ended.raw, &secrets),
+        Vec::<String>::new(),
+        "in the output of a run that ended with {}",
+        ended.code
+    );
     let mut searched = SEARCHED.lock().expect("nobody panics");
     *searched = (searched.0 + ended.raw.len(), searched.1 + 1);
     ended
@@ -99,7 +119,12 @@ fn a_rotation_by_a_chain_of_roles() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
     let first = run.env("ROTATOR_AWS_ROLE_ARN");
-    let second = setting.world.add_role("keys", Trust::Principal(first.clone()), 3600, &setting.world.rotation_policy(USER));
+    let second = setting.world.add_role(
+        "keys",
+        Trust::Principal(first.clone()),
+        3600,
+        &setting.world.rotation_policy(USER),
+    );
     searched(run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}"))).ends(0, "rotated");
 }
 
@@ -116,7 +141,10 @@ fn a_rotation_on_the_days_of_its_waiting() {
 
 fn a_setup() {
     let setting = Setting::bare(World::builder().seed(7).calm().start(), 5);
-    searched(setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_HIDDEN", "true")).ends(0, "rotated");
+    searched(
+        setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_HIDDEN", "true"),
+    )
+    .ends(0, "rotated");
 }
 
 fn a_dry_run_and_a_check() {
@@ -129,20 +157,31 @@ fn pipeline_variables_and_inputs() {
     let setting = Setting::of_days(75);
     let secret = "glpat-NotTheTokenOfAnybody";
     setting.world.set_pipeline_inputs(PROJECT, &["tier"]);
-    let run = setting.run().set("ROTATOR_DEPLOY_VARIABLES", &format!(r#"{{"OTHER_TOKEN": "{secret}"}}"#));
+    let run =
+        setting.run().set("ROTATOR_DEPLOY_VARIABLES", &format!(r#"{{"OTHER_TOKEN": "{secret}"}}"#));
     searched(run.set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue"}"#)).ends(0, "rotated");
 }
 
 fn a_torn_pair_is_healed() {
     let setting = Setting::of_days(75);
-    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID", 1, Fault::refuse(500));
-    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, Fault::LoseReply);
+    setting.world.fault_on(
+        "PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID",
+        1,
+        Fault::refuse(500),
+    );
+    setting.world.fault_on(
+        "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
+        1,
+        Fault::LoseReply,
+    );
     searched(setting.run()).ends(0, "rotated");
 }
 
 fn a_failed_deploy() {
     let setting = Setting::of_days(75);
-    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
+    setting
+        .world
+        .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
     assert_eq!(searched(setting.run()).code, 4);
 }
 
@@ -159,19 +198,33 @@ fn refused_tokens() {
         world.change_token(&world.token, change);
         assert_eq!(searched(setting.run()).code, 3);
     }
-    assert_eq!(searched(setting.run().set("ROTATOR_GITLAB_TOKEN", "glpat-NotTheTokenOfAnybody")).code, 3);
+    assert_eq!(
+        searched(setting.run().set("ROTATOR_GITLAB_TOKEN", "glpat-NotTheTokenOfAnybody")).code,
+        3
+    );
 }
 
 fn refused_keys_and_roles() {
     let setting = Setting::of_days(75);
     let session = setting.world.user_session(USER, 3600);
     assert_eq!(searched(setting.run().with_pair(&session)).code, 3);
-    assert_eq!(searched(setting.run().set(SECRET, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")).code, 3);
+    assert_eq!(
+        searched(setting.run().set(SECRET, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")).code,
+        3
+    );
     let role = setting.run().with_role();
     let arn = role.env("ROTATOR_AWS_ROLE_ARN");
     assert_eq!(searched(role.set("ROTATOR_AWS_ID_TOKEN", "eyJhbGciOiJub25lIn0.e30.c2ln")).code, 3);
-    let other = setting.world.issue_id_token("https://aws.example", "project_path:acme/other:ref_type:branch:ref:main", 3600);
-    let run = setting.run().set("ROTATOR_AWS_ROLE_ARN", &arn).set("ROTATOR_IAM_USER", USER).set("ROTATOR_AWS_ID_TOKEN", &other);
+    let other = setting.world.issue_id_token(
+        "https://aws.example",
+        "project_path:acme/other:ref_type:branch:ref:main",
+        3600,
+    );
+    let run = setting
+        .run()
+        .set("ROTATOR_AWS_ROLE_ARN", &arn)
+        .set("ROTATOR_IAM_USER", USER)
+        .set("ROTATOR_AWS_ID_TOKEN", &other);
     assert_eq!(searched(run).code, 3);
     setting.world.set_policy(USER, &["iam:ListAccessKeys"]);
     assert_eq!(searched(setting.run()).code, 3);
@@ -190,14 +243,23 @@ fn replies_that_echo_what_was_sent() {
         ("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 400),
     ] {
         setting.world.clear_faults();
-        setting.world.fault_from(action, 1, Fault::Refuse { status, body: body.clone(), headers: Vec::new() });
+        setting.world.fault_from(
+            action,
+            1,
+            Fault::Refuse { status, body: body.clone(), headers: Vec::new() },
+        );
         assert_ne!(searched(setting.run()).code, 0, "{action}");
     }
     setting.world.clear_faults();
     let xml = format!(
-        "<ErrorResponse><Error><Type>Sender</Type><Code>{old}</Code><Message>The secret {old} of {token}</Message></Error><RequestId>0</RequestId></ErrorResponse>"
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{old}</Code><Message>The secret {old} of \
+         {token}</Message></Error><RequestId>0</RequestId></ErrorResponse>"
     );
-    setting.world.fault_from("iam:CreateAccessKey", 1, Fault::Refuse { status: 400, body: xml, headers: Vec::new() });
+    setting.world.fault_from(
+        "iam:CreateAccessKey",
+        1,
+        Fault::Refuse { status: 400, body: xml, headers: Vec::new() },
+    );
     assert_ne!(searched(setting.run()).code, 0);
 }
 
@@ -211,7 +273,11 @@ fn replies_that_are_cut_or_garbled() {
     setting.world.clear_faults();
     // A list of another shape, with a secret in it.
     let body = format!(r#"[{{"key": 7, "value": "{}"}}]"#, setting.old.secret);
-    setting.world.fault_from("GET /projects/:id/variables", 1, Fault::Refuse { status: 200, body, headers: Vec::new() });
+    setting.world.fault_from(
+        "GET /projects/:id/variables",
+        1,
+        Fault::Refuse { status: 200, body, headers: Vec::new() },
+    );
     assert_eq!(searched(setting.run()).code, 3);
 }
 
@@ -220,10 +286,20 @@ fn mistakes_in_the_configuration() {
     let setting = Setting::of_days(75);
     let (token, secret) = (setting.world.token.clone(), setting.old.secret.clone());
     // Two hold credentials by right, and two are JSON that is sent on.
-    let by_right = ["ROTATOR_GITLAB_TOKEN", "ROTATOR_AWS_ID_TOKEN", "ROTATOR_DEPLOY_INPUTS", "ROTATOR_DEPLOY_VARIABLES"];
+    let by_right = [
+        "ROTATOR_GITLAB_TOKEN",
+        "ROTATOR_AWS_ID_TOKEN",
+        "ROTATOR_DEPLOY_INPUTS",
+        "ROTATOR_DEPLOY_VARIABLES",
+    ];
     let names = credential_rotator::config::VARIABLES.iter().map(|variable| variable.name);
     for name in names.filter(|name| !by_right.contains(name)) {
-        for value in [token.clone(), secret.clone(), format!("pipeline@{token}"), format!("project:group/{token}")] {
+        for value in [
+            token.clone(),
+            secret.clone(),
+            format!("pipeline@{token}"),
+            format!("project:group/{token}"),
+        ] {
             assert_eq!(searched(setting.run().set(name, &value)).code, 2, "{name}");
         }
     }
@@ -231,7 +307,17 @@ fn mistakes_in_the_configuration() {
         assert_eq!(searched(setting.run().set(name, &token)).code, 2, "{name}");
     }
     // An ID token without a role means nothing, so what is pasted there is not looked at.
-    searched(setting.run().set("ROTATOR_DRY_RUN", "true").set("ROTATOR_AWS_ID_TOKEN", &token)).ends(0, "dry_run");
-    assert_eq!(searched(setting.run().set(&format!("ROTATOR_{token}"), "x").set("ROTATOR_GITLAB_TOKEN", &format!("{token} "))).code, 2);
+    searched(setting.run().set("ROTATOR_DRY_RUN", "true").set("ROTATOR_AWS_ID_TOKEN", &token))
+        .ends(0, "dry_run");
+    assert_eq!(
+        searched(
+            setting
+                .run()
+                .set(&format!("ROTATOR_{token}"), "x")
+                .set("ROTATOR_GITLAB_TOKEN", &format!("{token} "))
+        )
+        .code,
+        2
+    );
     setting.is_untouched();
 }

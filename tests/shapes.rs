@@ -1,6 +1,8 @@
-//! Every shape of project: where a key is published, what its variables hold, and how it is deployed.
+//! Every shape of project: where a key is published, what its variables hold, and how it is
+//! deployed.
 //!
-//! The binary against the world, by environment alone. Whatever a case is about, its run is also held to what `run` holds every run to.
+//! The binary against the world, by environment alone. Whatever a case is about, its run is also
+//! held to what `run` holds every run to.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

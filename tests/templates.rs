@@ -1,6 +1,7 @@
 //! The components, the program and what it tells about itself agree; the samples use them rightly.
 //!
-//! Inputs are put into the text before it becomes YAML, as GitLab does it since 17.0: a value that breaks out of its quotes shows here.
+//! Inputs are put into the text before it becomes YAML, as GitLab does it since 17.0: a value that
+//! breaks out of its quotes shows here.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,12 +13,37 @@ use yaml_rust2::yaml::Hash;
 use yaml_rust2::{Yaml, YamlLoader};
 
 /// Set by the runner, or not for a person to set.
-const NO_INPUT: [&str; 5] = ["ROTATOR_GITLAB_TOKEN", "ROTATOR_AWS_ID_TOKEN", "ROTATOR_REPORT", "ROTATOR_DOTENV", "ROTATOR_ANNOTATIONS"];
+const NO_INPUT: [&str; 5] = [
+    "ROTATOR_GITLAB_TOKEN",
+    "ROTATOR_AWS_ID_TOKEN",
+    "ROTATOR_REPORT",
+    "ROTATOR_DOTENV",
+    "ROTATOR_ANNOTATIONS",
+];
 /// Inputs that concern the job, not the program.
-const OF_THE_JOB: [&str; 11] =
-    ["stage", "job_name", "retire_stage", "retire_job_name", "image", "tags", "timeout", "schedule", "environment", "resource_group", "id_token_aud"];
+const OF_THE_JOB: [&str; 11] = [
+    "stage",
+    "job_name",
+    "retire_stage",
+    "retire_job_name",
+    "image",
+    "tags",
+    "timeout",
+    "schedule",
+    "environment",
+    "resource_group",
+    "id_token_aud",
+];
 /// What the `stages` form decides itself, and what only `setup` uses.
-const FIXED_IN_STAGES: [&str; 7] = ["action", "protected", "hidden", "deploy", "deploy_projects", "deploy_inputs", "deploy_variables"];
+const FIXED_IN_STAGES: [&str; 7] = [
+    "action",
+    "protected",
+    "hidden",
+    "deploy",
+    "deploy_projects",
+    "deploy_inputs",
+    "deploy_variables",
+];
 
 struct Component {
     name: &'static str,
@@ -38,11 +64,13 @@ fn components() -> [Component; 2] {
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn parse(text: &str) -> Yaml {
-    let documents = YamlLoader::load_from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let documents =
+        YamlLoader::load_from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let [document] = &documents[..] else { panic!("not one document:\n{text}") };
     document.clone()
 }
@@ -132,8 +160,12 @@ fn merged<'a>(document: &'a Yaml, job: &str, key: &str) -> Vec<&'a Yaml> {
 /// The variables of a job; one that is no string is shown as what it became.
 fn variables(document: &Yaml, job: &str) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
-    for (name, value) in merged(document, job, "variables").into_iter().flat_map(|part| part.as_hash().expect("variables")) {
-        let value = value.as_str().map_or_else(|| format!("not a string: {value:?}"), str::to_owned);
+    for (name, value) in merged(document, job, "variables")
+        .into_iter()
+        .flat_map(|part| part.as_hash().expect("variables"))
+    {
+        let value =
+            value.as_str().map_or_else(|| format!("not a string: {value:?}"), str::to_owned);
         variables.entry(name.as_str().expect("a name").to_owned()).or_insert(value);
     }
     variables
@@ -144,9 +176,15 @@ fn jobs(inputs: &BTreeMap<&str, String>) -> Vec<String> {
 }
 
 fn config(variables: &[(&str, &str)]) -> Config {
-    let of_the_job =
-        [("ROTATOR_GITLAB_TOKEN", "glpat-0123456789abcdefghij"), ("CI_PROJECT_ID", "42"), ("CI_API_V4_URL", "https://gitlab.example.com/api/v4")];
-    let all = of_the_job.iter().chain(variables).map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let of_the_job = [
+        ("ROTATOR_GITLAB_TOKEN", "glpat-0123456789abcdefghij"),
+        ("CI_PROJECT_ID", "42"),
+        ("CI_API_V4_URL", "https://gitlab.example.com/api/v4"),
+    ];
+    let all = of_the_job
+        .iter()
+        .chain(variables)
+        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
     Config::from_env(all).unwrap_or_else(|complaints| panic!("{complaints}"))
 }
 
@@ -157,7 +195,9 @@ fn every_input_is_typed_described_and_guarded_against_typos() {
             let input = component.input(name);
             let about = format!("{}: {name}", component.name);
             let kind = input["type"].as_str().unwrap_or_else(|| panic!("{about} has no type"));
-            let description = input["description"].as_str().unwrap_or_else(|| panic!("{about} has no description"));
+            let description = input["description"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{about} has no description"));
             assert!(description.ends_with('.'), "{about}: {description}");
             let guarded = !input["options"].is_badvalue() || !input["regex"].is_badvalue();
             assert_eq!(guarded, kind == "string", "{about}");
@@ -169,7 +209,12 @@ fn every_input_is_typed_described_and_guarded_against_typos() {
 #[test]
 fn every_input_is_used_and_every_used_one_is_declared() {
     for component in components() {
-        let mut used: Vec<&str> = component.text.split("$[[ inputs.").skip(1).map(|rest| rest.split(' ').next().expect("a name")).collect();
+        let mut used: Vec<&str> = component
+            .text
+            .split("$[[ inputs.")
+            .skip(1)
+            .map(|rest| rest.split(' ').next().expect("a name"))
+            .collect();
         used.sort_unstable();
         used.dedup();
         let mut declared = component.names();
@@ -202,9 +247,18 @@ fn every_variable_of_a_job_is_one_of_the_program() {
 fn every_variable_of_the_program_is_an_input_of_its_name() {
     for component in components() {
         let fixed: &[&str] = if component.name == "stages" { &FIXED_IN_STAGES } else { &[] };
-        let mut wanted: Vec<String> = VARIABLES.iter().map(|row| row.name.to_owned()).filter(|name| !NO_INPUT.contains(&name.as_str())).collect();
+        let mut wanted: Vec<String> = VARIABLES
+            .iter()
+            .map(|row| row.name.to_owned())
+            .filter(|name| !NO_INPUT.contains(&name.as_str()))
+            .collect();
         wanted.retain(|name| !fixed.iter().any(|input| variable_of(input) == *name));
-        let mut inputs: Vec<String> = component.names().into_iter().filter(|name| !OF_THE_JOB.contains(name)).map(variable_of).collect();
+        let mut inputs: Vec<String> = component
+            .names()
+            .into_iter()
+            .filter(|name| !OF_THE_JOB.contains(name))
+            .map(variable_of)
+            .collect();
         wanted.sort();
         inputs.sort();
         assert_eq!(inputs, wanted, "{}", component.name);
@@ -220,7 +274,12 @@ fn the_defaults_are_those_of_the_program() {
                 assert_eq!(default, None, "without it the second job has no proof");
                 continue;
             }
-            assert_eq!(default.as_deref(), default_of(&variable_of(name)), "{}: {name}", component.name);
+            assert_eq!(
+                default.as_deref(),
+                default_of(&variable_of(name)),
+                "{}: {name}",
+                component.name
+            );
         }
     }
 }
@@ -231,8 +290,11 @@ fn an_include_without_inputs_is_the_program_without_variables() {
     let inputs = rotate.defaults();
     let given = variables(&rotate.with(&inputs), &inputs["job_name"]);
     let files = ["ROTATOR_REPORT", "ROTATOR_DOTENV", "ROTATOR_ANNOTATIONS"];
-    let given: Vec<_> =
-        given.iter().filter(|(name, _)| !files.contains(&name.as_str())).map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let given: Vec<_> = given
+        .iter()
+        .filter(|(name, _)| !files.contains(&name.as_str()))
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     assert_eq!(format!("{:#?}", config(&given)), format!("{:#?}", config(&[])));
 }
 
@@ -244,7 +306,11 @@ fn every_option_is_a_value_that_the_program_knows() {
             for option in options.as_vec().into_iter().flatten() {
                 let option = option.as_str().expect("a string");
                 let variable = variable_of(name);
-                config(&[(&variable, option), ("ROTATOR_DEPLOY", "none"), ("ROTATOR_DEPLOY_JOBS", "deploy")]);
+                config(&[
+                    (&variable, option),
+                    ("ROTATOR_DEPLOY", "none"),
+                    ("ROTATOR_DEPLOY_JOBS", "deploy"),
+                ]);
             }
         }
     }
@@ -290,7 +356,11 @@ fn a_value_arrives_as_it_was_given() {
             let environment = merged(&document, &job, "environment");
             assert_eq!(environment.len(), 1);
             assert_eq!(environment[0]["name"].as_str(), Some("review/$CI_COMMIT_REF_SLUG"));
-            assert_eq!(environment[0]["action"].as_str(), Some("access"), "no deployment is counted");
+            assert_eq!(
+                environment[0]["action"].as_str(),
+                Some("access"),
+                "no deployment is counted"
+            );
             let rules = merged(&document, &job, "rules");
             let schedule = rules[0][0]["if"].as_str().expect("a rule");
             assert!(schedule.ends_with(r##" =~ /^it's\s"daily": #1$/"##), "{schedule}");
@@ -305,7 +375,11 @@ fn without_an_environment_the_job_names_none() {
     for component in components() {
         let inputs = component.defaults();
         for job in jobs(&inputs) {
-            assert!(merged(&component.with(&inputs), &job, "environment").is_empty(), "{}: {job}", component.name);
+            assert!(
+                merged(&component.with(&inputs), &job, "environment").is_empty(),
+                "{}: {job}",
+                component.name
+            );
         }
     }
 }
@@ -319,8 +393,11 @@ fn only_schedules_and_people_start_the_jobs() {
             let rules = merged(&document, &job, "rules");
             assert_eq!(rules.len(), 1);
             for rule in rules[0].as_vec().expect("rules") {
-                let condition = rule["if"].as_str().expect("a rule without a condition lets everything in");
-                let source = ["schedule", "web"].iter().any(|source| condition.starts_with(&format!("$CI_PIPELINE_SOURCE == \"{source}\"")));
+                let condition =
+                    rule["if"].as_str().expect("a rule without a condition lets everything in");
+                let source = ["schedule", "web"].iter().any(|source| {
+                    condition.starts_with(&format!("$CI_PIPELINE_SOURCE == \"{source}\""))
+                });
                 assert!(source && !condition.contains(") ||"), "{condition}");
             }
         }
@@ -337,15 +414,28 @@ fn a_job_holds_still_and_keeps_what_it_wrote() {
             let given = variables(&document, &job);
             assert_eq!(first("script").as_str(), Some("credential-rotator"));
             assert_eq!(first("interruptible").as_bool(), Some(false));
-            assert_eq!(first("resource_group").as_str(), Some("credential-rotator-$ROTATOR_IAM_USER"));
+            assert_eq!(
+                first("resource_group").as_str(),
+                Some("credential-rotator-$ROTATOR_IAM_USER")
+            );
             for reason in strings(&first("retry")["when"]) {
-                assert!(["runner_system_failure", "scheduler_failure", "stuck_or_timeout_failure"].contains(&reason), "{reason}");
+                assert!(
+                    ["runner_system_failure", "scheduler_failure", "stuck_or_timeout_failure"]
+                        .contains(&reason),
+                    "{reason}"
+                );
             }
             let artifacts = first("artifacts");
             assert_eq!(artifacts["when"].as_str(), Some("always"));
             assert_eq!(strings(&artifacts["paths"]), [given["ROTATOR_REPORT"].as_str()]);
-            assert_eq!(artifacts["reports"]["dotenv"].as_str(), Some(given["ROTATOR_DOTENV"].as_str()));
-            assert_eq!(artifacts["reports"]["annotations"].as_str(), Some(given["ROTATOR_ANNOTATIONS"].as_str()));
+            assert_eq!(
+                artifacts["reports"]["dotenv"].as_str(),
+                Some(given["ROTATOR_DOTENV"].as_str())
+            );
+            assert_eq!(
+                artifacts["reports"]["annotations"].as_str(),
+                Some(given["ROTATOR_ANNOTATIONS"].as_str())
+            );
         }
     }
 }
@@ -354,7 +444,11 @@ fn a_job_holds_still_and_keeps_what_it_wrote() {
 fn the_two_components_say_the_same_of_the_inputs_that_they_share() {
     let [rotate, stages] = components();
     let own = ["stage", "deploy_jobs"];
-    for name in stages.names().into_iter().filter(|name| rotate.names().contains(name) && !own.contains(name)) {
+    for name in stages
+        .names()
+        .into_iter()
+        .filter(|name| rotate.names().contains(name) && !own.contains(name))
+    {
         for key in ["type", "default", "options", "regex"] {
             assert_eq!(rotate.input(name)[key], stages.input(name)[key], "{name}: {key}");
         }
@@ -365,7 +459,11 @@ fn the_two_components_say_the_same_of_the_inputs_that_they_share() {
 fn a_component_names_the_image_of_its_own_version() {
     for component in components() {
         let image = component.default("image").expect("a default");
-        assert!(image.ends_with(&format!(":{}", env!("CARGO_PKG_VERSION"))), "{}: {image}", component.name);
+        assert!(
+            image.ends_with(&format!(":{}", env!("CARGO_PKG_VERSION"))),
+            "{}: {image}",
+            component.name
+        );
     }
 }
 
@@ -390,7 +488,11 @@ fn the_samples_offer_force_and_dry_run_in_the_form_and_pass_them_on() {
             let declared = &head["spec"]["inputs"][input];
             assert_eq!(declared["type"].as_str(), Some("boolean"), "{sample}: {input}");
             assert_eq!(declared["default"].as_bool(), Some(false), "{sample}: {input}");
-            assert_eq!(include["inputs"][input].as_str(), Some(format!("$[[ inputs.{input} ]]").as_str()), "{sample}");
+            assert_eq!(
+                include["inputs"][input].as_str(),
+                Some(format!("$[[ inputs.{input} ]]").as_str()),
+                "{sample}"
+            );
         }
         let known = component(name);
         for input in include["inputs"].as_hash().expect("inputs").keys() {
@@ -415,10 +517,13 @@ fn each_line_of_the_central_sample_is_a_configuration() {
     let lines = matrix.as_vec().expect("a matrix");
     assert_eq!(lines.len(), 3);
     for line in lines {
-        let mut given: Vec<(&str, &str)> = vec![("ROTATOR_DEPLOY", "environment/production"), ("ROTATOR_AWS_ID_TOKEN", "header.claims.signature")];
-        given.extend(
-            line.as_hash().expect("variables").iter().map(|(name, value)| (name.as_str().expect("a name"), value.as_str().expect("a string"))),
-        );
+        let mut given: Vec<(&str, &str)> = vec![
+            ("ROTATOR_DEPLOY", "environment/production"),
+            ("ROTATOR_AWS_ID_TOKEN", "header.claims.signature"),
+        ];
+        given.extend(line.as_hash().expect("variables").iter().map(|(name, value)| {
+            (name.as_str().expect("a name"), value.as_str().expect("a string"))
+        }));
         config(&given);
     }
 }

@@ -1,4 +1,5 @@
-//! The world is strict: every rule that other tests lean on. By plain HTTP, with a client of the tests' own.
+//! The world is strict: every rule that other tests lean on. By plain HTTP, with a client of the
+//! tests' own.
 
 #[path = "world/mod.rs"]
 mod world;
@@ -17,7 +18,10 @@ fn deployed() -> (World, Pair) {
     let key = world.add_key("deployer", 75);
     world.add_project(42, "group/sub.group/app");
     world.set_pair(42, &key);
-    world.set_pipeline_config(42, vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")]);
+    world.set_pipeline_config(
+        42,
+        vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")],
+    );
     world.start_pipeline(42, "push");
     world.finish_pipelines();
     world.watch_target(42, "*", ID, SECRET);
@@ -44,14 +48,20 @@ async fn sts(world: &World, pair: &Pair) -> (u16, String) {
 async fn create(world: &World, pair: &Pair) -> Pair {
     let answer = world.aws("iam", pair, "Action=CreateAccessKey").await.expect("an answer");
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let part = |name: &str| between(&answer.body, &format!("<{name}>"), &format!("</{name}>")).to_owned();
+    let part =
+        |name: &str| between(&answer.body, &format!("<{name}>"), &format!("</{name}>")).to_owned();
     Pair { id: part("AccessKeyId"), secret: part("SecretAccessKey"), token: None }
 }
 
 async fn put(world: &World, key: &str, value: &str) -> u16 {
-    let value = value.replace('%', "%25").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    let value =
+        value.replace('%', "%25").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
     let path = format!("/projects/42/variables/{key}?filter%5Benvironment_scope%5D=%2A");
-    world.gitlab("PUT", &path, &format!("value={value}&masked=true&raw=true")).await.expect("an answer").status
+    world
+        .gitlab("PUT", &path, &format!("value={value}&masked=true&raw=true"))
+        .await
+        .expect("an answer")
+        .status
 }
 
 fn refused(status: u16, code: &str) -> (u16, String) {
@@ -71,21 +81,41 @@ async fn a_rotation_in_the_right_order_is_no_violation() {
     assert_eq!(put(&world, SECRET, &new.secret).await, 200);
     assert_eq!(put(&world, ID, &new.id).await, 200);
     assert_eq!(world.variable(42, SECRET, "*").expect("there").value, new.secret);
-    let started = world.gitlab("POST", "/projects/42/pipeline", "ref=main").await.expect("an answer");
+    let started =
+        world.gitlab("POST", "/projects/42/pipeline", "ref=main").await.expect("an answer");
     assert_eq!(started.status, 201, "{}", started.body);
     let pipeline = started.json()["id"].as_u64().expect("an id");
     world.finish_pipelines();
-    let seen = world.gitlab("GET", &format!("/projects/42/pipelines/{pipeline}"), "").await.expect("an answer");
+    let seen = world
+        .gitlab("GET", &format!("/projects/42/pipelines/{pipeline}"), "")
+        .await
+        .expect("an answer");
     assert_eq!(seen.json()["status"], "success");
-    assert_eq!(iam(&world, &new, &format!("Action=UpdateAccessKey&AccessKeyId={}&Status=Inactive", old.id)).await, ok());
-    assert_eq!(iam(&world, &new, &format!("Action=DeleteAccessKey&AccessKeyId={}", old.id)).await, ok());
+    assert_eq!(
+        iam(
+            &world,
+            &new,
+            &format!("Action=UpdateAccessKey&AccessKeyId={}&Status=Inactive", old.id)
+        )
+        .await,
+        ok()
+    );
+    assert_eq!(
+        iam(&world, &new, &format!("Action=DeleteAccessKey&AccessKeyId={}", old.id)).await,
+        ok()
+    );
     assert_eq!(world.violations(), Vec::<String>::new());
-    assert_eq!(world.keys("deployer").iter().map(|key| key.id.as_str()).collect::<Vec<_>>(), [new.id.as_str()]);
+    assert_eq!(
+        world.keys("deployer").iter().map(|key| key.id.as_str()).collect::<Vec<_>>(),
+        [new.id.as_str()]
+    );
     assert_eq!(world.productions(42), [("production".to_owned(), new)]);
     world.production_signs(42).await.expect("the new key works");
-    let order: Vec<String> = world.log().into_iter().filter(|entry| entry.effect).map(|entry| entry.action).collect();
+    let order: Vec<String> =
+        world.log().into_iter().filter(|entry| entry.effect).map(|entry| entry.action).collect();
     let deploy = order.iter().rposition(|action| action == "job success").expect("a deploy");
-    let disable = order.iter().position(|action| action == "iam:UpdateAccessKey").expect("a disable");
+    let disable =
+        order.iter().position(|action| action == "iam:UpdateAccessKey").expect("a disable");
     assert!(deploy < disable, "{order:?}");
 }
 
@@ -117,18 +147,29 @@ async fn the_judge_sees_each_breach() {
                 sts(&world, &new).await;
                 put(&world, SECRET, &new.secret).await;
                 put(&world, ID, &new.id).await;
-                iam(&world, &new, &format!("Action=UpdateAccessKey&AccessKeyId={}&Status=Inactive", old.id)).await;
+                iam(
+                    &world,
+                    &new,
+                    &format!("Action=UpdateAccessKey&AccessKeyId={}&Status=Inactive", old.id),
+                )
+                .await;
             })
         }),
         ("(3)", |world, old| {
             Box::pin(async move {
-                iam(&world, &old, &format!("Action=UpdateAccessKey&AccessKeyId={}&Status=Inactive", old.id)).await;
+                iam(
+                    &world,
+                    &old,
+                    &format!("Action=UpdateAccessKey&AccessKeyId={}&Status=Inactive", old.id),
+                )
+                .await;
             })
         }),
         ("(5)", |world, old| {
             Box::pin(async move {
                 let foreign = world.person_creates_key("deployer");
-                iam(&world, &old, &format!("Action=DeleteAccessKey&AccessKeyId={}", foreign.id)).await;
+                iam(&world, &old, &format!("Action=DeleteAccessKey&AccessKeyId={}", foreign.id))
+                    .await;
             })
         }),
         ("(6)", |world, old| {
@@ -145,7 +186,10 @@ async fn the_judge_sees_each_breach() {
         let (world, old) = deployed();
         breach(world.clone(), old).await;
         let violations = world.violations();
-        assert!(violations.iter().any(|violation| violation.starts_with(rule)), "{rule}: {violations:?}");
+        assert!(
+            violations.iter().any(|violation| violation.starts_with(rule)),
+            "{rule}: {violations:?}"
+        );
     }
 }
 
@@ -155,10 +199,21 @@ async fn a_person_is_not_judged_and_a_deploy_of_a_dead_key_is() {
     world.person_disables_key(&old.id);
     world.person_removes_variable(42, ID, "*");
     assert_eq!(world.violations(), Vec::<String>::new());
-    assert!(world.production_signs(42).await.expect_err("it is disabled").contains("InvalidClientTokenId"));
+    assert!(
+        world
+            .production_signs(42)
+            .await
+            .expect_err("it is disabled")
+            .contains("InvalidClientTokenId")
+    );
 
     let (world, old) = deployed();
-    world.start_pipeline_with(42, "push", "main", vec![JobSpec::deploy("deploy", "production").ms(200)]);
+    world.start_pipeline_with(
+        42,
+        "push",
+        "main",
+        vec![JobSpec::deploy("deploy", "production").ms(200)],
+    );
     tokio::time::sleep(Duration::from_millis(60)).await;
     let new = create(&world, &old).await;
     sts(&world, &new).await;
@@ -166,7 +221,11 @@ async fn a_person_is_not_judged_and_a_deploy_of_a_dead_key_is() {
     put(&world, ID, &new.id).await;
     world.person_disables_key(&old.id);
     world.finish_pipelines();
-    assert!(world.violations().iter().any(|violation| violation.starts_with("(2)")), "{:?}", world.violations());
+    assert!(
+        world.violations().iter().any(|violation| violation.starts_with("(2)")),
+        "{:?}",
+        world.violations()
+    );
 }
 
 #[tokio::test]
@@ -180,8 +239,14 @@ async fn iam_checks_who_signs() {
     assert_eq!(iam(&world, &unknown, list).await, refused(403, "InvalidClientTokenId"));
     let leftover = Pair { token: Some("leftover".into()), ..key.clone() };
     assert_eq!(iam(&world, &leftover, list).await, refused(403, "InvalidClientTokenId"));
-    let unsigned =
-        http(&world.url, "POST", "/", &[("content-type", "application/x-www-form-urlencoded")], "Action=ListAccessKeys&Version=2010-05-08").await;
+    let unsigned = http(
+        &world.url,
+        "POST",
+        "/",
+        &[("content-type", "application/x-www-form-urlencoded")],
+        "Action=ListAccessKeys&Version=2010-05-08",
+    )
+    .await;
     assert_eq!(code(&unsigned.expect("an answer")), refused(403, "MissingAuthenticationToken"));
     for (skew, text) in [(-400, "Signature expired"), (400, "not yet current")] {
         let answer = world.aws_with("iam", &key, list, skew, &[]).await.expect("an answer");
@@ -210,16 +275,27 @@ async fn keys_live_by_the_rules_of_iam() {
     let second = create(&world, &key).await;
     assert!(second.id.starts_with("AKIA") && second.id.len() == 20 && second.secret.len() == 40);
     assert_eq!(iam(&world, &key, "Action=CreateAccessKey").await, refused(409, "LimitExceeded"));
-    let unused = world.aws("iam", &key, &last_used.replace(&key.id, &second.id)).await.expect("an answer");
-    assert!(unused.body.contains("<ServiceName>N/A</ServiceName>") && !unused.body.contains("LastUsedDate"), "{}", unused.body);
+    let unused =
+        world.aws("iam", &key, &last_used.replace(&key.id, &second.id)).await.expect("an answer");
+    assert!(
+        unused.body.contains("<ServiceName>N/A</ServiceName>")
+            && !unused.body.contains("LastUsedDate"),
+        "{}",
+        unused.body
+    );
     sts(&world, &second).await;
-    let used = world.aws("iam", &key, &last_used.replace(&key.id, &second.id)).await.expect("an answer");
+    let used =
+        world.aws("iam", &key, &last_used.replace(&key.id, &second.id)).await.expect("an answer");
     assert!(used.body.contains("<ServiceName>sts</ServiceName>"), "{}", used.body);
     world.tune(|knobs| knobs.last_used_lag = 3600);
-    let lagging = world.aws("iam", &key, &last_used.replace(&key.id, &second.id)).await.expect("an answer");
+    let lagging =
+        world.aws("iam", &key, &last_used.replace(&key.id, &second.id)).await.expect("an answer");
     assert!(lagging.body.contains("N/A"), "{}", lagging.body);
     assert_eq!(iam(&world, &key, "Action=ListAccessKeys&UserName=DEPLOYER").await, ok());
-    assert_eq!(iam(&world, &key, "Action=UpdateAccessKey&AccessKeyId=AKIANOTTHERE&Status=Inactive").await, refused(404, "NoSuchEntity"));
+    assert_eq!(
+        iam(&world, &key, "Action=UpdateAccessKey&AccessKeyId=AKIANOTTHERE&Status=Inactive").await,
+        refused(404, "NoSuchEntity")
+    );
     let delete = format!("Action=DeleteAccessKey&AccessKeyId={}", second.id);
     assert_eq!(iam(&world, &key, &delete).await, ok());
     assert_eq!(iam(&world, &key, &delete).await, refused(404, "NoSuchEntity"));
@@ -232,23 +308,44 @@ async fn keys_live_by_the_rules_of_iam() {
     let first = world.aws("iam", &key, "Action=ListAccessKeys").await.expect("an answer");
     assert_eq!(first.body.matches("<member>").count(), 4);
     let marker = between(&first.body, "<Marker>", "</Marker>");
-    let rest = world.aws("iam", &key, &format!("Action=ListAccessKeys&Marker={marker}")).await.expect("an answer");
+    let rest = world
+        .aws("iam", &key, &format!("Action=ListAccessKeys&Marker={marker}"))
+        .await
+        .expect("an answer");
     assert_eq!(rest.body.matches("<member>").count(), 2);
-    assert!(rest.body.contains("<IsTruncated>false") && rest.body.contains("<UserName>deployer</UserName>"));
+    assert!(
+        rest.body.contains("<IsTruncated>false")
+            && rest.body.contains("<UserName>deployer</UserName>")
+    );
 }
 
 #[tokio::test]
 async fn policies_decide() {
     let (world, key) = deployed();
     world.add_user("/", "other");
-    let denied = world.aws("iam", &key, "Action=ListAccessKeys&UserName=other").await.expect("an answer");
-    let text = "User: arn:aws:iam::123456789012:user/service/ci/deployer is not authorized to perform: iam:ListAccessKeys on resource: user other because no identity-based policy allows the iam:ListAccessKeys action";
-    assert_eq!((code(&denied), denied.body.contains(text)), (refused(403, "AccessDenied"), true), "{}", denied.body);
+    let denied =
+        world.aws("iam", &key, "Action=ListAccessKeys&UserName=other").await.expect("an answer");
+    let text = "User: arn:aws:iam::123456789012:user/service/ci/deployer is not authorized to \
+         perform: iam:ListAccessKeys on resource: user other because no identity-based policy \
+         allows the iam:ListAccessKeys action";
+    assert_eq!(
+        (code(&denied), denied.body.contains(text)),
+        (refused(403, "AccessDenied"), true),
+        "{}",
+        denied.body
+    );
     world.deny("deployer", &["iam:CreateAccessKey", "iam:UpdateAccessKey"]);
     let denied = world.aws("iam", &key, "Action=CreateAccessKey").await.expect("an answer");
-    assert!(denied.body.contains("with an explicit deny in an identity-based policy"), "{}", denied.body);
-    let document =
-        |resource: &str| format!(r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"iam:*AccessKey*","Resource":"{resource}"}}}}"#);
+    assert!(
+        denied.body.contains("with an explicit deny in an identity-based policy"),
+        "{}",
+        denied.body
+    );
+    let document = |resource: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"iam:*AccessKey*","Resource":"{resource}"}}}}"#
+        )
+    };
     for (resource, allowed) in [
         ("*", true),
         ("arn:aws:iam::123456789012:user/service/ci/${aws:username}", true),
@@ -257,12 +354,19 @@ async fn policies_decide() {
         ("arn:aws:iam::123456789012:user/other", false),
     ] {
         world.set_policy_json("deployer", &document(resource));
-        assert_eq!(iam(&world, &key, "Action=ListAccessKeys").await.0 == 200, allowed, "{resource}");
+        assert_eq!(
+            iam(&world, &key, "Action=ListAccessKeys").await.0 == 200,
+            allowed,
+            "{resource}"
+        );
     }
     world.set_policy("deployer", &[]);
     assert_eq!(sts(&world, &key).await, ok());
     let root = world.add_root_key(1);
-    assert_eq!(iam(&world, &root, "Action=ListAccessKeys&UserName=nobody").await, refused(404, "NoSuchEntity"));
+    assert_eq!(
+        iam(&world, &root, "Action=ListAccessKeys&UserName=nobody").await,
+        refused(404, "NoSuchEntity")
+    );
     assert_eq!(iam(&world, &root, "Action=ListAccessKeys&UserName=other").await, ok());
 }
 
@@ -271,16 +375,39 @@ async fn roles_sessions_and_chains() {
     let (world, key) = deployed();
     let trust = Trust::WebIdentity { aud: "sts".into(), sub: "project_path:group/app:*".into() };
     let arn = world.add_role("rotator", trust, 2, &world.rotation_policy("deployer"));
-    let far = world.add_role("far", Trust::Principal(arn.clone()), 3600, &world.rotation_policy("deployer"));
-    let assume =
-        |token: &str| format!("Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn={arn}&RoleSessionName=job-1&WebIdentityToken={token}");
-    let open =
-        async |form: String| http(&world.url, "POST", "/", &[("content-type", "application/x-www-form-urlencoded")], &form).await.expect("an answer");
+    let far = world.add_role(
+        "far",
+        Trust::Principal(arn.clone()),
+        3600,
+        &world.rotation_policy("deployer"),
+    );
+    let assume = |token: &str| {
+        format!(
+            "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn={arn}&RoleSessionName=job-1&WebIdentityToken={token}"
+        )
+    };
+    let open = async |form: String| {
+        http(
+            &world.url,
+            "POST",
+            "/",
+            &[("content-type", "application/x-www-form-urlencoded")],
+            &form,
+        )
+        .await
+        .expect("an answer")
+    };
     let good = world.issue_id_token("sts", "project_path:group/app:ref:main", 60);
     for (token, expected) in [
         (world.issue_id_token("sts", "project_path:other", 60), refused(403, "AccessDenied")),
-        (world.issue_id_token("other", "project_path:group/app:x", 60), refused(400, "InvalidIdentityToken")),
-        (world.issue_id_token("sts", "project_path:group/app:x", -1), refused(400, "ExpiredTokenException")),
+        (
+            world.issue_id_token("other", "project_path:group/app:x", 60),
+            refused(400, "InvalidIdentityToken"),
+        ),
+        (
+            world.issue_id_token("sts", "project_path:group/app:x", -1),
+            refused(400, "ExpiredTokenException"),
+        ),
         ("nonsense".into(), refused(400, "InvalidIdentityToken")),
     ] {
         assert_eq!(code(&open(assume(&token)).await), expected);
@@ -289,23 +416,48 @@ async fn roles_sessions_and_chains() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     let session = session_of(&answer);
     assert_eq!(iam(&world, &session, "Action=ListAccessKeys&UserName=deployer").await, ok());
-    assert_eq!(iam(&world, &session, "Action=ListAccessKeys").await, refused(400, "ValidationError"));
-    let chained = world.aws("sts", &session, &format!("Action=AssumeRole&RoleArn={far}&RoleSessionName=job-1")).await.expect("an answer");
-    assert_eq!(iam(&world, &session_of(&chained), "Action=ListAccessKeys&UserName=deployer").await, ok());
     assert_eq!(
-        code(&world.aws("sts", &key, &format!("Action=AssumeRole&RoleArn={far}&RoleSessionName=job-1")).await.expect("an answer")),
+        iam(&world, &session, "Action=ListAccessKeys").await,
+        refused(400, "ValidationError")
+    );
+    let chained = world
+        .aws("sts", &session, &format!("Action=AssumeRole&RoleArn={far}&RoleSessionName=job-1"))
+        .await
+        .expect("an answer");
+    assert_eq!(
+        iam(&world, &session_of(&chained), "Action=ListAccessKeys&UserName=deployer").await,
+        ok()
+    );
+    assert_eq!(
+        code(
+            &world
+                .aws("sts", &key, &format!("Action=AssumeRole&RoleArn={far}&RoleSessionName=job-1"))
+                .await
+                .expect("an answer")
+        ),
         refused(403, "AccessDenied")
     );
     let user_session = world.user_session("deployer", 60);
     assert_eq!(sts(&world, &user_session).await, ok());
-    assert_eq!(iam(&world, &user_session, "Action=ListAccessKeys").await, refused(403, "InvalidClientTokenId"));
+    assert_eq!(
+        iam(&world, &user_session, "Action=ListAccessKeys").await,
+        refused(403, "InvalidClientTokenId")
+    );
     tokio::time::sleep(Duration::from_millis(2100)).await;
-    assert_eq!(iam(&world, &session, "Action=ListAccessKeys&UserName=deployer").await, refused(403, "ExpiredToken"));
+    assert_eq!(
+        iam(&world, &session, "Action=ListAccessKeys&UserName=deployer").await,
+        refused(403, "ExpiredToken")
+    );
 }
 
 fn session_of(answer: &Answer) -> Pair {
-    let part = |name: &str| between(&answer.body, &format!("<{name}>"), &format!("</{name}>")).to_owned();
-    Pair { id: part("AccessKeyId"), secret: part("SecretAccessKey"), token: Some(part("SessionToken")) }
+    let part =
+        |name: &str| between(&answer.body, &format!("<{name}>"), &format!("</{name}>")).to_owned();
+    Pair {
+        id: part("AccessKeyId"),
+        secret: part("SecretAccessKey"),
+        token: Some(part("SessionToken")),
+    }
 }
 
 #[tokio::test]
@@ -318,15 +470,35 @@ async fn gitlab_checks_the_token() {
         (TokenSpec::new("t-none").scopes(&["read_api"]), list, 403, "insufficient_scope"),
         (TokenSpec::new("t-dev").level(30), list, 403, "403 Forbidden"),
         (TokenSpec::new("t-away").level_at(42, 0), list, 404, "404 Project Not Found"),
-        (TokenSpec::new("t-old").expires_at(now - 1), list, 401, "Token is expired. You can either do re-authorization or token refresh."),
+        (
+            TokenSpec::new("t-old").expires_at(now - 1),
+            list,
+            401,
+            "Token is expired. You can either do re-authorization or token refresh.",
+        ),
         (TokenSpec::new("t-maint").level(40), "/groups/7/variables", 403, "403 Forbidden"),
         (TokenSpec::new("t-owner"), "/groups/7/variables", 200, "[]"),
-        (TokenSpec::new("t-self").expires_at(now + 1000), "/personal_access_tokens/self", 200, "expires_at"),
-        (TokenSpec::new("t-mute").silent_about_itself(), "/personal_access_tokens/self", 403, "403"),
+        (
+            TokenSpec::new("t-self").expires_at(now + 1000),
+            "/personal_access_tokens/self",
+            200,
+            "expires_at",
+        ),
+        (
+            TokenSpec::new("t-mute").silent_about_itself(),
+            "/personal_access_tokens/self",
+            403,
+            "403",
+        ),
     ] {
         let name = world.add_token(token);
         let answer = world.gitlab_as(&name, "GET", path, "").await.expect("an answer");
-        assert_eq!((answer.status, answer.body.contains(text)), (status, true), "{name}: {}", answer.body);
+        assert_eq!(
+            (answer.status, answer.body.contains(text)),
+            (status, true),
+            "{name}: {}",
+            answer.body
+        );
     }
     let answer = world.gitlab_as("unknown", "GET", list, "").await.expect("an answer");
     assert_eq!((answer.status, answer.body.as_str()), (401, r#"{"message":"401 Unauthorized"}"#));
@@ -346,17 +518,43 @@ async fn projects_are_found_by_id_and_by_path_and_may_move() {
         ("/projects/42/repository/commits/nowhere", 404),
         ("/nothing", 404),
     ] {
-        assert_eq!(world.gitlab("GET", path, "").await.expect("an answer").status, status, "{path}");
+        assert_eq!(
+            world.gitlab("GET", path, "").await.expect("an answer").status,
+            status,
+            "{path}"
+        );
     }
     world.move_project(42, "elsewhere/app");
-    let moved = world.gitlab("GET", "/projects/group%2Fsub.group%2Fapp/variables?page=2", "").await.expect("an answer");
+    let moved = world
+        .gitlab("GET", "/projects/group%2Fsub.group%2Fapp/variables?page=2", "")
+        .await
+        .expect("an answer");
     assert_eq!(moved.status, 301);
-    assert!(moved.header("location").expect("a location").ends_with("/api/v4/projects/42/variables?page=2"), "{moved:?}");
-    let write = world.gitlab("POST", "/projects/group%2Fsub.group%2Fapp/variables", "key=A&value=b").await.expect("an answer");
+    assert!(
+        moved
+            .header("location")
+            .expect("a location")
+            .ends_with("/api/v4/projects/42/variables?page=2"),
+        "{moved:?}"
+    );
+    let write = world
+        .gitlab("POST", "/projects/group%2Fsub.group%2Fapp/variables", "key=A&value=b")
+        .await
+        .expect("an answer");
     assert_eq!(write.status, 405);
     world.set_archived(42, true);
-    assert_eq!(world.gitlab("POST", "/projects/42/variables", "key=A&value=b").await.expect("an answer").status, 403);
-    assert_eq!(world.gitlab("GET", "/projects/42/variables", "").await.expect("an answer").status, 200);
+    assert_eq!(
+        world
+            .gitlab("POST", "/projects/42/variables", "key=A&value=b")
+            .await
+            .expect("an answer")
+            .status,
+        403
+    );
+    assert_eq!(
+        world.gitlab("GET", "/projects/42/variables", "").await.expect("an answer").status,
+        200
+    );
     for (mood, status) in [(Mood::NotGitlab, 200), (Mood::Challenge, 403), (Mood::Down, 503)] {
         world.tune(|knobs| knobs.mood = mood);
         let answer = world.gitlab("GET", "/projects/42", "").await.expect("an answer");
@@ -370,12 +568,25 @@ async fn variables_live_by_the_rules_of_gitlab() {
     world.add_group(7, "group");
     let long = "x".repeat(256);
     let of = |verb: &str, rest: &str, body: &str, status: u16, text: &str| {
-        (verb.to_owned(), format!("/projects/42/variables{rest}"), body.to_owned(), status, text.to_owned())
+        (
+            verb.to_owned(),
+            format!("/projects/42/variables{rest}"),
+            body.to_owned(),
+            status,
+            text.to_owned(),
+        )
     };
     let in_group = |verb: &str, rest: &str, body: &str, status: u16, text: &str| {
-        (verb.to_owned(), format!("/groups/7/variables{rest}"), body.to_owned(), status, text.to_owned())
+        (
+            verb.to_owned(),
+            format!("/groups/7/variables{rest}"),
+            body.to_owned(),
+            status,
+            text.to_owned(),
+        )
     };
-    let many = "There are multiple variables with provided parameters. Please use 'filter[environment_scope]'";
+    let many = "There are multiple variables with provided parameters. Please use \
+         'filter[environment_scope]'";
     for (verb, path, body, status, text) in [
         of("POST", "", "key=A", 400, "value is missing"),
         of("POST", "", "key=A-B&value=x", 400, "can contain only letters"),
@@ -386,23 +597,59 @@ async fn variables_live_by_the_rules_of_gitlab() {
             400,
             r#"{"message":{"description":["is too long (maximum is 255 characters)"]}}"#,
         ),
-        of("POST", "", "key=M&value=short&masked=true", 400, r#"{"message":{"value":["is invalid"]}}"#),
+        of(
+            "POST",
+            "",
+            "key=M&value=short&masked=true",
+            400,
+            r#"{"message":{"value":["is invalid"]}}"#,
+        ),
         of("POST", "", "key=M&value=with%20space%20in&masked=true&raw=true", 400, "is invalid"),
         of("POST", "", "key=M&value=dollar%24dollar&masked=true&raw=false", 400, "is invalid"),
         of("POST", "", "key=M&value=dollar%24dollar&masked=true&raw=true", 201, r#""masked":true"#),
         of("POST", "", "key=A&value=one", 201, r#""environment_scope":"*""#),
-        of("POST", "", "key=A&value=one", 400, r#"{"message":{"key":["(A) has already been taken"]}}"#),
+        of(
+            "POST",
+            "",
+            "key=A&value=one",
+            400,
+            r#"{"message":{"key":["(A) has already been taken"]}}"#,
+        ),
         of("GET", "/A", "", 200, r#""value":"one""#),
-        of("POST", "", r#"{"key":"A","value":"two","environment_scope":"review/*"}"#, 201, r#""environment_scope":"review/*""#),
+        of(
+            "POST",
+            "",
+            r#"{"key":"A","value":"two","environment_scope":"review/*"}"#,
+            201,
+            r#""environment_scope":"review/*""#,
+        ),
         of("GET", "/A", "", 409, many),
         of("PUT", "/A", "value=x", 409, many),
         of("DELETE", "/A", "", 409, many),
         of("GET", "/A?filter%5Benvironment_scope%5D=", "", 409, many),
         of("GET", "/A?filter%5Benvironment_scope%5D=review%2F%2A", "", 200, r#""value":"two""#),
-        of("GET", "/A?filter%5Benvironment_scope%5D=review", "", 404, r#"{"message":"404 Variable Not Found"}"#),
+        of(
+            "GET",
+            "/A?filter%5Benvironment_scope%5D=review",
+            "",
+            404,
+            r#"{"message":"404 Variable Not Found"}"#,
+        ),
         of("PUT", "/A", "filter%5Benvironment_scope%5D=review", 404, "404 Variable Not Found"),
-        of("PUT", "/A", r#"{"value":"three","filter":{"environment_scope":"*"}}"#, 200, r#""value":"three""#),
-        of("PUT", "/A?filter%5Benvironment_scope%5D=%2A", "environment_scope=review%2F%2A", 400, "has already been taken"),
+        of(
+            "PUT",
+            "/A",
+            r#"{"value":"three","filter":{"environment_scope":"*"}}"#,
+            200,
+            r#""value":"three""#,
+        ),
+        of(
+            "PUT",
+            "/A?filter%5Benvironment_scope%5D=%2A",
+            "environment_scope=review%2F%2A",
+            400,
+            "has already been taken",
+        ),
         of("DELETE", "/A?filter%5Benvironment_scope%5D=review%2F%2A", "", 204, ""),
         of("GET", "/A", "", 200, "three"),
         of("POST", "", "key=H&value=hidden-value&masked_and_hidden=true", 201, r#""hidden":true"#),
@@ -411,21 +658,43 @@ async fn variables_live_by_the_rules_of_gitlab() {
         of("PUT", "/H", "value=other-value&masked=false", 400, "visibility setting"),
         of("GET", "/NONE", "", 404, "404 Variable Not Found"),
         in_group("POST", "", "key=G&value=one", 201, "one"),
-        in_group("PUT", "/G", "filter%5Benvironment_scope%5D=prod&value=wrong", 200, r#""environment_scope":"*""#),
+        in_group(
+            "PUT",
+            "/G",
+            "filter%5Benvironment_scope%5D=prod&value=wrong",
+            200,
+            r#""environment_scope":"*""#,
+        ),
         in_group("GET", "/G?filter%5Benvironment_scope%5D=prod", "", 404, "404"),
-        in_group("POST", "", "key=G&value=two&environment_scope=prod", 201, r#""environment_scope":"prod""#),
+        in_group(
+            "POST",
+            "",
+            "key=G&value=two&environment_scope=prod",
+            201,
+            r#""environment_scope":"prod""#,
+        ),
         in_group("PUT", "/G", "value=x", 409, many),
     ] {
         let answer = world.gitlab(&verb, &path, &body).await.expect("an answer");
-        assert_eq!((answer.status, answer.body.contains(&text)), (status, true), "{verb} {path} {body}: {} {}", answer.status, answer.body);
+        assert_eq!(
+            (answer.status, answer.body.contains(&text)),
+            (status, true),
+            "{verb} {path} {body}: {} {}",
+            answer.status,
+            answer.body
+        );
     }
     assert_eq!(world.variable(7, "G", "*"), None);
     assert_eq!(world.variable(group(7), "G", "*").expect("there").value, "wrong");
     world.tune(|knobs| knobs.group_scopes = false);
-    let dropped = world.gitlab("POST", "/groups/7/variables", "key=S&value=one&environment_scope=prod").await.expect("an answer");
+    let dropped = world
+        .gitlab("POST", "/groups/7/variables", "key=S&value=one&environment_scope=prod")
+        .await
+        .expect("an answer");
     assert_eq!(dropped.json()["environment_scope"], "*");
     world.tune(|knobs| knobs.raw_default = false);
-    let raw = world.gitlab("POST", "/projects/42/variables", "key=R&value=one").await.expect("an answer");
+    let raw =
+        world.gitlab("POST", "/projects/42/variables", "key=R&value=one").await.expect("an answer");
     assert_eq!(raw.json()["raw"], false);
 }
 
@@ -437,11 +706,20 @@ async fn lists_come_in_pages() {
     }
     let first = world.gitlab("GET", "/projects/42/variables", "").await.expect("an answer");
     assert_eq!(first.json().as_array().map(Vec::len), Some(20));
-    let last = world.gitlab("GET", "/projects/42/variables?per_page=500&page=2", "").await.expect("an answer");
+    let last = world
+        .gitlab("GET", "/projects/42/variables?per_page=500&page=2", "")
+        .await
+        .expect("an answer");
     assert_eq!(last.json().as_array().map(Vec::len), Some(32));
     let header = |answer: &Answer, name: &str| answer.header(name).unwrap_or("none").to_owned();
-    assert_eq!((header(&first, "x-next-page"), header(&first, "x-total-pages")), ("2".into(), "7".into()));
-    assert_eq!((header(&last, "x-next-page"), header(&last, "x-total")), (String::new(), "132".into()));
+    assert_eq!(
+        (header(&first, "x-next-page"), header(&first, "x-total-pages")),
+        ("2".into(), "7".into())
+    );
+    assert_eq!(
+        (header(&last, "x-next-page"), header(&last, "x-total")),
+        (String::new(), "132".into())
+    );
 }
 
 #[tokio::test]
@@ -452,8 +730,16 @@ async fn pipelines_are_refused_in_gitlabs_words() {
         (None, "ref=nowhere", "Reference not found"),
         (Some(Refusal::Empty), "ref=main", "The resulting pipeline would have been empty."),
         (Some(Refusal::Workflow), "ref=main", "The pipeline did not run."),
-        (Some(Refusal::Permission), "ref=main", "You do not have sufficient permission to run a pipeline on 'main'."),
-        (Some(Refusal::VariablesForbidden), with_variables, "Insufficient permissions to set pipeline variables"),
+        (
+            Some(Refusal::Permission),
+            "ref=main",
+            "You do not have sufficient permission to run a pipeline on 'main'.",
+        ),
+        (
+            Some(Refusal::VariablesForbidden),
+            with_variables,
+            "Insufficient permissions to set pipeline variables",
+        ),
         (None, r#"{"ref":"main","inputs":{"x":"y"}}"#, "Given inputs not defined"),
     ] {
         world.refuse_pipelines(42, refusal);
@@ -469,11 +755,17 @@ async fn pipelines_are_refused_in_gitlabs_words() {
     world.finish_pipelines();
     assert_eq!(world.pipelines(42).last().expect("there").status, "success");
     world.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Stuck { lose_reply: false });
-    assert_eq!(world.gitlab("POST", "/projects/42/pipeline", "ref=main").await.expect("an answer").status, 201);
+    assert_eq!(
+        world.gitlab("POST", "/projects/42/pipeline", "ref=main").await.expect("an answer").status,
+        201
+    );
     world.finish_pipelines();
     let stuck = world.pipelines(42).last().cloned().expect("there");
     assert_eq!((stuck.status.as_str(), stuck.jobs.len()), ("created", 0));
-    let listed = world.gitlab("GET", "/projects/42/pipelines?source=api&ref=main&status=created", "").await.expect("an answer");
+    let listed = world
+        .gitlab("GET", "/projects/42/pipelines?source=api&ref=main&status=created", "")
+        .await
+        .expect("an answer");
     assert_eq!(listed.json().as_array().map(Vec::len), Some(1));
 }
 
@@ -485,37 +777,85 @@ async fn pipelines_run_stage_by_stage() {
     let run = |jobs: Vec<JobSpec>| {
         let id = world.start_pipeline_with(42, "push", "main", jobs);
         world.finish_pipelines();
-        let status = world.pipelines(42).into_iter().find(|pipeline| pipeline.id == id).expect("there").status;
+        let status = world
+            .pipelines(42)
+            .into_iter()
+            .find(|pipeline| pipeline.id == id)
+            .expect("there")
+            .status;
         let mut jobs = world.jobs(42);
         jobs.retain(|job| job.pipeline == id);
         (id, status, jobs.iter().map(|job| job.status.clone()).collect::<Vec<_>>(), jobs)
     };
     for (jobs, status, of_jobs) in [
-        (vec![JobSpec::new("a"), JobSpec::new("b").stage("two")], "success", vec!["success", "success"]),
-        (vec![JobSpec::new("a").fails(), JobSpec::new("b").stage("two")], "failed", vec!["failed", "skipped"]),
-        (vec![JobSpec::new("a").fails().allow_failure(), JobSpec::new("b").stage("two")], "success", vec!["failed", "success"]),
-        (vec![JobSpec::new("a").manual(), JobSpec::new("b").stage("two")], "manual", vec!["manual", "created"]),
-        (vec![JobSpec::new("a").manual().allow_failure(), JobSpec::new("b").stage("two")], "success", vec!["manual", "success"]),
+        (
+            vec![JobSpec::new("a"), JobSpec::new("b").stage("two")],
+            "success",
+            vec!["success", "success"],
+        ),
+        (
+            vec![JobSpec::new("a").fails(), JobSpec::new("b").stage("two")],
+            "failed",
+            vec!["failed", "skipped"],
+        ),
+        (
+            vec![JobSpec::new("a").fails().allow_failure(), JobSpec::new("b").stage("two")],
+            "success",
+            vec!["failed", "success"],
+        ),
+        (
+            vec![JobSpec::new("a").manual(), JobSpec::new("b").stage("two")],
+            "manual",
+            vec!["manual", "created"],
+        ),
+        (
+            vec![JobSpec::new("a").manual().allow_failure(), JobSpec::new("b").stage("two")],
+            "success",
+            vec!["manual", "success"],
+        ),
         (vec![JobSpec::new("a").no_runner()], "pending", vec!["pending"]),
         (vec![JobSpec::new("a").never_ends()], "running", vec!["running"]),
         (vec![JobSpec::bridge("down", 43, true)], "success", vec!["success"]),
     ] {
         let (_, actual, statuses, _) = run(jobs);
-        assert_eq!((actual.as_str(), statuses), (status, of_jobs.into_iter().map(str::to_owned).collect()));
+        assert_eq!(
+            (actual.as_str(), statuses),
+            (status, of_jobs.into_iter().map(str::to_owned).collect())
+        );
     }
-    let (id, _, _, jobs) = run(vec![JobSpec::new("a").fails_once(), JobSpec::new("b").stage("two"), JobSpec::bridge("down", 43, true).stage("two")]);
-    let retried = world.gitlab("POST", &format!("/projects/42/jobs/{}/retry", jobs[0].id), "").await.expect("an answer");
+    let (id, _, _, jobs) = run(vec![
+        JobSpec::new("a").fails_once(),
+        JobSpec::new("b").stage("two"),
+        JobSpec::bridge("down", 43, true).stage("two"),
+    ]);
+    let retried = world
+        .gitlab("POST", &format!("/projects/42/jobs/{}/retry", jobs[0].id), "")
+        .await
+        .expect("an answer");
     assert_eq!(retried.status, 201);
     assert_ne!(retried.json()["id"], jobs[0].id);
     world.finish_pipelines();
-    let list = world.gitlab("GET", &format!("/projects/42/pipelines/{id}/jobs"), "").await.expect("an answer");
+    let list = world
+        .gitlab("GET", &format!("/projects/42/pipelines/{id}/jobs"), "")
+        .await
+        .expect("an answer");
     let list = list.json().as_array().cloned().expect("a list");
-    assert!(list.len() == 2 && list.iter().all(|job| job["status"] == "success" && job["id"] != jobs[0].id), "{list:?}");
+    assert!(
+        list.len() == 2
+            && list.iter().all(|job| job["status"] == "success" && job["id"] != jobs[0].id),
+        "{list:?}"
+    );
     for name in ["bridges", "trigger_jobs"] {
-        let bridges = world.gitlab("GET", &format!("/projects/42/pipelines/{id}/{name}"), "").await.expect("an answer");
+        let bridges = world
+            .gitlab("GET", &format!("/projects/42/pipelines/{id}/{name}"), "")
+            .await
+            .expect("an answer");
         assert_eq!(bridges.json()[0]["downstream_pipeline"]["status"], "success");
     }
-    let again = world.gitlab("POST", &format!("/projects/42/jobs/{}/retry", jobs[0].id), "").await.expect("an answer");
+    let again = world
+        .gitlab("POST", &format!("/projects/42/jobs/{}/retry", jobs[0].id), "")
+        .await
+        .expect("an answer");
     assert_eq!((again.status, again.body.contains("Job is not retryable")), (403, true));
 }
 
@@ -525,25 +865,57 @@ async fn jobs_and_deployments_are_seen() {
     world.add_job(42, 98765, "running");
     world.start_pipeline_with(42, "push", "main", vec![JobSpec::new("slow").never_ends()]);
     tokio::time::sleep(Duration::from_millis(30)).await;
-    let running = world.gitlab("GET", "/projects/42/jobs?scope%5B%5D=running&scope%5B%5D=canceling", "").await.expect("an answer");
+    let running = world
+        .gitlab("GET", "/projects/42/jobs?scope%5B%5D=running&scope%5B%5D=canceling", "")
+        .await
+        .expect("an answer");
     assert_eq!(running.json().as_array().map(Vec::len), Some(2));
     world.tune(|knobs| knobs.new_job_scopes = false);
-    assert_eq!(world.gitlab("GET", "/projects/42/jobs?scope%5B%5D=canceling", "").await.expect("an answer").status, 400);
+    assert_eq!(
+        world
+            .gitlab("GET", "/projects/42/jobs?scope%5B%5D=canceling", "")
+            .await
+            .expect("an answer")
+            .status,
+        400
+    );
     let own = world.gitlab("GET", "/projects/42/jobs/98765", "").await.expect("an answer").json();
     assert_eq!((&own["status"], own["finished_at"].is_null()), (&"running".into(), true));
     world.job_set_status(98765, "success");
     let own = world.gitlab("GET", "/projects/42/jobs/98765", "").await.expect("an answer").json();
     assert!(own["finished_at"].as_str().expect("a moment").ends_with('Z'));
     world.hide_jobs(42, true);
-    assert_eq!(world.gitlab("GET", "/projects/42/jobs/98765", "").await.expect("an answer").status, 404);
-    let deployments = "/projects/42/deployments?environment=production&status=success&order_by=id&sort=desc";
+    assert_eq!(
+        world.gitlab("GET", "/projects/42/jobs/98765", "").await.expect("an answer").status,
+        404
+    );
+    let deployments =
+        "/projects/42/deployments?environment=production&status=success&order_by=id&sort=desc";
     let deployments = world.gitlab("GET", deployments, "").await.expect("an answer").json();
     assert_eq!(deployments[0]["deployable"]["name"], "deploy");
-    assert_eq!(world.gitlab("GET", "/projects/42/environments?name=production", "").await.expect("an answer").json()[0]["name"], "production");
-    assert_eq!(world.gitlab("GET", "/projects/42/environments?name=nowhere", "").await.expect("an answer").json(), serde_json::json!([]));
+    assert_eq!(
+        world
+            .gitlab("GET", "/projects/42/environments?name=production", "")
+            .await
+            .expect("an answer")
+            .json()[0]["name"],
+        "production"
+    );
+    assert_eq!(
+        world
+            .gitlab("GET", "/projects/42/environments?name=nowhere", "")
+            .await
+            .expect("an answer")
+            .json(),
+        serde_json::json!([])
+    );
     let env = world.env(42, 98765);
-    let find = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    assert_eq!((find(ID), find("CI_JOB_ID"), find("CI_PROJECT_ID")), (Some(key.id.as_str()), Some("98765"), Some("42")));
+    let find =
+        |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    assert_eq!(
+        (find(ID), find("CI_JOB_ID"), find("CI_PROJECT_ID")),
+        (Some(key.id.as_str()), Some("98765"), Some("42"))
+    );
 }
 
 #[tokio::test]
@@ -557,10 +929,17 @@ async fn a_job_gets_variables_by_scope_protection_and_precedence() {
     world.set_variable(42, Variable::new("EXPANDED", "a-${FROM}-$NONE-b").expanded());
     world.set_variable(42, Variable::new("GUARDED", "x").protected());
     let seen = |branch: &str, environment: &str| {
-        let id = world.start_pipeline_with(42, "push", branch, vec![JobSpec::deploy("d", environment)]);
-        let job = world.pipelines(42).into_iter().find(|pipeline| pipeline.id == id).expect("there").jobs[0];
+        let id =
+            world.start_pipeline_with(42, "push", branch, vec![JobSpec::deploy("d", environment)]);
+        let job =
+            world.pipelines(42).into_iter().find(|pipeline| pipeline.id == id).expect("there").jobs
+                [0];
         let env = world.env(42, job);
-        ["FROM", "EXPANDED", "GUARDED"].map(|name| env.iter().find(|(key, _)| key == name).map_or_else(|| "-".to_owned(), |(_, value)| value.clone()))
+        ["FROM", "EXPANDED", "GUARDED"].map(|name| {
+            env.iter()
+                .find(|(key, _)| key == name)
+                .map_or_else(|| "-".to_owned(), |(_, value)| value.clone())
+        })
     };
     assert_eq!(seen("main", "production"), ["exact", "a-exact--b", "x"]);
     assert_eq!(seen("main", "prod2"), ["wild", "a-wild--b", "x"]);
@@ -585,12 +964,20 @@ async fn faults_hit_the_call_they_are_meant_for() {
     assert_eq!(world.gitlab("GET", list, "").await.expect("an answer").status, 500);
     assert_eq!(world.gitlab("GET", list, "").await.expect("an answer").status, 502);
     assert!(world.gitlab("POST", list, &post("LOST")).await.is_err());
-    assert!(world.gitlab("POST", list, &post("CUT")).await.expect_err("it is cut").contains("bytes of"));
+    assert!(
+        world.gitlab("POST", list, &post("CUT")).await.expect_err("it is cut").contains("bytes of")
+    );
     assert!(world.gitlab("POST", list, &post("CLOSED")).await.is_err());
     let limited = world.gitlab("POST", list, &post("LIMITED")).await.expect("an answer");
-    assert_eq!((limited.status, limited.header("retry-after"), limited.body.as_str()), (429, Some("1"), "Retry later\n"));
+    assert_eq!(
+        (limited.status, limited.header("retry-after"), limited.body.as_str()),
+        (429, Some("1"), "Retry later\n")
+    );
     let there = |key: &str| world.variable(42, key, "*").is_some();
-    assert_eq!((there("LOST"), there("CUT"), there("CLOSED"), there("LIMITED")), (true, true, false, false));
+    assert_eq!(
+        (there("LOST"), there("CUT"), there("CLOSED"), there("LIMITED")),
+        (true, true, false, false)
+    );
     assert!(world.faults_hit().iter().all(|fault| fault.hit.is_some()), "{:?}", world.faults_hit());
 
     let killed = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -603,7 +990,10 @@ async fn faults_hit_the_call_they_are_meant_for() {
     assert!(world.aws("iam", &key, "Action=CreateAccessKey").await.is_err());
     assert_eq!(world.keys("deployer").len(), 1);
     assert!(world.aws("iam", &key, "Action=CreateAccessKey").await.is_err());
-    assert_eq!((world.keys("deployer").len(), killed.load(std::sync::atomic::Ordering::SeqCst)), (2, 2));
+    assert_eq!(
+        (world.keys("deployer").len(), killed.load(std::sync::atomic::Ordering::SeqCst)),
+        (2, 2)
+    );
 
     world.restart_count();
     world.fault(1, Fault::Hang { effect: true });
@@ -633,20 +1023,33 @@ async fn a_hostile_world_hides_new_keys_for_a_while_and_stumbles() {
     }
     let mut statuses = std::collections::BTreeMap::new();
     for _ in 0..200 {
-        *statuses.entry(world.gitlab("GET", "/projects/42/variables", "").await.expect("an answer").status).or_insert(0) += 1;
+        *statuses
+            .entry(
+                world.gitlab("GET", "/projects/42/variables", "").await.expect("an answer").status,
+            )
+            .or_insert(0) += 1;
     }
-    assert!(statuses.contains_key(&429) && statuses.contains_key(&502) && statuses[&200] > 150, "{statuses:?}");
+    assert!(
+        statuses.contains_key(&429) && statuses.contains_key(&502) && statuses[&200] > 150,
+        "{statuses:?}"
+    );
     assert!(world.secrets().contains(&new.secret) && world.secrets().contains(&world.token));
 }
 
 #[tokio::test]
 async fn the_world_speaks_tls() {
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let world = World::builder().calm().tls(&cert.pem(), &signing_key.serialize_pem()).start();
     let root = reqwest::Certificate::from_pem(cert.pem().as_bytes()).expect("a root");
     let trusting = reqwest::Client::builder().tls_certs_merge([root]).build().expect("a client");
     let address = format!("{}/api/v4/user", world.url);
-    let answer = trusting.get(&address).header("private-token", &world.token).send().await.expect("an answer");
+    let answer = trusting
+        .get(&address)
+        .header("private-token", &world.token)
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(answer.status(), 200);
     let strict = reqwest::Client::new().get(&address).send().await;
     assert!(strict.expect_err("nobody vouches for it").is_connect());

@@ -30,10 +30,14 @@ fuzz_target!(|bytes: &[u8]| {
     let names: Vec<&str> = VARIABLES.iter().map(|row| row.name).chain(OTHERS).collect();
     let line = |line: &[u8]| {
         let (name, value) = line.split_first()?;
-        Some((OsString::from(names[usize::from(*name) % names.len()]), OsString::from_vec(value.to_vec())))
+        Some((
+            OsString::from(names[usize::from(*name) % names.len()]),
+            OsString::from_vec(value.to_vec()),
+        ))
     };
     let given = bytes.split(|byte| *byte == b'\n').filter_map(line);
-    let token = [("ROTATOR_GITLAB_TOKEN", TOKEN), ("CI_PROJECT_ID", "42")].map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let token = [("ROTATOR_GITLAB_TOKEN", TOKEN), ("CI_PROJECT_ID", "42")]
+        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
     match Config::from_env(token.into_iter().chain(given)) {
         Ok(config) => assert!(!format!("{config:?}").contains(TOKEN)),
         Err(complaints) => {

@@ -1,4 +1,5 @@
-//! Whatever GitLab, IAM and STS answer, over real HTTP: it is understood or told of, in three lines, and nothing panics or hangs.
+//! Whatever GitLab, IAM and STS answer, over real HTTP: it is understood or told of, in three
+//! lines, and nothing panics or hangs.
 #![no_main]
 
 use std::ffi::OsString;
@@ -61,8 +62,11 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         ("ROTATOR_DEPLOY_JOBS", "deploy".to_owned()),
         ("AWS_REGION", "us-east-1".to_owned()),
     ];
-    let config = Config::from_env(env.map(|(name, value)| (OsString::from(name), OsString::from(value)))).expect("a configuration");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let config =
+        Config::from_env(env.map(|(name, value)| (OsString::from(name), OsString::from(value))))
+            .expect("a configuration");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let gitlab = Gitlab::new(&config).ok().expect("a client");
     let secret = SecretString::from("a-secret-of-forty-characters-as-aws-has+");
     let aws = runtime.block_on(Aws::new(&config, Some(secret)));
@@ -77,7 +81,10 @@ fn serve(mut stream: TcpStream, reply: &Mutex<Vec<u8>>) {
         seen.extend_from_slice(&buffer[..count]);
         let Some(head) = seen.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
         let text = String::from_utf8_lossy(&seen[..head]).to_lowercase();
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok()).unwrap_or_default();
+        let length = text
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok())
+            .unwrap_or_default();
         if seen.len() < head + 4 + length {
             continue;
         }
@@ -95,10 +102,16 @@ fuzz_target!(|bytes: &[u8]| {
     let world = &*WORLD;
     let status = STATUSES[usize::from(*status) % STATUSES.len()];
     let body = if status.starts_with("204") { &[] } else { body };
-    let mut reply = format!("HTTP/1.1 {status}\r\nDate: Wed, 25 Nov 2026 08:00:00 GMT\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    let mut reply = format!(
+        "HTTP/1.1 {status}\r\nDate: Wed, 25 Nov 2026 08:00:00 GMT\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
     reply.extend_from_slice(body);
     *world.reply.lock().expect("nothing panics with it") = reply;
-    let ended = world.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), ask(world, *call)).await });
+    let ended = world
+        .runtime
+        .block_on(async { tokio::time::timeout(Duration::from_secs(60), ask(world, *call)).await });
     if let Err(trouble) = ended.expect("no hang past the timeout") {
         let lines = trouble.lines();
         assert!(!lines.error.is_empty() && !lines.hint.is_empty() && lines.exit > 0);
@@ -116,10 +129,17 @@ async fn ask(world: &World, call: u8) -> Result<(), Trouble> {
             let owner = Owner::Project(project);
             let variables = variables::list(gitlab, &owner).await?;
             let lists = Lists(vec![List { owner, variables }]);
-            let _ = (lists.targets(config), lists.secrets(config).len(), lists.mentions(config, &[]), lists.records(config)?.len());
+            let _ = (
+                lists.targets(config),
+                lists.secrets(config).len(),
+                lists.mentions(config, &[]),
+                lists.records(config)?.len(),
+            );
         }
         3 => drop(deploy::look(gitlab, config, &places[0], Some(&noted(None)), false, now).await?),
-        4 => drop(deploy::look(gitlab, config, &places[0], Some(&noted(Some(8))), true, now).await?),
+        4 => {
+            drop(deploy::look(gitlab, config, &places[0], Some(&noted(Some(8))), true, now).await?)
+        }
         5 => drop(deploy::elders(gitlab, &[project], now, &[].into()).await?),
         6 => drop(deploy::project(gitlab, &project).await),
         7 => drop(gitlab.job(JobRef { project: 42, job: 9001 }).await),

@@ -17,9 +17,14 @@ use super::{Action, DeployMode, Name, Owner, Range, TEN_YEARS, Target};
 const RECORD_SCOPE: &str = "credential-rotator";
 const RECORD_PREFIX: &str = "CREDENTIAL_ROTATOR_";
 const API_PATH: &str = "/api/v4";
-/// Partition, prefix of its regions, region where none is set. The last one takes every other region.
-pub(super) const PARTITIONS: [(&str, &str, &str); 4] =
-    [("aws-cn", "cn-", "cn-north-1"), ("aws-us-gov", "us-gov-", "us-gov-west-1"), ("aws-eusc", "eusc-", "eusc-de-east-1"), ("aws", "", "us-east-1")];
+/// Partition, prefix of its regions, region where none is set. The last one takes every other
+/// region.
+pub(super) const PARTITIONS: [(&str, &str, &str); 4] = [
+    ("aws-cn", "cn-", "cn-north-1"),
+    ("aws-us-gov", "us-gov-", "us-gov-west-1"),
+    ("aws-eusc", "eusc-", "eusc-de-east-1"),
+    ("aws", "", "us-east-1"),
+];
 
 pub(super) fn action(text: &str) -> Result<Action, String> {
     let all = [Action::Rotate, Action::Retire, Action::Setup, Action::Check];
@@ -50,7 +55,9 @@ pub(super) fn level(text: &str) -> Result<LevelFilter, String> {
         "debug" => Ok(LevelFilter::DEBUG),
         "trace" => Ok(LevelFilter::TRACE),
         "off" => Ok(LevelFilter::OFF),
-        _ => Err(format!("{text:?} is not a log level; use error, warn, info, debug, trace or off")),
+        _ => {
+            Err(format!("{text:?} is not a log level; use error, warn, info, debug, trace or off"))
+        }
     }
 }
 
@@ -59,17 +66,26 @@ pub(super) fn duration(text: &str, range: &Range) -> Result<SignedDuration, Stri
     let unusable = |_| format!("{text:?} is not a duration; write it like 90d, 12h or 30s");
     let span: Span = text.parse().map_err(unusable)?;
     if span.get_years() != 0 || span.get_months() != 0 {
-        return Err(format!("{text:?} has months or years, which differ in length; write it in days, like 90d"));
+        return Err(format!(
+            "{text:?} has months or years, which differ in length; write it in days, like 90d"
+        ));
     }
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(unusable)?;
     if duration.is_negative() {
         return Err(format!("{text:?} is negative; write it like 90d, 12h or 30s"));
     }
     if duration < *range.start() {
-        return Err(format!("{text:?} is too short; it must be at least {}s", range.start().as_secs()));
+        return Err(format!(
+            "{text:?} is too short; it must be at least {}s",
+            range.start().as_secs()
+        ));
     }
     if duration > *range.end() {
-        let most = if *range.end() == TEN_YEARS { "10 years".to_owned() } else { format!("{}m", range.end().as_mins()) };
+        let most = if *range.end() == TEN_YEARS {
+            "10 years".to_owned()
+        } else {
+            format!("{}m", range.end().as_mins())
+        };
         return Err(format!("{text:?} is too long; it must be at most {most}"));
     }
     Ok(duration)
@@ -80,7 +96,9 @@ pub(super) fn api_url(text: &str) -> Result<Url, String> {
     let form = "write it like https://gitlab.example.com/api/v4";
     let url = Url::parse(text).map_err(|error| format!("is not a URL ({error}); {form}"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("carries a user name or password; {form}, and give the token in ROTATOR_GITLAB_TOKEN"));
+        return Err(format!(
+            "carries a user name or password; {form}, and give the token in ROTATOR_GITLAB_TOKEN"
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(format!("carries a query or fragment (? or #); {form}"));
@@ -95,12 +113,15 @@ pub(super) fn api_url(text: &str) -> Result<Url, String> {
         "https" => {}
         "http" if loopback => {}
         "http" => {
-            return Err("is plain http, which would send the token in the clear; use https in ROTATOR_GITLAB_API_URL".to_owned());
+            return Err("is plain http, which would send the token in the clear; use https in \
+                 ROTATOR_GITLAB_API_URL"
+                .to_owned());
         }
         _ => return Err(format!("does not start with https://; {form}")),
     }
     let path = url.path().trim_end_matches('/').to_owned();
-    let (base, complete) = path.strip_suffix(API_PATH).map_or((path.as_str(), false), |base| (base, true));
+    let (base, complete) =
+        path.strip_suffix(API_PATH).map_or((path.as_str(), false), |base| (base, true));
     let mut right = url.clone();
     right.set_path(&format!("{base}{API_PATH}"));
     if complete { Ok(right) } else { Err(format!("is not the address of the API; write {right}")) }
@@ -108,7 +129,8 @@ pub(super) fn api_url(text: &str) -> Result<Url, String> {
 
 pub(super) fn ca_file(text: &str) -> Result<PathBuf, String> {
     if text.starts_with("-----BEGIN") {
-        return Err("holds a certificate, not the path of a file; make it a variable of type File".to_owned());
+        return Err("holds a certificate, not the path of a file; make it a variable of type File"
+            .to_owned());
     }
     Ok(PathBuf::from(text))
 }
@@ -116,10 +138,14 @@ pub(super) fn ca_file(text: &str) -> Result<PathBuf, String> {
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_User.html>
 pub(super) fn user_name(text: &str) -> Result<String, String> {
     if text.contains([':', '/']) {
-        return Err(format!("{text:?} is an ARN or a path; give just the name, the part after the last /"));
+        return Err(format!(
+            "{text:?} is an ARN or a path; give just the name, the part after the last /"
+        ));
     }
     if text.len() > 64 || !text.chars().all(is_iam_char) {
-        return Err(format!("{text:?} is not the name of an IAM user: 1 to 64 letters, digits and _+=,.@-"));
+        return Err(format!(
+            "{text:?} is not the name of an IAM user: 1 to 64 letters, digits and _+=,.@-"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -133,8 +159,12 @@ pub(super) fn role_arns(text: &str) -> Result<(&'static str, Vec<String>), Strin
     let arns = words(text)?;
     let mut partition = None;
     for arn in &arns {
-        let found =
-            role_partition(arn).ok_or_else(|| format!("{arn:?} is not the ARN of a role; write it like arn:aws:iam::123456789012:role/NAME"))?;
+        let found = role_partition(arn).ok_or_else(|| {
+            format!(
+                "{arn:?} is not the ARN of a role; write it \
+                 like arn:aws:iam::123456789012:role/NAME"
+            )
+        })?;
         if *partition.get_or_insert(found) != found {
             return Err("names roles of several partitions; one cannot assume the other".to_owned());
         }
@@ -143,8 +173,11 @@ pub(super) fn role_arns(text: &str) -> Result<(&'static str, Vec<String>), Strin
 }
 
 pub(super) fn role_partition(arn: &str) -> Option<&'static str> {
-    let [_, partition, _, _, account, role] = *arn.splitn(6, ':').collect::<Vec<_>>() else { return None };
-    let (path, name) = role.strip_prefix("role/")?.rsplit_once('/').unwrap_or(("", role.strip_prefix("role/")?));
+    let [_, partition, _, _, account, role] = *arn.splitn(6, ':').collect::<Vec<_>>() else {
+        return None;
+    };
+    let (path, name) =
+        role.strip_prefix("role/")?.rsplit_once('/').unwrap_or(("", role.strip_prefix("role/")?));
     let fits = arn.starts_with(&format!("arn:{partition}:iam::"))
         && account.len() == 12
         && account.bytes().all(|byte| byte.is_ascii_digit())
@@ -155,12 +188,16 @@ pub(super) fn role_partition(arn: &str) -> Option<&'static str> {
 }
 
 pub(super) fn partition_of(region: &str) -> &'static str {
-    PARTITIONS.iter().find(|(_, prefix, _)| region.starts_with(prefix)).map_or("aws", |(partition, ..)| partition)
+    PARTITIONS
+        .iter()
+        .find(|(_, prefix, _)| region.starts_with(prefix))
+        .map_or("aws", |(partition, ..)| partition)
 }
 
 /// It becomes part of a host name.
 pub(super) fn region_name(text: &str) -> Result<String, String> {
-    if !text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+    if !text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    {
         return Err(format!("{text:?} is not a region; write it like eu-central-1"));
     }
     Ok(text.to_owned())
@@ -168,7 +205,8 @@ pub(super) fn region_name(text: &str) -> Result<String, String> {
 
 /// A comma separated list.
 pub(super) fn words(text: &str) -> Result<Vec<String>, String> {
-    let words: Vec<_> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let words: Vec<_> =
+        text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect();
     if words.is_empty() { Err("names nothing between its commas".to_owned()) } else { Ok(words) }
 }
 
@@ -176,7 +214,10 @@ pub(super) fn targets(text: &str) -> Result<Vec<Target>, String> {
     let mut targets: Vec<Target> = Vec::new();
     for word in words(text)? {
         let target = target(&word)?;
-        if targets.iter().any(|other| same(&other.owner, &target.owner) && other.scope == target.scope) {
+        if targets
+            .iter()
+            .any(|other| same(&other.owner, &target.owner) && other.scope == target.scope)
+        {
             return Err(format!("{word:?} is named twice"));
         }
         targets.push(target);
@@ -196,10 +237,15 @@ pub(super) fn target(word: &str) -> Result<Target, String> {
     let owner = owner.ok_or_else(|| format!("{word:?} is not a target; {form}"))?;
     let scope = scope.trim();
     if scope == RECORD_SCOPE {
-        return Err(format!("{word:?} is the scope where the records of this program are kept; use another one"));
+        return Err(format!(
+            "{word:?} is the scope where the records of this program are kept; use another one"
+        ));
     }
     // https://docs.gitlab.com/ci/environments/#environment-name: what a scope may consist of.
-    if scope.is_empty() || scope.len() > 255 || !scope.chars().all(|c| c.is_ascii_alphanumeric() || "-_/${}. *".contains(c)) {
+    if scope.is_empty()
+        || scope.len() > 255
+        || !scope.chars().all(|c| c.is_ascii_alphanumeric() || "-_/${}. *".contains(c))
+    {
         return Err(format!("{word:?} has no valid environment scope after the @; {form}"));
     }
     Ok(Target { owner, scope: scope.to_owned() })
@@ -209,7 +255,11 @@ pub(super) fn project_names(text: &str) -> Result<Vec<Name>, String> {
     let mut names: Vec<Name> = Vec::new();
     for word in words(text)? {
         let name = name_of(&word).filter(is_project);
-        let name = name.ok_or_else(|| format!("{word:?} is not a project; write its id or its full path, like 42 or group/name"))?;
+        let name = name.ok_or_else(|| {
+            format!(
+                "{word:?} is not a project; write its id or its full path, like 42 or group/name"
+            )
+        })?;
         if names.iter().any(|other| same(other, &name)) {
             return Err(format!("{word:?} is named twice"));
         }
@@ -248,16 +298,21 @@ pub(super) fn same(one: &impl fmt::Display, other: &impl fmt::Display) -> bool {
 /// A GitLab variable to publish to.
 pub(super) fn variable_name(text: &str) -> Result<String, String> {
     if !is_variable_name(text) {
-        return Err(format!("{text:?} is not the name of a GitLab variable: 1 to 255 letters, digits and _"));
+        return Err(format!(
+            "{text:?} is not the name of a GitLab variable: 1 to 255 letters, digits and _"
+        ));
     }
     if text.starts_with(RECORD_PREFIX) {
-        return Err(format!("{text:?} is a name that this program keeps for its records; use another one"));
+        return Err(format!(
+            "{text:?} is a name that this program keeps for its records; use another one"
+        ));
     }
     Ok(text.to_owned())
 }
 
 pub(super) fn is_variable_name(text: &str) -> bool {
-    (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    (1..=255).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 pub(super) fn deploy_mode(text: &str) -> Result<DeployMode, String> {
@@ -267,11 +322,17 @@ pub(super) fn deploy_mode(text: &str) -> Result<DeployMode, String> {
     } else if text == "pipeline" {
         Some(DeployMode::Pipeline { branch: None })
     } else if let Some(branch) = text.strip_prefix("pipeline@") {
-        name(branch).filter(|branch| !branch.contains(char::is_whitespace)).map(|branch| DeployMode::Pipeline { branch: Some(branch) })
+        name(branch)
+            .filter(|branch| !branch.contains(char::is_whitespace))
+            .map(|branch| DeployMode::Pipeline { branch: Some(branch) })
     } else {
         text.strip_prefix("environment/").and_then(name).map(DeployMode::Environment)
     };
-    mode.ok_or_else(|| format!("{text:?} is not a way to deploy; use pipeline, pipeline@REF, environment/NAME or none"))
+    mode.ok_or_else(|| {
+        format!(
+            "{text:?} is not a way to deploy; use pipeline, pipeline@REF, environment/NAME or none"
+        )
+    })
 }
 
 /// Values are never shown here: they may be secret.
@@ -281,21 +342,27 @@ pub(super) fn json_object(text: &str) -> Result<Map<String, Value>, String> {
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(format!("is not a JSON object; {form}")),
-        Err(error) => Err(format!("is not JSON (line {}, column {}); {form}", error.line(), error.column())),
+        Err(error) => {
+            Err(format!("is not JSON (line {}, column {}); {form}", error.line(), error.column()))
+        }
     }
 }
 
 pub(super) fn inputs(text: &str) -> Result<Map<String, Value>, String> {
     let object = json_object(text)?;
     match object.iter().find(|(_, value)| value.is_object() || value.is_null()) {
-        Some((name, _)) => Err(format!("the input {name:?} must be a string, number, boolean or array")),
+        Some((name, _)) => {
+            Err(format!("the input {name:?} must be a string, number, boolean or array"))
+        }
         None => Ok(object),
     }
 }
 
 pub(super) fn variables(text: &str) -> Result<Vec<(String, String)>, String> {
     let pair = |(name, value): (String, Value)| match value {
-        _ if !is_variable_name(&name) => Err(format!("{name:?} is not the name of a variable: letters, digits and _")),
+        _ if !is_variable_name(&name) => {
+            Err(format!("{name:?} is not the name of a variable: letters, digits and _"))
+        }
         Value::String(value) => Ok((name, value)),
         _ => Err(format!("the value of {name} must be a string, in quotes")),
     };

@@ -2,11 +2,15 @@
 
 use std::fmt;
 
-use super::{Done, Fresh, IdSeen, Note, Observed, Owner, Question, Role, SecretSeen, Step, TargetSeen, Waiting, fresh};
+use super::{
+    Done, Fresh, IdSeen, Note, Observed, Owner, Question, Role, SecretSeen, Step, TargetSeen,
+    Waiting, fresh,
+};
 use crate::record::AccessKeyId;
 
 impl Observed {
-    /// Which keys work now and whether production is affected, in a sentence for whoever is woken by it.
+    /// Which keys work now and whether production is affected, in a sentence for whoever is woken
+    /// by it.
     pub fn state(&self) -> String {
         let name = |id: &AccessKeyId| match self.key(id) {
             Some(key) if key.active => format!("key {id} (active)"),
@@ -14,10 +18,16 @@ impl Observed {
             None => format!("key {id} (gone)"),
         };
         let works = |id: &AccessKeyId| self.key(id).is_some_and(|key| key.active);
-        let Some(facts) = self.facts().filter(|facts| facts.unfinished()) else { return self.state_at_rest() };
+        let Some(facts) = self.facts().filter(|facts| facts.unfinished()) else {
+            return self.state_at_rest();
+        };
         let made = fresh(facts, self);
         let fresh = made.key().cloned();
-        let olds = self.keys.iter().filter(|key| facts.previous.iter().flatten().any(|id| *id == key.id)).map(|key| name(&key.id));
+        let olds = self
+            .keys
+            .iter()
+            .filter(|key| facts.previous.iter().flatten().any(|id| *id == key.id))
+            .map(|key| name(&key.id));
         let olds = olds.collect::<Vec<_>>().join(", ");
         let olds = if olds.is_empty() { olds } else { format!("old {olds}, ") };
         let fresh_text = match (&fresh, &made) {
@@ -28,23 +38,44 @@ impl Observed {
         let torn: Vec<&str> = self
             .targets
             .iter()
-            .filter(|target| fresh.as_ref().is_some_and(|fresh| target.secret.is_of(fresh) && !target.is_on(fresh)))
+            .filter(|target| {
+                fresh
+                    .as_ref()
+                    .is_some_and(|fresh| target.secret.is_of(fresh) && !target.is_on(fresh))
+            })
             .map(|target| target.name.as_str())
             .collect();
         if !torn.is_empty() {
-            return format!("{} HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; {olds}{fresh_text}", torn.join(", "));
+            return format!(
+                "{} HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; \
+                 {olds}{fresh_text}",
+                torn.join(", ")
+            );
         }
         let dead = self.targets.iter().filter_map(|target| target.id.key()).find(|id| !works(id));
-        let ours = |id: &AccessKeyId| fresh.as_ref() == Some(id) || facts.previous.iter().flatten().any(|previous| previous == id);
+        let ours = |id: &AccessKeyId| {
+            fresh.as_ref() == Some(id)
+                || facts.previous.iter().flatten().any(|previous| previous == id)
+        };
         match dead {
             Some(other) if self.key(other).is_none() && !ours(other) => {
                 format!(
-                    "the variables name key {other}, which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED; {olds}{fresh_text}"
+                    "the variables name key {other}, which this user does not have: unless it is \
+                     another user's, PRODUCTION IS AFFECTED; {olds}{fresh_text}"
                 )
             }
-            Some(dead) => format!("the variables name {}, WHICH DOES NOT WORK: production is affected; {olds}{fresh_text}", name(dead)),
-            None if self.targets.iter().all(|target| target.id.key().is_none()) => format!("no variable names a key of this user; {fresh_text}"),
-            None => format!("the variables name a key that works; {olds}{fresh_text}; production is not affected"),
+            Some(dead) => format!(
+                "the variables name {}, WHICH DOES NOT WORK: production is affected; \
+                 {olds}{fresh_text}",
+                name(dead)
+            ),
+            None if self.targets.iter().all(|target| target.id.key().is_none()) => {
+                format!("no variable names a key of this user; {fresh_text}")
+            }
+            None => format!(
+                "the variables name a key that works; {olds}{fresh_text}; production is not \
+                 affected"
+            ),
         }
     }
 
@@ -52,14 +83,28 @@ impl Observed {
     fn state_at_rest(&self) -> String {
         let named = self.targets.iter().find_map(|target| target.id.key());
         if let Some(broken) = self.targets.iter().find(|target| target.is_broken()) {
-            return format!("{} HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail", broken.name);
+            return format!(
+                "{} HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail",
+                broken.name
+            );
         }
         match named.map(|id| (id, self.key(id))) {
-            None => "no variable names a key of this user, so what production uses cannot be told from here".to_owned(),
-            Some((id, Some(key))) if key.active => format!("the variables name key {id} (active); production is not affected"),
-            Some((id, Some(_))) => format!("the variables name key {id} (disabled), WHICH DOES NOT WORK: production is affected"),
+            None => "no variable names a key of this user, so what production uses cannot be told \
+                 from here"
+                .to_owned(),
+            Some((id, Some(key))) if key.active => format!(
+                "the variables name key {id} (active); \
+                 production is not affected"
+            ),
+            Some((id, Some(_))) => format!(
+                "the variables name key {id} (disabled), WHICH DOES NOT \
+                 WORK: production is affected"
+            ),
             Some((id, None)) => {
-                format!("the variables name key {id}, which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED")
+                format!(
+                    "the variables name key {id}, which this user does not have: unless it is \
+                     another user's, PRODUCTION IS AFFECTED"
+                )
             }
         }
     }
@@ -70,10 +115,20 @@ impl TargetSeen {
     fn is_broken(&self) -> bool {
         match (&self.id, &self.secret) {
             (IdSeen::Key(_), SecretSeen::Absent) => true,
-            (IdSeen::Key(id), SecretSeen::Hidden { tag: Some(other) } | SecretSeen::Readable { owner: Owner::Key(other), .. }) => id != other,
+            (
+                IdSeen::Key(id),
+                SecretSeen::Hidden { tag: Some(other) }
+                | SecretSeen::Readable { owner: Owner::Key(other), .. },
+            ) => id != other,
             (IdSeen::Absent, SecretSeen::Hidden { .. } | SecretSeen::Readable { .. }) => true,
-            (IdSeen::Absent, SecretSeen::Absent | SecretSeen::Unusable(_)) | (IdSeen::Unusable(_), _) => false,
-            (IdSeen::Key(_), SecretSeen::Unusable(_) | SecretSeen::Hidden { tag: None } | SecretSeen::Readable { .. }) => false,
+            (IdSeen::Absent, SecretSeen::Absent | SecretSeen::Unusable(_))
+            | (IdSeen::Unusable(_), _) => false,
+            (
+                IdSeen::Key(_),
+                SecretSeen::Unusable(_)
+                | SecretSeen::Hidden { tag: None }
+                | SecretSeen::Readable { .. },
+            ) => false,
         }
     }
 }
@@ -81,10 +136,14 @@ impl TargetSeen {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ask(Question::WhoseSecrets) => f.write_str("ask STS which key each secret belongs to"),
+            Self::Ask(Question::WhoseSecrets) => {
+                f.write_str("ask STS which key each secret belongs to")
+            }
             Self::Ask(Question::LastUse(key)) => write!(f, "ask IAM when key {key} was last used"),
             Self::Ask(Question::Preflight) => f.write_str("check everything that a rotation needs"),
-            Self::Ask(Question::ElderJobs) => f.write_str("look for jobs that still run with the old pair"),
+            Self::Ask(Question::ElderJobs) => {
+                f.write_str("look for jobs that still run with the old pair")
+            }
             Self::Ask(Question::Deploys) => f.write_str("look at the deploys"),
             Self::Claim => f.write_str("claim the rotation"),
             Self::TakeOver => f.write_str("take over the record of an earlier run"),
@@ -99,18 +158,28 @@ impl fmt::Display for Step {
             }),
             Self::Create => f.write_str("create a new key"),
             Self::Verify(key) => write!(f, "verify new key {key} with its own credentials"),
-            Self::WriteSecret { target, key } => write!(f, "write the secret of new key {key} to target {}", target + 1),
-            Self::WriteId { target, key } => write!(f, "write the id of new key {key} to target {}", target + 1),
+            Self::WriteSecret { target, key } => {
+                write!(f, "write the secret of new key {key} to target {}", target + 1)
+            }
+            Self::WriteId { target, key } => {
+                write!(f, "write the id of new key {key} to target {}", target + 1)
+            }
             Self::StartDeploy(place) => write!(f, "start deploy {}", place + 1),
-            Self::Wait(waiting) | Self::Done(Done::Waiting(waiting)) => write!(f, "wait: {waiting}"),
+            Self::Wait(waiting) | Self::Done(Done::Waiting(waiting)) => {
+                write!(f, "wait: {waiting}")
+            }
             Self::Disable(key, Role::Old) => write!(f, "disable old key {key}"),
             Self::Disable(key, Role::Orphan) => write!(f, "disable orphaned key {key}"),
             Self::Delete(key, Role::Old) => write!(f, "delete old key {key}"),
             Self::Delete(key, Role::Orphan) => write!(f, "delete orphaned key {key}"),
             Self::Done(Done::NotDue { key, .. }) => write!(f, "nothing: key {key} is not due"),
-            Self::Done(Done::Tried | Done::InOwnDeploy | Done::NothingToRetire { .. } | Done::AlreadySetUp { .. } | Done::Checked { .. }) => {
-                f.write_str("nothing")
-            }
+            Self::Done(
+                Done::Tried
+                | Done::InOwnDeploy
+                | Done::NothingToRetire { .. }
+                | Done::AlreadySetUp { .. }
+                | Done::Checked { .. },
+            ) => f.write_str("nothing"),
             Self::Refuse(_) => f.write_str("refuse"),
         }
     }
@@ -119,13 +188,23 @@ impl fmt::Display for Step {
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unsettled { until } => write!(f, "an earlier run may have made a key that IAM shows late, until {until}"),
-            Self::ElderJobs(jobs) => write!(f, "jobs that started with the old pair still run: {}", jobs.join(", ")),
+            Self::Unsettled { until } => {
+                write!(f, "an earlier run may have made a key that IAM shows late, until {until}")
+            }
+            Self::ElderJobs(jobs) => {
+                write!(f, "jobs that started with the old pair still run: {}", jobs.join(", "))
+            }
             Self::Deploys(what) => write!(f, "{}", what.join(", ")),
-            Self::OwnDeploy => f.write_str("the pipeline's own deploy comes next, then its `retire` job proves it"),
+            Self::OwnDeploy => {
+                f.write_str("the pipeline's own deploy comes next, then its `retire` job proves it")
+            }
             Self::Overlap { old, until } => write!(f, "old key {old} stays active until {until}"),
-            Self::StillUsed { old, last, service } => write!(f, "old key {old} was still used at {last} ({service})"),
-            Self::Grace { old, until } => write!(f, "old key {old} stays disabled until {until}, then it is deleted"),
+            Self::StillUsed { old, last, service } => {
+                write!(f, "old key {old} was still used at {last} ({service})")
+            }
+            Self::Grace { old, until } => {
+                write!(f, "old key {old} stays disabled until {until}, then it is deleted")
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Looking: one picture of keys, variables, records and token; and the questions that the plan asks beyond it.
+//! Looking: one picture of keys, variables, records and token; and the questions that the plan asks
+//! beyond it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +13,10 @@ use crate::config::{Action, Name, Owner, Signer};
 use crate::deploy::{self, Deployed, places};
 use crate::fence::{Boottime, Fenced};
 use crate::keys::Listing;
-use crate::plan::{Begun, DeploySeen, Key, Observed, Owner as SecretOwner, Question, RecordSeen, Refusal, SecretSeen, TargetSeen};
+use crate::plan::{
+    Begun, DeploySeen, Key, Observed, Owner as SecretOwner, Question, RecordSeen, Refusal,
+    SecretSeen, TargetSeen,
+};
 use crate::preflight::{self, Token};
 use crate::record::{AccessKeyId, JobRef, Record};
 use crate::transport::{CLOCK_TOLERANCE, Problem};
@@ -37,8 +41,12 @@ impl Run<'_> {
             return Err(Trouble::ClockWrong { seconds: skew.as_secs() });
         }
         let listing = match listing {
-            Err(trouble @ Trouble::KeyRefused { .. }) => self.list_with_a_tags_key(&lists, trouble).await?,
-            Err(Trouble::NoAwsCredentials { .. }) => return Err(Trouble::NoAwsCredentials { advice: self.advice(&lists) }),
+            Err(trouble @ Trouble::KeyRefused { .. }) => {
+                self.list_with_a_tags_key(&lists, trouble).await?
+            }
+            Err(Trouble::NoAwsCredentials { .. }) => {
+                return Err(Trouble::NoAwsCredentials { advice: self.advice(&lists) });
+            }
             listing => listing?,
         };
         self.token = Some(token);
@@ -65,7 +73,14 @@ impl Run<'_> {
             in_own_deploy: false,
         };
         if let Some(old) = old {
-            seen = Observed { claim: old.claim, hand: old.hand, begun: old.begun, preflight: old.preflight, waited_out: old.waited_out, ..seen };
+            seen = Observed {
+                claim: old.claim,
+                hand: old.hand,
+                begun: old.begun,
+                preflight: old.preflight,
+                waited_out: old.waited_out,
+                ..seen
+            };
         }
         self.seen = Some(seen);
         let looked = self.look_at(lists).await;
@@ -95,42 +110,78 @@ impl Run<'_> {
         if let Some(token) = &self.token {
             return Ok(token.clone());
         }
-        let endpoint = gitlab::api::personal_access_tokens::PersonalAccessTokenSelf::builder().build();
-        match self.gitlab.ask::<Token>(endpoint.map_err(|_| Trouble::ClaimLost(Fenced::Unseen))?).await {
+        let endpoint =
+            gitlab::api::personal_access_tokens::PersonalAccessTokenSelf::builder().build();
+        match self
+            .gitlab
+            .ask::<Token>(endpoint.map_err(|_| Trouble::ClaimLost(Fenced::Unseen))?)
+            .await
+        {
             Ok(token) => Ok(token),
-            // Some kinds of token are not told about themselves; a list that is refused tells the rest.
+            // Some kinds of token are not told about themselves; a list that is refused tells the
+            // rest.
             Err(Problem::Denied { status: 403 | 404 | 401, .. }) => Ok(Token::default()),
-            Err(problem) => Err(variables::trouble(self.gitlab, "asking about the token".to_owned(), problem)),
+            Err(problem) => {
+                Err(variables::trouble(self.gitlab, "asking about the token".to_owned(), problem))
+            }
         }
     }
 
-    /// A torn pair in self mode: the id of the environment is still the old one, its secret is the tag's key's.
-    pub(super) async fn list_with_a_tags_key(&self, lists: &Lists, trouble: Trouble) -> Result<Listing, Trouble> {
+    /// A torn pair in self mode: the id of the environment is still the old one, its secret is the
+    /// tag's key's.
+    pub(super) async fn list_with_a_tags_key(
+        &self,
+        lists: &Lists,
+        trouble: Trouble,
+    ) -> Result<Listing, Trouble> {
         if !matches!(self.config.signer, Signer::Environment) {
             return Err(trouble);
         }
         let environment = self.aws.environment_key();
         let targets = lists.targets(self.config);
-        let tag = targets.iter().find_map(|target| target.secret.tag().filter(|tag| Some(*tag) != environment.as_ref()));
+        let tag = targets.iter().find_map(|target| {
+            target.secret.tag().filter(|tag| Some(*tag) != environment.as_ref())
+        });
         match tag {
-            Some(tag) if self.aws.sign_with_tag(tag) => self.aws.list().await.map_err(|_| self.busy_or(trouble, &targets)),
+            Some(tag) if self.aws.sign_with_tag(tag) => {
+                self.aws.list().await.map_err(|_| self.busy_or(trouble, &targets))
+            }
             Some(_) | None => Err(self.busy_or(trouble, &targets)),
         }
     }
 
-    /// The environment's key worked at the first look of this run and is named no more: another run has rotated it away meanwhile.
+    /// The environment's key worked at the first look of this run and is named no more: another run
+    /// has rotated it away meanwhile.
     fn busy_or(&self, trouble: Trouble, targets: &[TargetSeen]) -> Trouble {
         let environment = self.aws.environment_key();
         let named = targets.iter().any(|target| target.id.key() == environment.as_ref());
-        if self.seen.as_ref().is_some_and(|seen| seen.begun == Begun::No) && !named { Trouble::Refused(Refusal::Busy) } else { trouble }
+        if self.seen.as_ref().is_some_and(|seen| seen.begun == Begun::No) && !named {
+            Trouble::Refused(Refusal::Busy)
+        } else {
+            trouble
+        }
     }
 
     pub(super) fn advice(&self, lists: &Lists) -> CredentialAdvice {
-        let named = |name: &str| lists.0.iter().flat_map(|list| &list.variables).find(|variable| variable.key == name && !variable.is_empty());
+        let named = |name: &str| {
+            lists
+                .0
+                .iter()
+                .flat_map(|list| &list.variables)
+                .find(|variable| variable.key == name && !variable.is_empty())
+        };
         match named("AWS_ACCESS_KEY_ID") {
             None => CredentialAdvice::NoVariables,
-            Some(variable) if variable.protected && self.config.job.ref_protected == Some(false) => CredentialAdvice::Protected,
-            Some(variable) if variable.environment_scope != "*" && self.config.job.environment.is_none() => CredentialAdvice::Scoped,
+            Some(variable)
+                if variable.protected && self.config.job.ref_protected == Some(false) =>
+            {
+                CredentialAdvice::Protected
+            }
+            Some(variable)
+                if variable.environment_scope != "*" && self.config.job.environment.is_none() =>
+            {
+                CredentialAdvice::Scoped
+            }
             Some(_) => CredentialAdvice::Exists,
         }
     }
@@ -140,7 +191,9 @@ impl Run<'_> {
         let Some(seen) = &self.seen else { return };
         let young = |key: &Key| seen.now.duration_since(key.created) < SignedDuration::from_mins(1);
         let hand = seen.hand.as_ref().and_then(|hand| seen.key(&hand.key));
-        if let Some(key) = hand.filter(|key| young(key) && !keys.iter().any(|other| other.id == key.id)) {
+        if let Some(key) =
+            hand.filter(|key| young(key) && !keys.iter().any(|other| other.id == key.id))
+        {
             keys.push(key.clone());
         }
         for key in keys {
@@ -154,9 +207,14 @@ impl Run<'_> {
         self.rotators = written.iter().filter_map(|written| written.record.job).collect();
         let user = self.user().to_owned();
         let own = self.own.as_ref().map(|own| own.name.clone());
-        let stays = |name: &String| self.taken_over.iter().filter(|taken| *taken == name).count() >= TAKEOVERS;
+        let stays = |name: &String| {
+            self.taken_over.iter().filter(|taken| *taken == name).count() >= TAKEOVERS
+        };
         let is_another = |other: &Written| Some(&other.name) != own.as_ref() && !stays(&other.name);
-        let others: Vec<Written> = written.into_iter().filter(|other| other.record.user.eq_ignore_ascii_case(&user) && is_another(other)).collect();
+        let others: Vec<Written> = written
+            .into_iter()
+            .filter(|other| other.record.user.eq_ignore_ascii_case(&user) && is_another(other))
+            .collect();
         let alive = try_join_all(others.iter().map(|other| self.is_alive(&other.record))).await?;
         let records: Vec<RecordSeen> = others
             .iter()
@@ -172,9 +230,11 @@ impl Run<'_> {
         let in_own_deploy = self.is_in_own_deploy(&records);
         let mut targets = lists.targets(self.config);
         for (target, value) in targets.iter_mut().zip(lists.secrets(self.config)) {
-            if let (SecretSeen::Readable { tag, owner }, Some(value)) = (&mut target.secret, value) {
+            if let (SecretSeen::Readable { tag, owner }, Some(value)) = (&mut target.secret, value)
+            {
                 *owner = self.owner_of(&value);
-                // A tag is believed until it is known to be wrong: the secret of its key is at hand, and it is another one.
+                // A tag is believed until it is known to be wrong: the secret of its key is at
+                // hand, and it is another one.
                 let known = tag.as_ref().and_then(|id| self.secrets.get(id));
                 if known.is_some_and(|secret| secret.expose_secret() != value.expose_secret()) {
                     *tag = None;
@@ -212,20 +272,27 @@ impl Run<'_> {
         if let Some((id, _)) = self.secrets.iter().find(|(_, secret)| same(secret)) {
             return SecretOwner::Key(id.clone());
         }
-        self.owners.iter().find(|(other, _)| same(other)).map_or(SecretOwner::NotAsked, |(_, owner)| owner.clone())
+        self.owners
+            .iter()
+            .find(|(other, _)| same(other))
+            .map_or(SecretOwner::NotAsked, |(_, owner)| owner.clone())
     }
 
-    /// A record's run is alive while GitLab says that its job has not ended, and shortly after; else until its `ends`.
+    /// A record's run is alive while GitLab says that its job has not ended, and shortly after;
+    /// else until its `ends`.
     pub(super) async fn is_alive(&self, record: &Record) -> Result<bool, Trouble> {
         let Some(ends) = record.ends else { return Ok(false) };
         let promised = |now: Timestamp| now.duration_since(ends) < AFTERLIFE;
         let Some(job) = record.job else { return Ok(self.gitlab.now().is_none_or(promised)) };
-        let state =
-            self.gitlab.job(job).await.map_err(|problem| variables::trouble(self.gitlab, format!("asking whether job {job} still runs"), problem))?;
+        let state = self.gitlab.job(job).await.map_err(|problem| {
+            variables::trouble(self.gitlab, format!("asking whether job {job} still runs"), problem)
+        })?;
         let Some(now) = self.gitlab.now() else { return Ok(true) };
         Ok(match state {
             Some(state) if !state.ended() => true,
-            Some(state) => state.finished_at.map_or_else(|| promised(now), |finished| now.duration_since(finished) < AFTERLIFE),
+            Some(state) => state
+                .finished_at
+                .map_or_else(|| promised(now), |finished| now.duration_since(finished) < AFTERLIFE),
             None => promised(now),
         })
     }
@@ -234,12 +301,23 @@ impl Run<'_> {
     pub(super) fn is_in_own_deploy(&self, records: &[RecordSeen]) -> bool {
         let by_api = self.config.job.pipeline_source.as_deref() == Some("api");
         let waits = |record: &RecordSeen| {
-            record.alive && !record.released && record.facts.as_ref().is_some_and(|facts| facts.quiet.is_some() && facts.deployed.is_none())
+            record.alive
+                && !record.released
+                && record
+                    .facts
+                    .as_ref()
+                    .is_some_and(|facts| facts.quiet.is_some() && facts.deployed.is_none())
         };
         let noted = |record: &RecordSeen| {
-            record.facts.iter().flat_map(|facts| &facts.deploys).any(|deploy| Some(deploy.pipeline) == self.config.job.pipeline)
+            record
+                .facts
+                .iter()
+                .flat_map(|facts| &facts.deploys)
+                .any(|deploy| Some(deploy.pipeline) == self.config.job.pipeline)
         };
-        self.own.is_none() && self.policy.action == Action::Rotate && records.iter().any(|record| by_api && (waits(record) || noted(record)))
+        self.own.is_none()
+            && self.policy.action == Action::Rotate
+            && records.iter().any(|record| by_api && (waits(record) || noted(record)))
     }
 
     pub(super) async fn ask(&mut self, question: &Question) -> Result<(), Trouble> {
@@ -248,7 +326,8 @@ impl Run<'_> {
             Question::WhoseSecrets => self.ask_whose_secrets().await,
             Question::LastUse(id) => {
                 let used = self.aws.last_use(id).await?;
-                let key = self.seen.iter_mut().flat_map(|seen| &mut seen.keys).find(|key| key.id == *id);
+                let key =
+                    self.seen.iter_mut().flat_map(|seen| &mut seen.keys).find(|key| key.id == *id);
                 if let Some(key) = key {
                     key.used = Some(used);
                 }
@@ -256,7 +335,15 @@ impl Run<'_> {
             }
             Question::Preflight => {
                 let token = self.token.clone().unwrap_or_default();
-                let (findings, identity) = preflight::findings(self.config, self.gitlab, self.aws, &self.lists, &token, seen).await?;
+                let (findings, identity) = preflight::findings(
+                    self.config,
+                    self.gitlab,
+                    self.aws,
+                    &self.lists,
+                    &token,
+                    seen,
+                )
+                .await?;
                 self.identity = identity;
                 if let Some(seen) = &mut self.seen {
                     seen.preflight = Some(findings);
@@ -264,9 +351,24 @@ impl Run<'_> {
                 Ok(())
             }
             Question::ElderJobs => {
-                let published = seen.facts().and_then(|facts| facts.published.as_ref()).map(|published| published.at);
-                let exempt = self.rotators.iter().copied().chain(self.gitlab.fence.job()).map(|job: JobRef| job.job).collect();
-                let elders = deploy::elders(self.gitlab, &self.projects(), published.unwrap_or(seen.now), &exempt).await?;
+                let published = seen
+                    .facts()
+                    .and_then(|facts| facts.published.as_ref())
+                    .map(|published| published.at);
+                let exempt = self
+                    .rotators
+                    .iter()
+                    .copied()
+                    .chain(self.gitlab.fence.job())
+                    .map(|job: JobRef| job.job)
+                    .collect();
+                let elders = deploy::elders(
+                    self.gitlab,
+                    &self.projects(),
+                    published.unwrap_or(seen.now),
+                    &exempt,
+                )
+                .await?;
                 if let Some(seen) = &mut self.seen {
                     seen.now = self.gitlab.now().unwrap_or(seen.now);
                     seen.elders = Some(elders);
@@ -294,18 +396,31 @@ impl Run<'_> {
 
     pub(super) async fn ask_whose_secrets(&mut self) -> Result<(), Trouble> {
         let Some(seen) = &self.seen else { return Ok(()) };
-        let published = seen.facts().and_then(|facts| facts.published.as_ref()).map(|published| published.key.clone());
+        let published = seen
+            .facts()
+            .and_then(|facts| facts.published.as_ref())
+            .map(|published| published.key.clone());
         let values = self.lists.secrets(self.config);
         let mut answers = Vec::new();
         for (target, value) in seen.targets.iter().zip(values) {
-            let (SecretSeen::Readable { tag, owner: SecretOwner::NotAsked }, Some(value)) = (&target.secret, value) else { continue };
-            if answers.iter().any(|(other, _): &(SecretString, _)| other.expose_secret() == value.expose_secret()) {
+            let (SecretSeen::Readable { tag, owner: SecretOwner::NotAsked }, Some(value)) =
+                (&target.secret, value)
+            else {
+                continue;
+            };
+            if answers.iter().any(|(other, _): &(SecretString, _)| {
+                other.expose_secret() == value.expose_secret()
+            }) {
                 continue;
             }
             // The likeliest first: each candidate is a call.
             let likely = [published.as_ref(), tag.as_ref(), target.id.key()];
-            let mut candidates: Vec<AccessKeyId> =
-                likely.into_iter().flatten().filter(|id| seen.key(id).is_some_and(|key| key.active)).cloned().collect();
+            let mut candidates: Vec<AccessKeyId> = likely
+                .into_iter()
+                .flatten()
+                .filter(|id| seen.key(id).is_some_and(|key| key.active))
+                .cloned()
+                .collect();
             for key in seen.keys.iter().rev().filter(|key| key.active) {
                 if !candidates.contains(&key.id) {
                     candidates.push(key.id.clone());
@@ -321,10 +436,16 @@ impl Run<'_> {
             }
             self.owners.push((value, owner));
         }
-        let owners: Vec<Option<SecretOwner>> =
-            self.lists.secrets(self.config).iter().map(|value| value.as_ref().map(|value| self.owner_of(value))).collect();
-        for (target, answer) in self.seen.iter_mut().flat_map(|seen| &mut seen.targets).zip(owners) {
-            if let (SecretSeen::Readable { owner, .. }, Some(answer)) = (&mut target.secret, answer) {
+        let owners: Vec<Option<SecretOwner>> = self
+            .lists
+            .secrets(self.config)
+            .iter()
+            .map(|value| value.as_ref().map(|value| self.owner_of(value)))
+            .collect();
+        for (target, answer) in self.seen.iter_mut().flat_map(|seen| &mut seen.targets).zip(owners)
+        {
+            if let (SecretSeen::Readable { owner, .. }, Some(answer)) = (&mut target.secret, answer)
+            {
                 *owner = answer;
             }
         }
@@ -335,12 +456,22 @@ impl Run<'_> {
         let Some(seen) = &self.seen else { return Ok(()) };
         let facts = seen.facts().cloned().unwrap_or_default();
         let looked = if self.policy.own_deploy {
-            vec![deploy::look_at_own(self.gitlab, self.config, facts.quiet.unwrap_or(seen.now)).await?]
+            vec![
+                deploy::look_at_own(self.gitlab, self.config, facts.quiet.unwrap_or(seen.now))
+                    .await?,
+            ]
         } else {
             let places = places(self.config);
             let looks = places.iter().enumerate().map(|(index, place)| {
                 let noted = facts.deploys.iter().find(|noted| noted.place == place.name);
-                deploy::look(self.gitlab, self.config, place, noted, self.started.contains(&index), seen.now)
+                deploy::look(
+                    self.gitlab,
+                    self.config,
+                    place,
+                    noted,
+                    self.started.contains(&index),
+                    seen.now,
+                )
             });
             try_join_all(looks).await?
         };
@@ -348,9 +479,19 @@ impl Run<'_> {
         // A deploy that is proven is not looked at again: what this run has seen of it stays.
         let known = std::mem::take(&mut self.deploys);
         let seen_before = |new: &Deployed| {
-            known.iter().find(|old| old.sha.is_some() && (&old.project, old.pipeline, &old.status) == (&new.project, new.pipeline, &new.status))
+            known.iter().find(|old| {
+                old.sha.is_some()
+                    && (&old.project, old.pipeline, &old.status)
+                        == (&new.project, new.pipeline, &new.status)
+            })
         };
-        self.deploys = reports.into_iter().map(|new| if new.sha.is_none() { seen_before(&new).cloned().unwrap_or(new) } else { new }).collect();
+        self.deploys =
+            reports
+                .into_iter()
+                .map(|new| {
+                    if new.sha.is_none() { seen_before(&new).cloned().unwrap_or(new) } else { new }
+                })
+                .collect();
         if let Some(seen) = &mut self.seen {
             seen.now = self.gitlab.now().unwrap_or(seen.now);
             seen.deploys = Some(deploys);

@@ -19,7 +19,13 @@ pub(crate) const IAM_DENIES: &[Case] = cases![
     a_session_of_a_user_cannot_call_iam,
 ];
 
-const ALL: [&str; 5] = ["iam:ListAccessKeys", "iam:CreateAccessKey", "iam:UpdateAccessKey", "iam:DeleteAccessKey", "iam:GetAccessKeyLastUsed"];
+const ALL: [&str; 5] = [
+    "iam:ListAccessKeys",
+    "iam:CreateAccessKey",
+    "iam:UpdateAccessKey",
+    "iam:DeleteAccessKey",
+    "iam:GetAccessKeyLastUsed",
+];
 
 /// The user may do everything but this.
 fn without(action: &str) -> Setting {
@@ -118,7 +124,12 @@ fn a_role_may_not_list() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
     let trust = Trust::WebIdentity { aud: "*".into(), sub: "*".into() };
-    let other = setting.world.add_role("elsewhere", trust, 3600, &setting.world.rotation_policy("somebody"));
+    let other = setting.world.add_role(
+        "elsewhere",
+        trust,
+        3600,
+        &setting.world.rotation_policy("somebody"),
+    );
     run.set("ROTATOR_AWS_ROLE_ARN", &other).go().says(3, str![[r#"
 error: the credentials in use may not call iam:ListAccessKeys for deployer
 state: nothing was changed; keys and variables are as they were before this run
@@ -179,13 +190,20 @@ hint: set ROTATOR_AWS_ROLE_ARN and ROTATOR_AWS_ID_TOKEN (input `aws_role_arn`); 
 fn unreached(change: impl Fn(Variable) -> Variable) -> Setting {
     let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
     setting.world.set_variable(PROJECT, change(Variable::new(ID, &setting.old.id).masked()));
-    setting.world.set_variable(PROJECT, change(Variable::new(SECRET, &setting.old.secret).masked()));
+    setting
+        .world
+        .set_variable(PROJECT, change(Variable::new(SECRET, &setting.old.secret).masked()));
     setting
 }
 
 fn protected_variables_on_an_unprotected_ref() {
     let setting = unreached(Variable::protected);
-    setting.world.start_pipeline_with(PROJECT, "schedule", "feature", vec![JobSpec::new("rotate").never_ends()]);
+    setting.world.start_pipeline_with(
+        PROJECT,
+        "schedule",
+        "feature",
+        vec![JobSpec::new("rotate").never_ends()],
+    );
     let job = setting.running_job(PROJECT, "rotate").id;
     setting.run_as(PROJECT, job).go().says(
         3,
@@ -255,7 +273,8 @@ fn a_roles_session_without_a_user() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
     let session = setting.world.role_session("rotator", 3600);
-    let run = run.unset("ROTATOR_AWS_ROLE_ARN").unset("ROTATOR_AWS_ID_TOKEN").unset("ROTATOR_IAM_USER");
+    let run =
+        run.unset("ROTATOR_AWS_ROLE_ARN").unset("ROTATOR_AWS_ID_TOKEN").unset("ROTATOR_IAM_USER");
     run.with_pair(&session).go().says(
         3,
         str![[r#"
@@ -340,7 +359,11 @@ hint: temporary credentials cannot rotate a key: store the user's own key in the
 fn a_role_that_does_not_trust_this_project() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
-    let token = setting.world.issue_id_token("https://aws.example", "project_path:acme/other:ref_type:branch:ref:main", 3600);
+    let token = setting.world.issue_id_token(
+        "https://aws.example",
+        "project_path:acme/other:ref_type:branch:ref:main",
+        3600,
+    );
     run.set("ROTATOR_AWS_ID_TOKEN", &token).go().says(
         3,
         str![[r#"
@@ -355,7 +378,11 @@ hint: the role's trust policy must allow this project and ref (condition on `sub
 fn a_role_that_wants_another_audience() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
-    let token = setting.world.issue_id_token("https://gitlab.example", "project_path:acme/shop:ref_type:branch:ref:main", 3600);
+    let token = setting.world.issue_id_token(
+        "https://gitlab.example",
+        "project_path:acme/shop:ref_type:branch:ref:main",
+        3600,
+    );
     run.set("ROTATOR_AWS_ID_TOKEN", &token).go().says(
         3,
         str![[r#"
@@ -384,8 +411,13 @@ hint: the account has no OIDC provider for this GitLab: create one for the issue
 /// An STS endpoint that is a stub, or another partition's, knows every key as somebody else's.
 fn a_new_key_that_belongs_to_somebody_else() {
     let setting = Setting::of_days(75);
-    let body = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult><Arn>arn:aws:iam::000000000000:root</Arn><UserId>000000000000</UserId><Account>000000000000</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
-    let stub = Fault::Refuse { status: 200, body: body.into(), headers: vec![("content-type".into(), "text/xml".into())] };
+    let body = "<GetCallerIdentityResponse \
+         xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult><Arn>arn:aws:iam::000000000000:root</Arn><UserId>000000000000</UserId><Account>000000000000</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
+    let stub = Fault::Refuse {
+        status: 200,
+        body: body.into(),
+        headers: vec![("content-type".into(), "text/xml".into())],
+    };
     setting.world.fault_from("sts:GetCallerIdentity", 2, stub);
     setting.run().go().says(
         3,
@@ -401,15 +433,20 @@ hint: check ROTATOR_IAM_USER and the account of the credentials in use
 
 fn a_token_that_is_none() {
     let setting = Setting::of_days(75);
-    setting.run().with_role().set("ROTATOR_AWS_ID_TOKEN", "eyJhbGciOiJub25lIn0.e30.c2ln").go().says(
-        3,
-        str![[r#"
+    setting
+        .run()
+        .with_role()
+        .set("ROTATOR_AWS_ID_TOKEN", "eyJhbGciOiJub25lIn0.e30.c2ln")
+        .go()
+        .says(
+            3,
+            str![[r#"
 error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed
 state: nothing was changed; keys and variables are as they were before this run
 hint: the ID token is not accepted: check `aud` of `id_tokens:` and the provider's audience
 
 "#]],
-    );
+        );
 }
 
 fn a_chain_that_breaks() {
@@ -417,7 +454,12 @@ fn a_chain_that_breaks() {
     let run = setting.run().with_role();
     let first = run.env("ROTATOR_AWS_ROLE_ARN");
     let world = &setting.world;
-    let second = world.add_role("keys", Trust::Principal("arn:aws:iam::123456789012:role/other".into()), 3600, &world.rotation_policy(USER));
+    let second = world.add_role(
+        "keys",
+        Trust::Principal("arn:aws:iam::123456789012:role/other".into()),
+        3600,
+        &world.rotation_policy(USER),
+    );
     run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}")).go().says(
         3,
         str![[r#"
@@ -432,7 +474,11 @@ hint: the role's trust policy must allow this project and ref (condition on `sub
 fn an_id_token_that_has_ended() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
-    let token = setting.world.issue_id_token("https://aws.example", "project_path:acme/shop:ref_type:branch:ref:main", -10);
+    let token = setting.world.issue_id_token(
+        "https://aws.example",
+        "project_path:acme/shop:ref_type:branch:ref:main",
+        -10,
+    );
     run.set("ROTATOR_AWS_ID_TOKEN", &token).go().says(1, str![[r#"
 error: the job's ID token has ended, and with it the role's session
 state: nothing was changed; keys and variables are as they were before this run
@@ -447,10 +493,17 @@ fn an_id_token_that_ends_meanwhile() {
     // Each session is too short to be used twice, and the token ends while the new key is verified.
     let trust = Trust::WebIdentity { aud: "*".into(), sub: "*".into() };
     let short = setting.world.add_role("short", trust, 60, &setting.world.rotation_policy(USER));
-    let token = setting.world.issue_id_token("https://aws.example", "project_path:acme/shop:ref_type:branch:ref:main", 200);
+    let token = setting.world.issue_id_token(
+        "https://aws.example",
+        "project_path:acme/shop:ref_type:branch:ref:main",
+        200,
+    );
     let world = setting.world.clone();
     let created = move |entry: &Entry| entry.action == "iam:CreateAccessKey";
-    let run = run.set("ROTATOR_AWS_ROLE_ARN", &short).set("ROTATOR_AWS_ID_TOKEN", &token).once(created, move || world.shift_clock(240));
+    let run = run
+        .set("ROTATOR_AWS_ROLE_ARN", &short)
+        .set("ROTATOR_AWS_ID_TOKEN", &token)
+        .once(created, move || world.shift_clock(240));
     run.go().says(1, str![[r#"
 error: the job's ID token has ended, and with it the role's session
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
@@ -505,7 +558,9 @@ hint: mend the time synchronisation of the runner's host, then run again
 
 fn a_new_key_that_never_works() {
     let setting = Setting::of_days(75);
-    setting.world.tune(|knobs| (knobs.invisible_for, knobs.invisible_share) = (std::time::Duration::from_secs(600), 100));
+    setting.world.tune(|knobs| {
+        (knobs.invisible_for, knobs.invisible_share) = (std::time::Duration::from_secs(600), 100)
+    });
     setting.run().go().says(
         1,
         str![[r#"
@@ -515,7 +570,11 @@ hint: run again; where it stays so, set AWS_REGION to a region whose STS endpoin
 
 "#]],
     );
-    assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 0), "the new key is gone again");
+    assert_eq!(
+        (setting.old_is_active(), setting.fresh().len()),
+        (Some(true), 0),
+        "the new key is gone again"
+    );
     assert_eq!(setting.stored().0, setting.old.id);
 }
 
@@ -546,7 +605,11 @@ hint: run again
 
 "#]],
     );
-    assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 0), "the orphan is gone");
+    assert_eq!(
+        (setting.old_is_active(), setting.fresh().len()),
+        (Some(true), 0),
+        "the orphan is gone"
+    );
     setting.run().go().ends(0, "rotated");
     setting.is_rotated();
 }
@@ -598,13 +661,17 @@ hint: run again; if it stays, look the code up in the documentation of IAM and S
 fn an_endpoint_that_nobody_listens_at() {
     let setting = Setting::of_days(75);
     let nobody = Port::reserve();
-    setting.run().set("AWS_ENDPOINT_URL_IAM", &format!("http://127.0.0.1:{}", nobody.number)).go().says(
-        1,
-        str![[r#"
+    setting
+        .run()
+        .set("AWS_ENDPOINT_URL_IAM", &format!("http://127.0.0.1:{}", nobody.number))
+        .go()
+        .says(
+            1,
+            str![[r#"
 error: listing the user's access keys: 127.0.0.1:[PORT] refuses the connection
 state: nothing was changed; keys and variables are as they were before this run
 hint: check AWS_ENDPOINT_URL* and AWS_REGION and the runner's network, then run again
 
 "#]],
-    );
+        );
 }

@@ -24,7 +24,12 @@ pub(crate) const A_RUN_THAT_CANNOT_BEGIN_SAYS_WHY: &[Case] = cases![
 /// The binary with these arguments and an empty environment: exit code, stdout, stderr.
 fn with_arguments(arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_credential-rotator"));
-    let output = command.env_clear().args(arguments).stdin(Stdio::null()).output().expect("the binary starts");
+    let output = command
+        .env_clear()
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -33,7 +38,11 @@ fn help_is_the_table() {
     let (code, out, err) = with_arguments(&["--help"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     for variable in credential_rotator::config::VARIABLES {
-        assert!(out.contains(&format!("\n  {} [{}]\n", variable.name, variable.default)), "{}", variable.name);
+        assert!(
+            out.contains(&format!("\n  {} [{}]\n", variable.name, variable.default)),
+            "{}",
+            variable.name
+        );
     }
     snapbox::assert_data_eq!(
         out.lines().take(6).collect::<Vec<_>>().join("\n"),
@@ -71,8 +80,15 @@ hint: everything is configured by environment variables: --help
 
 fn every_mistake_is_told_at_once() {
     let setting = Setting::of_days(75);
-    let run = setting.run().unset("ROTATOR_GITLAB_TOKEN").set("ROTATOR_FOERCE", "true").set("ROTATOR_OVERLAP", "2 fortnights");
-    let run = run.set("ROTATOR_TARGETS", "42").set("ROTATOR_DEPLOY", "production").set("ROTATOR_GITLAB_API_URL", "http://gitlab.example.com");
+    let run = setting
+        .run()
+        .unset("ROTATOR_GITLAB_TOKEN")
+        .set("ROTATOR_FOERCE", "true")
+        .set("ROTATOR_OVERLAP", "2 fortnights");
+    let run = run
+        .set("ROTATOR_TARGETS", "42")
+        .set("ROTATOR_DEPLOY", "production")
+        .set("ROTATOR_GITLAB_API_URL", "http://gitlab.example.com");
     let ended = run.go();
     ended.says(
         2,

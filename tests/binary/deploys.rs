@@ -1,4 +1,5 @@
-//! Deploys that do not start, do not end or prove nothing: both keys work on, and a person is told which job to look at.
+//! Deploys that do not start, do not end or prove nothing: both keys work on, and a person is told
+//! which job to look at.
 
 use snapbox::str;
 
@@ -117,7 +118,11 @@ hint: run a pipeline on that ref by hand (Build, Pipelines, New pipeline): GitLa
 fn a_ref_that_vanishes_meanwhile() {
     let setting = Setting::of_days(75);
     let body = r#"{"message":{"base":["Reference not found"]}}"#.to_owned();
-    setting.world.fault_from("POST /projects/:id/pipeline", 1, Fault::Refuse { status: 400, body, headers: Vec::new() });
+    setting.world.fault_from(
+        "POST /projects/:id/pipeline",
+        1,
+        Fault::Refuse { status: 400, body, headers: Vec::new() },
+    );
     setting.run().go().says(
         4,
         str![[r#"
@@ -132,7 +137,12 @@ hint: check the ref in ROTATOR_DEPLOY=pipeline@REF
 
 fn a_job_that_cannot_be_retried() {
     let setting = Setting::of_days(75);
-    let live = setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy").expect("the live deploy");
+    let live = setting
+        .world
+        .jobs(PROJECT)
+        .into_iter()
+        .find(|job| job.name == "deploy")
+        .expect("the live deploy");
     setting.world.job_not_retryable(live.id);
     setting.run().set("ROTATOR_DEPLOY", "environment/production").go().says(
         4,
@@ -168,7 +178,8 @@ fn deployed_by(jobs: Vec<JobSpec>) -> Setting {
 }
 
 fn a_deploy_that_fails() {
-    let setting = deployed_by(vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").fails()]);
+    let setting =
+        deployed_by(vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").fails()]);
     setting.run().go().says(4, str![[r#"
 error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): deploy (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
@@ -179,7 +190,10 @@ hint: mend the deploy and retry it; the next run proves it, or starts another
 }
 
 fn a_deploy_that_does_nothing() {
-    let setting = deployed_by(vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").manual().allow_failure()]);
+    let setting = deployed_by(vec![
+        JobSpec::new("build"),
+        JobSpec::deploy("deploy", "production").manual().allow_failure(),
+    ]);
     setting.run().go().says(4, str![[r#"
 error: nothing proves that the deploy ran: http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]: job deploy is manual (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
@@ -204,7 +218,8 @@ hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs tha
 }
 
 fn a_job_that_waits_for_a_person() {
-    let setting = deployed_by(vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").manual()]);
+    let setting =
+        deployed_by(vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").manual()]);
     setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(4, str![[r#"
 error: the deploy has not ended in time: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is blocked: it waits for a person to start a manual job
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
@@ -213,7 +228,12 @@ hint: if it waits for a runner or a person, give it one; the next run goes on; R
 "#]]);
     keeps_both(&setting);
     // Somebody starts it; the next run proves it.
-    let job = setting.world.jobs(PROJECT).into_iter().find(|job| job.status == "manual").expect("it waits");
+    let job = setting
+        .world
+        .jobs(PROJECT)
+        .into_iter()
+        .find(|job| job.status == "manual")
+        .expect("it waits");
     setting.world.person_plays_job(job.id);
     setting.world.finish_pipelines();
     setting.run().go().ends(0, "resumed");
@@ -255,7 +275,8 @@ fn happens(to_each: impl Fn(&World, u64) + Send + Clone + 'static) -> Ended {
     let started = |entry: &Entry| entry.action == "POST /projects/:id/pipeline";
     let (world, act) = (setting.world.clone(), to_each);
     run = run.once(started, move || {
-        let pipelines = world.pipelines(PROJECT).into_iter().filter(|pipeline| pipeline.started_by_program);
+        let pipelines =
+            world.pipelines(PROJECT).into_iter().filter(|pipeline| pipeline.started_by_program);
         pipelines.for_each(|pipeline| act(&world, pipeline.id));
     });
     let ended = run.go();
@@ -294,7 +315,12 @@ fn a_redeployed_job_that_fails() {
     let run = setting.run().set("ROTATOR_DEPLOY", "environment/production").once(
         |entry| entry.action == "POST /projects/:id/jobs/:number/retry",
         move || {
-            let newest = world.jobs(PROJECT).into_iter().filter(|job| job.name == "deploy").max_by_key(|job| job.id).expect("a deploy");
+            let newest = world
+                .jobs(PROJECT)
+                .into_iter()
+                .filter(|job| job.name == "deploy")
+                .max_by_key(|job| job.id)
+                .expect("a deploy");
             world.job_set_status(newest.id, "failed");
         },
     );
@@ -315,7 +341,10 @@ fn a_downstream_deploy_that_fails() {
     let setting = Setting::of_days(75);
     setting.world.add_project(50, "acme/shop-deploy");
     setting.world.set_pipeline_config(50, vec![JobSpec::new("ship").fails()]);
-    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::new("build"), JobSpec::bridge("downstream", 50, true)]);
+    setting.world.set_pipeline_config(
+        PROJECT,
+        vec![JobSpec::new("build"), JobSpec::bridge("downstream", 50, true)],
+    );
     setting.run().go().says(4, str![[r#"
 error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): trigger job downstream (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected

@@ -116,7 +116,8 @@ fn a_token_that_is_no_owner_of_the_group() {
     let setting = Setting::of_days(75);
     setting.world.add_group(7, "acme");
     setting.world.change_token(&setting.world.token, |token| token.group_level = 40);
-    let run = setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
+    let run =
+        setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
     run.go().says(
         3,
         str![[r#"
@@ -200,7 +201,11 @@ fn refused(status: u16, message: &str) -> Fault {
 
 fn a_project_that_is_archived_meanwhile() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("POST /projects/:id/variables", 1, refused(403, "403 Forbidden - This project is archived and cannot be changed"));
+    setting.world.fault_from(
+        "POST /projects/:id/variables",
+        1,
+        refused(403, "403 Forbidden - This project is archived and cannot be changed"),
+    );
     setting.run().go().says(
         3,
         str![[r#"
@@ -220,7 +225,8 @@ fn a_name_that_is_taken_and_not_to_be_seen() {
         1,
         refused(400, "key: (AWS_SECRET_ACCESS_KEY) has already been taken"),
     );
-    let ended = setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_DEPLOY", "none").go();
+    let ended =
+        setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_DEPLOY", "none").go();
     ended.says(
         1,
         str![[r#"
@@ -252,7 +258,8 @@ fn a_group_whose_variables_have_no_scopes() {
     let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
     setting.world.tune(|knobs| knobs.group_scopes = false);
     setting.world.add_group(7, "acme");
-    let run = setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_DEPLOY", "none");
+    let run =
+        setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_DEPLOY", "none");
     run.set("ROTATOR_TARGETS", "group:acme@production").go().says(
         3,
         str![[r#"
@@ -378,7 +385,11 @@ hint: run again; ROTATOR_HTTP_TIMEOUT sets how long a reply may take
 fn a_value_that_gitlab_does_not_mask() {
     let setting = Setting::of_days(75);
     let body = r#"{"message":{"value":["is invalid"]}}"#.to_owned();
-    setting.world.fault_from("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, Fault::Refuse { status: 400, body, headers: Vec::new() });
+    setting.world.fault_from(
+        "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
+        1,
+        Fault::Refuse { status: 400, body, headers: Vec::new() },
+    );
     let ended = setting.run().go();
     ended.says(
         3,
@@ -404,7 +415,10 @@ fn an_echo_that_differs() {
     setting.world.fault_from("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, reply);
     // It is tried again until the job ends, which comes soon.
     let world = setting.world.clone();
-    let run = setting.run().set("CI_JOB_TIMEOUT", "335").once(|entry| entry.action == "iam:CreateAccessKey", move || world.shift_clock(290));
+    let run = setting
+        .run()
+        .set("CI_JOB_TIMEOUT", "335")
+        .once(|entry| entry.action == "iam:CreateAccessKey", move || world.shift_clock(290));
     run.go().says(
         3,
         str![[r#"
@@ -420,10 +434,16 @@ hint: look at the variable in the project's CI/CD settings: another tool may wri
 /// GitLab hangs while the secret is written, until the runner would end the job.
 fn a_run_whose_time_is_over_acts_no_more() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, Fault::Hang { effect: false });
+    setting.world.fault_from(
+        "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
+        1,
+        Fault::Hang { effect: false },
+    );
     let world = setting.world.clone();
     let run = setting.run().set("CI_JOB_TIMEOUT", "318").set("ROTATOR_HTTP_TIMEOUT", "6s");
-    let ended = run.once(|entry| entry.action == "iam:CreateAccessKey", move || world.shift_clock(290)).go();
+    let ended = run
+        .once(|entry| entry.action == "iam:CreateAccessKey", move || world.shift_clock(290))
+        .go();
     ended.says(
         1,
         str![[r#"
@@ -483,16 +503,23 @@ hint: nothing to do: the next run takes up where this one ended
 fn a_port_where_nobody_listens() {
     let setting = Setting::of_days(75);
     // Bound and let go again: nobody else is given it at once.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
-    setting.run().set("ROTATOR_GITLAB_API_URL", &format!("http://127.0.0.1:{port}/api/v4")).go().says(
-        1,
-        str![[r#"
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
+        .port();
+    setting
+        .run()
+        .set("ROTATOR_GITLAB_API_URL", &format!("http://127.0.0.1:{port}/api/v4"))
+        .go()
+        .says(
+            1,
+            str![[r#"
 error: listing the variables of project:42: 127.0.0.1 refuses the connection
 state: nothing was changed; keys and variables are as they were before this run
 hint: check ROTATOR_GITLAB_API_URL and the runner's network, then run again
 
 "#]],
-    );
+        );
 }
 
 fn a_name_that_does_not_resolve() {
@@ -547,8 +574,12 @@ hint: ROTATOR_GITLAB_API_URL must be the API's own address, with https; a login 
 }
 
 fn a_certificate_that_nobody_vouches_for() {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let builder = World::builder().seed(7).calm().tls(&certified.cert.pem(), &certified.signing_key.serialize_pem());
+    let certified =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let builder = World::builder()
+        .seed(7)
+        .calm()
+        .tls(&certified.cert.pem(), &certified.signing_key.serialize_pem());
     let setting = Setting::bare(builder.start(), 75).published();
     setting.run().go().says(
         3,

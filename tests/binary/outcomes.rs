@@ -30,7 +30,13 @@ fn a_key_that_is_not_due_costs_one_round_trip() {
     let ended = setting.run().go();
     ended.ends(0, "not_due");
     assert_eq!((ended.calls("iam"), ended.calls("sts"), ended.calls("gitlab")), (1, 0, 2));
-    assert_eq!((ended.calls("GET /projects/:id/variables"), ended.calls("GET /personal_access_tokens/self")), (1, 1));
+    assert_eq!(
+        (
+            ended.calls("GET /projects/:id/variables"),
+            ended.calls("GET /personal_access_tokens/self")
+        ),
+        (1, 1)
+    );
     assert_eq!(ended.effects(), Vec::<String>::new());
     ended.shows(str![[r#"
 
@@ -85,8 +91,11 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
     assert_eq!(ended.report["previous_key"], setting.old.id);
     assert_eq!(ended.report["user"], USER);
     assert_eq!(ended.report["deploys"][0]["status"], "success");
-    assert!(ended.report["steps"].as_array().is_some_and(|steps| steps.len() > 10 && steps.iter().all(|step| step["outcome"] == "done")));
-    let pipeline = setting.world.pipelines(PROJECT).last().map(|pipeline| pipeline.id).expect("a pipeline");
+    assert!(ended.report["steps"].as_array().is_some_and(
+        |steps| steps.len() > 10 && steps.iter().all(|step| step["outcome"] == "done")
+    ));
+    let pipeline =
+        setting.world.pipelines(PROJECT).last().map(|pipeline| pipeline.id).expect("a pipeline");
     let dotenv = format!(
         "ROTATION_OUTCOME=rotated\nROTATION_KEY_ID={}\nROTATION_PREVIOUS_KEY_ID={}\nROTATION_DEPLOY_PIPELINES={pipeline}\n",
         new.id, setting.old.id
@@ -94,12 +103,17 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
     assert_eq!(ended.dotenv, dotenv);
     let link = format!("{}/acme/shop/-/pipelines/{pipeline}", setting.world.url);
     assert_eq!(ended.annotations["rotation"][0]["external_link"]["url"], link);
-    // What a person finds in the settings: masked, raw, tagged; and a released record without `ends`.
+    // What a person finds in the settings: masked, raw, tagged; and a released record without
+    // `ends`.
     let secret = setting.world.variable(PROJECT, SECRET, "*").expect("the secret");
     assert_eq!(secret.description, Some(format!("[credential-rotator {}]", new.id)));
     assert!(secret.masked && secret.raw);
     let [record] = &setting.records()[..] else { panic!("one record is left") };
-    assert!(record.scope == "credential-rotator" && !record.value.contains("\"ends\"") && record.value.contains("\"finished\""));
+    assert!(
+        record.scope == "credential-rotator"
+            && !record.value.contains("\"ends\"")
+            && record.value.contains("\"finished\"")
+    );
 }
 
 fn the_days_of_a_rotation_are_waited_for_by_scheduled_runs() {
@@ -274,7 +288,10 @@ fn announce(setting: &Setting, job: u64) {
     let now = |seconds: i64| iso(setting.world.now() + seconds * 1000);
     let record = serde_json::json!({ "user": USER, "job": format!("{PROJECT}/{job}"), "at": now(-60), "ends": now(3000) });
     let name = format!("CREDENTIAL_ROTATOR_{job}_0badcafe");
-    setting.world.set_variable(PROJECT, Variable::new(&name, &record.to_string()).scope("credential-rotator"));
+    setting.world.set_variable(
+        PROJECT,
+        Variable::new(&name, &record.to_string()).scope("credential-rotator"),
+    );
 }
 
 fn another_run_at_work_is_left_alone() {
@@ -309,7 +326,8 @@ fn of_two_runs_at_once_one_rotates() {
     let mut codes = [one.code, other.code];
     codes.sort_unstable();
     assert!(codes == [0, 5] || codes == [0, 0], "{codes:?}\n{}\n{}", one.stderr, other.stderr);
-    let creates = setting.world.log().iter().filter(|entry| entry.action == "iam:CreateAccessKey").count();
+    let creates =
+        setting.world.log().iter().filter(|entry| entry.action == "iam:CreateAccessKey").count();
     assert_eq!(creates, 1);
     setting.is_rotated();
 }
@@ -342,7 +360,9 @@ hint: run again; spread the schedules of many projects over the day
 
 fn a_failed_deploy_keeps_both_keys() {
     let setting = Setting::of_days(75);
-    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
+    setting
+        .world
+        .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
     setting.run().go().ends(4, "deploy_failed");
     assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 1));
     // A person mends it and retries: the next run proves that.
@@ -499,24 +519,44 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
     assert_eq!(setting.stored(), (new.id, new.secret));
     for name in [ID, SECRET] {
         let variable = setting.world.variable(PROJECT, name, "*").expect("made");
-        assert!(variable.masked && variable.raw && variable.protected && !variable.hidden, "{name}");
+        assert!(
+            variable.masked && variable.raw && variable.protected && !variable.hidden,
+            "{name}"
+        );
     }
     assert_eq!(setting.old_is_active(), Some(true), "keys that were there stay");
 }
 
 fn setup_makes_a_hidden_secret() {
     let setting = unpublished();
-    setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_HIDDEN", "true").go().ends(0, "rotated");
+    setting
+        .run()
+        .with_role()
+        .set("ROTATOR_ACTION", "setup")
+        .set("ROTATOR_HIDDEN", "true")
+        .go()
+        .ends(0, "rotated");
     assert!(setting.world.variable(PROJECT, SECRET, "*").is_some_and(|secret| secret.hidden));
     assert!(setting.world.variable(PROJECT, ID, "*").is_some_and(|id| !id.hidden));
 }
 
 fn setup_on_an_unprotected_branch_makes_unprotected_variables() {
     let setting = unpublished();
-    setting.world.start_pipeline_with(PROJECT, "web", "feature", vec![JobSpec::new("rotate").never_ends()]);
+    setting.world.start_pipeline_with(
+        PROJECT,
+        "web",
+        "feature",
+        vec![JobSpec::new("rotate").never_ends()],
+    );
     let job = setting.running_job(PROJECT, "rotate").id;
     setting.run_as(PROJECT, job).with_role().set("ROTATOR_ACTION", "setup").go().ends(0, "rotated");
-    assert!([ID, SECRET].iter().all(|name| !setting.world.variable(PROJECT, name, "*").expect("made").protected));
+    assert!(
+        [ID, SECRET].iter().all(|name| !setting
+            .world
+            .variable(PROJECT, name, "*")
+            .expect("made")
+            .protected)
+    );
 }
 
 fn setup_leaves_a_pair_alone() {
@@ -540,7 +580,8 @@ fn staged(setting: &Setting, source: &str, jobs: Vec<JobSpec>) {
 
 fn in_job<'a>(setting: &'a Setting, name: &str, action: &str) -> Run<'a> {
     let job = setting.running_job(PROJECT, name).id;
-    let run = setting.run_as(PROJECT, job).set("ROTATOR_DEPLOY", "none").set("ROTATOR_ACTION", action);
+    let run =
+        setting.run_as(PROJECT, job).set("ROTATOR_DEPLOY", "none").set("ROTATOR_ACTION", action);
     if action == "retire" { run.set("ROTATOR_DEPLOY_JOBS", "deploy") } else { run }
 }
 
@@ -554,7 +595,11 @@ fn retire_job() -> JobSpec {
 
 fn retire_takes_a_proven_deploy_of_its_own_pipeline() {
     let setting = Setting::of_days(75);
-    staged(&setting, "schedule", vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2"), retire_job()]);
+    staged(
+        &setting,
+        "schedule",
+        vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2"), retire_job()],
+    );
     in_job(&setting, "rotate", "rotate").go().ends(0, "deploying").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
 Why        rotated because the key was due: older than 60 days, or disabled
@@ -592,7 +637,15 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 fn retire_waits_for_no_deploy_that_did_not_run() {
     let setting = Setting::of_days(75);
-    staged(&setting, "schedule", vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2").manual().allow_failure(), retire_job()]);
+    staged(
+        &setting,
+        "schedule",
+        vec![
+            rotate_job(),
+            JobSpec::deploy("deploy", "production").stage("2").manual().allow_failure(),
+            retire_job(),
+        ],
+    );
     in_job(&setting, "rotate", "rotate").go().ends(0, "deploying");
     in_job(&setting, "retire", "retire").go().ends(4, "deploy_failed").says(
         4,
@@ -623,7 +676,11 @@ hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs tha
 
 fn retire_by_hand_takes_the_callers_word() {
     let setting = Setting::of_days(75);
-    staged(&setting, "web", vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2"), retire_job()]);
+    staged(
+        &setting,
+        "web",
+        vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2"), retire_job()],
+    );
     in_job(&setting, "rotate", "rotate").go().ends(0, "deploying");
     let ended = in_job(&setting, "retire", "retire").unset("ROTATOR_DEPLOY_JOBS").go();
     ended.ends(0, "resumed").sums_up(str![[r#"
@@ -639,7 +696,11 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 fn retire_without_a_rotation_has_nothing_to_do() {
     let setting = Setting::of_days(10);
-    let run = setting.run().set("ROTATOR_DEPLOY", "none").set("ROTATOR_ACTION", "retire").set("ROTATOR_DEPLOY_JOBS", "deploy");
+    let run = setting
+        .run()
+        .set("ROTATOR_DEPLOY", "none")
+        .set("ROTATOR_ACTION", "retire")
+        .set("ROTATOR_DEPLOY_JOBS", "deploy");
     run.go().ends(0, "not_due").sums_up(str![[r#"
 Key        key …[OLD] of user deployer, made [DATE], 10 days old
 Why        no rotation is under way, so there is nothing to retire
@@ -665,21 +726,36 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 "#]]);
     setting.is_rotated();
     // The job is retried: another job of the same pipeline.
-    let retried = setting.run().set("ROTATOR_FORCE", "true").set("CI_PIPELINE_CREATED_AT", &pipeline).go();
+    let retried =
+        setting.run().set("ROTATOR_FORCE", "true").set("CI_PIPELINE_CREATED_AT", &pipeline).go();
     retried.ends(0, "not_due");
     setting.is_rotated();
 }
 
 fn force_finishes_what_is_under_way_and_then_rotates() {
     let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_OVERLAP", "12h").set("ROTATOR_GRACE_PERIOD", "7d").go().ends(0, "rotated");
+    setting
+        .run()
+        .set("ROTATOR_OVERLAP", "12h")
+        .set("ROTATOR_GRACE_PERIOD", "7d")
+        .go()
+        .ends(0, "rotated");
     let second = setting.new_key();
     // A later pipeline: a key of this very second is not older than it.
     setting.world.shift_clock(5);
-    let ended = setting.run().set("ROTATOR_OVERLAP", "12h").set("ROTATOR_GRACE_PERIOD", "7d").set("ROTATOR_FORCE", "true").go();
+    let ended = setting
+        .run()
+        .set("ROTATOR_OVERLAP", "12h")
+        .set("ROTATOR_GRACE_PERIOD", "7d")
+        .set("ROTATOR_FORCE", "true")
+        .go();
     ended.ends(0, "rotated");
     setting.is_rotated();
-    assert_ne!(setting.new_key().id, second.id, "the first rotation was finished, its waiting cut short, then another begun");
+    assert_ne!(
+        setting.new_key().id,
+        second.id,
+        "the first rotation was finished, its waiting cut short, then another begun"
+    );
 }
 
 /// Every shape of project is served.
@@ -703,7 +779,11 @@ fn a_role_rotates_within_six_calls_to_iam() {
     ended.ends(0, "rotated");
     setting.is_rotated();
     assert!(ended.calls("iam") <= 6, "{} calls", ended.calls("iam"));
-    let signed_by_the_pair = ended.log.iter().filter(|entry| entry.service == "iam" && entry.who.contains("AKIA")).count();
+    let signed_by_the_pair = ended
+        .log
+        .iter()
+        .filter(|entry| entry.service == "iam" && entry.who.contains("AKIA"))
+        .count();
     assert_eq!(signed_by_the_pair, 0, "with a role nothing is signed by keys of the environment");
     // Nothing due: one level more than self mode, and no more.
     let ended = setting.run().with_role().go();
@@ -715,10 +795,17 @@ fn a_chain_of_roles_rotates() {
     let run = setting.run().with_role();
     let first = run.env("ROTATOR_AWS_ROLE_ARN");
     let world = &setting.world;
-    let second = world.add_role("keys", Trust::Principal(first.clone()), 3600, &world.rotation_policy(USER));
+    let second =
+        world.add_role("keys", Trust::Principal(first.clone()), 3600, &world.rotation_policy(USER));
     let ended = run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}")).go();
     ended.ends(0, "rotated");
-    assert!(ended.log.iter().filter(|entry| entry.service == "iam").all(|entry| entry.who.contains("assumed-role/keys/")));
+    assert!(
+        ended
+            .log
+            .iter()
+            .filter(|entry| entry.service == "iam")
+            .all(|entry| entry.who.contains("assumed-role/keys/"))
+    );
     assert!(ended.calls("iam") <= 6, "{} calls", ended.calls("iam"));
     setting.is_rotated();
 }
@@ -745,7 +832,10 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 "#]]);
     assert_eq!(ended.report["deploys"].as_array().map(Vec::len), Some(2));
     setting.is_rotated();
-    assert_eq!(world.variable(43, ID, "*").map(|variable| variable.value), Some(setting.new_key().id));
+    assert_eq!(
+        world.variable(43, ID, "*").map(|variable| variable.value),
+        Some(setting.new_key().id)
+    );
 }
 
 fn a_hidden_secret_is_replaced_unread() {
@@ -767,7 +857,8 @@ fn a_group_is_published_and_its_project_deployed() {
     world.finish_pipelines();
     world.watch_target(group(7), "*", ID, SECRET);
     world.watch_deploy(PROJECT);
-    let run = setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
+    let run =
+        setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
     run.go().ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
 Why        rotated because the key was due: older than 60 days, or disabled
@@ -778,13 +869,21 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 "#]]);
     let new = setting.new_key();
     assert_eq!(world.variable(group(7), ID, "*").map(|variable| variable.value), Some(new.id));
-    assert_eq!(world.variable(group(7), SECRET, "*").map(|variable| variable.value), Some(new.secret));
+    assert_eq!(
+        world.variable(group(7), SECRET, "*").map(|variable| variable.value),
+        Some(new.secret)
+    );
     assert_eq!(setting.old_is_active(), None);
 }
 
 fn an_environment_is_redeployed_from_the_live_commit() {
     let setting = Setting::of_days(75);
-    let live = setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy").expect("the live deploy");
+    let live = setting
+        .world
+        .jobs(PROJECT)
+        .into_iter()
+        .find(|job| job.name == "deploy")
+        .expect("the live deploy");
     let ended = setting.run().set("ROTATOR_DEPLOY", "environment/production").go();
     ended.ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
@@ -795,8 +894,17 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
-    let again = setting.world.jobs(PROJECT).into_iter().filter(|job| job.name == "deploy").max_by_key(|job| job.id).expect("a deploy");
-    assert!(again.id != live.id && again.pipeline == live.pipeline, "the live pipeline's own job was retried");
+    let again = setting
+        .world
+        .jobs(PROJECT)
+        .into_iter()
+        .filter(|job| job.name == "deploy")
+        .max_by_key(|job| job.id)
+        .expect("a deploy");
+    assert!(
+        again.id != live.id && again.pipeline == live.pipeline,
+        "the live pipeline's own job was retried"
+    );
     setting.is_rotated();
 }
 
@@ -804,9 +912,17 @@ fn a_named_ref_is_deployed_with_inputs() {
     let setting = Setting::of_days(75);
     setting.world.add_branch(PROJECT, "release/1.2", true);
     setting.world.set_pipeline_inputs(PROJECT, &["tier", "count"]);
-    let run = setting.run().set("ROTATOR_DEPLOY", "pipeline@release/1.2").set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue", "count": 3}"#);
+    let run = setting
+        .run()
+        .set("ROTATOR_DEPLOY", "pipeline@release/1.2")
+        .set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue", "count": 3}"#);
     run.go().ends(0, "rotated");
-    let pipeline = setting.world.pipelines(PROJECT).into_iter().find(|pipeline| pipeline.started_by_program).expect("a pipeline");
+    let pipeline = setting
+        .world
+        .pipelines(PROJECT)
+        .into_iter()
+        .find(|pipeline| pipeline.started_by_program)
+        .expect("a pipeline");
     assert_eq!(pipeline.name, "release/1.2");
     assert_eq!(pipeline.inputs, serde_json::json!({ "tier": "blue", "count": 3 }));
     assert_eq!(pipeline.variables, Vec::new());
@@ -815,8 +931,17 @@ fn a_named_ref_is_deployed_with_inputs() {
 
 fn pipeline_variables_are_sent_where_they_are_asked_for() {
     let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_DEPLOY_VARIABLES", r#"{"REASON": "rotation"}"#).go().ends(0, "rotated");
-    let pipeline = setting.world.pipelines(PROJECT).into_iter().find(|pipeline| pipeline.started_by_program).expect("a pipeline");
+    setting
+        .run()
+        .set("ROTATOR_DEPLOY_VARIABLES", r#"{"REASON": "rotation"}"#)
+        .go()
+        .ends(0, "rotated");
+    let pipeline = setting
+        .world
+        .pipelines(PROJECT)
+        .into_iter()
+        .find(|pipeline| pipeline.started_by_program)
+        .expect("a pipeline");
     assert_eq!(pipeline.variables, [("REASON".to_owned(), "rotation".to_owned())]);
 }
 
@@ -824,18 +949,32 @@ fn an_elder_job_is_waited_for() {
     let setting = Setting::of_days(75);
     setting.world.add_job(PROJECT, 7777, "running");
     let world = setting.world.clone();
-    let run = setting.run().once(|entry| entry.action == "GET /projects/:id/jobs", move || world.job_set_status(7777, "success"));
+    let run = setting.run().once(
+        |entry| entry.action == "GET /projects/:id/jobs",
+        move || world.job_set_status(7777, "success"),
+    );
     let ended = run.go();
     ended.ends(0, "rotated");
     assert!(
         ended.text.contains(
-            "waiting: jobs that started with the old pair still run: rotate (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB] of project 42)"
+            "waiting: jobs that started with the old pair still run: rotate \
+             (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB] of project 42)"
         ),
         "{}",
         ended.text
     );
-    let finished = setting.world.jobs(PROJECT).into_iter().find(|job| job.id == 7777).and_then(|job| job.finished).expect("it ended");
-    let deploy = ended.log.iter().find(|entry| entry.action == "POST /projects/:id/pipeline").expect("a deploy");
+    let finished = setting
+        .world
+        .jobs(PROJECT)
+        .into_iter()
+        .find(|job| job.id == 7777)
+        .and_then(|job| job.finished)
+        .expect("it ended");
+    let deploy = ended
+        .log
+        .iter()
+        .find(|entry| entry.action == "POST /projects/:id/pipeline")
+        .expect("a deploy");
     assert!(deploy.at >= finished, "the deploy started while an elder job ran");
     setting.is_rotated();
 }
@@ -843,18 +982,29 @@ fn an_elder_job_is_waited_for() {
 fn a_scoped_pair_under_other_names_is_rotated() {
     let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
     let world = &setting.world;
-    let variable = |name: &str, value: &str| Variable::new(name, value).scope("production").masked().protected();
+    let variable = |name: &str, value: &str| {
+        Variable::new(name, value).scope("production").masked().protected()
+    };
     world.set_variable(PROJECT, variable("DEPLOY_KEY", &setting.old.id));
     world.set_variable(PROJECT, variable("DEPLOY_SECRET", &setting.old.secret));
-    world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").reads("DEPLOY_KEY", "DEPLOY_SECRET")]);
+    world.set_pipeline_config(
+        PROJECT,
+        vec![JobSpec::deploy("deploy", "production").reads("DEPLOY_KEY", "DEPLOY_SECRET")],
+    );
     world.start_pipeline(PROJECT, "push");
     world.finish_pipelines();
     world.watch_target(PROJECT, "production", "DEPLOY_KEY", "DEPLOY_SECRET");
     world.watch_deploy(PROJECT);
     let run = setting.run().with_role().set("ROTATOR_TARGETS", "project:42@production");
-    run.set("ROTATOR_KEY_ID_VARIABLE", "DEPLOY_KEY").set("ROTATOR_SECRET_VARIABLE", "DEPLOY_SECRET").go().ends(0, "rotated");
+    run.set("ROTATOR_KEY_ID_VARIABLE", "DEPLOY_KEY")
+        .set("ROTATOR_SECRET_VARIABLE", "DEPLOY_SECRET")
+        .go()
+        .ends(0, "rotated");
     let new = setting.new_key();
-    assert_eq!(world.variable(PROJECT, "DEPLOY_KEY", "production").map(|variable| variable.value), Some(new.id));
+    assert_eq!(
+        world.variable(PROJECT, "DEPLOY_KEY", "production").map(|variable| variable.value),
+        Some(new.id)
+    );
     assert_eq!(setting.old_is_active(), None);
 }
 
@@ -862,13 +1012,22 @@ fn a_persons_words_and_flags_stay() {
     let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
     let world = &setting.world;
     world.set_variable(PROJECT, Variable::new(ID, &setting.old.id).description("shop key"));
-    world.set_variable(PROJECT, Variable::new(SECRET, &setting.old.secret).protected().description("deploys the shop"));
+    world.set_variable(
+        PROJECT,
+        Variable::new(SECRET, &setting.old.secret).protected().description("deploys the shop"),
+    );
     let setting = setting.deployed();
     setting.run().go().ends(0, "rotated");
     let variable = |name| setting.world.variable(PROJECT, name, "*").expect("it is there");
     assert_eq!(variable(ID).description.as_deref(), Some("shop key"));
-    assert_eq!(variable(SECRET).description, Some(format!("deploys the shop [credential-rotator {}]", setting.new_key().id)));
+    assert_eq!(
+        variable(SECRET).description,
+        Some(format!("deploys the shop [credential-rotator {}]", setting.new_key().id))
+    );
     assert!(variable(SECRET).protected && !variable(ID).protected);
-    assert!(variable(ID).masked && variable(SECRET).masked, "a value is masked with its first rotation");
+    assert!(
+        variable(ID).masked && variable(SECRET).masked,
+        "a value is masked with its first rotation"
+    );
     setting.is_rotated();
 }

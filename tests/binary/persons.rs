@@ -1,4 +1,5 @@
-//! What persons and other tools have done, before and meanwhile: refused with the name of the thing, and never overwritten unasked.
+//! What persons and other tools have done, before and meanwhile: refused with the name of the
+//! thing, and never overwritten unasked.
 
 use snapbox::str;
 
@@ -35,7 +36,11 @@ fn refuses(setting: &Setting, expected: impl snapbox::IntoData) {
     let ended = setting.run().with_role().go();
     ended.says(3, expected);
     assert_eq!(ended.effects(), Vec::<String>::new());
-    assert_eq!(ended.calls("GET /projects/:id/variables"), 2, "such a thing is said only after a second look");
+    assert_eq!(
+        ended.calls("GET /projects/:id/variables"),
+        2,
+        "such a thing is said only after a second look"
+    );
 }
 
 fn variables_that_are_not_there() {
@@ -204,7 +209,10 @@ fn a_tag_of_another_key_on_a_hidden_secret() {
     setting.name(&other.id, "OTHER");
     setting.world.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
     let tag = format!("[credential-rotator {}]", other.id);
-    setting.world.set_variable(PROJECT, Variable::new(SECRET, &setting.old.secret).hidden().description(&tag));
+    setting.world.set_variable(
+        PROJECT,
+        Variable::new(SECRET, &setting.old.secret).hidden().description(&tag),
+    );
     refuses(
         &setting,
         str![[r#"
@@ -286,7 +294,9 @@ fn an_old_key_that_another_scope_still_names() {
     let setting = Setting::of_days(75);
     setting.run().set("ROTATOR_OVERLAP", "1m").go().ends(0, "rotated");
     setting.world.shift_clock(100);
-    setting.world.person_sets_variable(PROJECT, Variable::new(ID, &setting.old.id).scope("staging"));
+    setting
+        .world
+        .person_sets_variable(PROJECT, Variable::new(ID, &setting.old.id).scope("staging"));
     setting.run().set("ROTATOR_OVERLAP", "1m").go().says(
         3,
         str![[r#"
@@ -338,16 +348,21 @@ hint: store a pair that works, or, while the user has at most one key, let ROTAT
     );
 }
 
-/// The run is killed right after this call has had its effect, and has been dead for more than two minutes.
+/// The run is killed right after this call has had its effect, and has been dead for more than two
+/// minutes.
 fn dies(run: &Run<'_>, after: &str) {
     let world = &run.setting.world;
-    let child = std::sync::Arc::new(std::sync::Mutex::new(run.command().spawn().expect("the binary starts")));
+    let child = std::sync::Arc::new(std::sync::Mutex::new(
+        run.command().spawn().expect("the binary starts"),
+    ));
     let victim = std::sync::Arc::clone(&child);
     world.on_kill(move || victim.lock().expect("nobody panics").kill().expect("it runs"));
     world.fault_on(after, 1, Fault::KillAfter);
-    until(|| world.faults_hit().iter().all(|fault| fault.hit.is_some()).then_some(())).expect("the call is made");
+    until(|| world.faults_hit().iter().all(|fault| fault.hit.is_some()).then_some(()))
+        .expect("the call is made");
     // Whoever kills it needs the lock too.
-    until(|| child.lock().expect("nobody panics").try_wait().expect("it can be asked")).expect("it ends");
+    until(|| child.lock().expect("nobody panics").try_wait().expect("it can be asked"))
+        .expect("it ends");
     world.clear_faults();
     let (started, finished) = (world.now() - 600_000, world.now() - 300_000);
     world.remove_job(run.job);
@@ -383,7 +398,9 @@ fn several_keys_that_could_be_the_one() {
     setting.world.tune(|knobs| knobs.keys_per_user = 5);
     let (orphan, other) = (setting.new_key(), setting.world.person_creates_key(USER));
     // Five seconds later, however long this test has taken: the older one is named first.
-    let made = |id: &str| setting.world.keys(USER).into_iter().find(|key| key.id == id).map_or(0, |key| key.created);
+    let made = |id: &str| {
+        setting.world.keys(USER).into_iter().find(|key| key.id == id).map_or(0, |key| key.created)
+    };
     setting.world.age_key(&other.id, (made(&other.id) - made(&orphan.id)) / 1000 - 5);
     setting.name(&orphan.id, "ORPHAN");
     setting.name(&other.id, "OTHER");
@@ -418,14 +435,18 @@ hint: restore the pair that stood there, or, while the user has at most one key,
 }
 
 fn a_secret_that_nobody_can_read_any_more() {
-    // The new pair has come as far as the hidden target when the run dies; then a person gives the readable one the old pair again.
+    // The new pair has come as far as the hidden target when the run dies; then a person gives the
+    // readable one the old pair again.
     let setting = Setting::of_days(75);
     let world = &setting.world;
     world.add_project(43, "acme/api");
     world.set_variable(43, Variable::new(ID, &setting.old.id));
     world.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());
     let targets = "project:42,project:43";
-    dies(&setting.run().set("ROTATOR_TARGETS", targets), "PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID@* 43");
+    dies(
+        &setting.run().set("ROTATOR_TARGETS", targets),
+        "PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID@* 43",
+    );
     assert_eq!(world.variable(43, ID, "*").map(|id| id.value), Some(setting.new_key().id));
     world.set_pair(PROJECT, &setting.old);
     setting.run().with_role().set("ROTATOR_TARGETS", targets).go().says(
@@ -438,7 +459,8 @@ hint: store the old pair in every target again (GitLab shows it where it is not 
 "#]],
     );
     // Force has no room for a third key, and neither of the two is in the way.
-    let force = setting.run().with_role().set("ROTATOR_TARGETS", targets).set("ROTATOR_FORCE", "true").go();
+    let force =
+        setting.run().with_role().set("ROTATOR_TARGETS", targets).set("ROTATOR_FORCE", "true").go();
     force.says(
         3,
         str![[r#"
@@ -476,13 +498,16 @@ hint: restore the published pair there, or, while the user has at most one key, 
 }
 
 fn a_hidden_target_that_fell_behind() {
-    // Two targets, one of them hidden: a person gives the hidden one the old id again, so that its secret cannot be had.
+    // Two targets, one of them hidden: a person gives the hidden one the old id again, so that its
+    // secret cannot be had.
     let setting = Setting::of_days(75);
     setting.world.add_project(43, "acme/api");
     setting.world.set_variable(43, Variable::new(ID, &setting.old.id));
     setting.world.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());
     setting.world.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live")]);
-    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
+    setting
+        .world
+        .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
     let targets = "project:42,project:43";
     setting.run().set("ROTATOR_TARGETS", targets).go().ends(4, "deploy_failed");
     setting.world.set_variable(43, Variable::new(ID, &setting.old.id));
@@ -499,7 +524,10 @@ hint: restore the published pair there, or, while the user has at most one key, 
 
 fn a_record_that_nobody_can_read() {
     let setting = Setting::of_days(75);
-    setting.world.set_variable(PROJECT, Variable::new("CREDENTIAL_ROTATOR_8000_0badcafe", "{\"v\": 2}").scope("credential-rotator"));
+    setting.world.set_variable(
+        PROJECT,
+        Variable::new("CREDENTIAL_ROTATOR_8000_0badcafe", "{\"v\": 2}").scope("credential-rotator"),
+    );
     setting.run().go().says(
         3,
         str![[r#"
@@ -517,9 +545,14 @@ fn a_record_that_was_taken_away() {
     let run = setting.run().once(
         |entry| entry.action == "iam:CreateAccessKey",
         move || {
-            let records: Vec<Variable> =
-                world.variables(PROJECT).into_iter().filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_")).collect();
-            records.iter().for_each(|record| world.person_removes_variable(PROJECT, &record.key, &record.scope));
+            let records: Vec<Variable> = world
+                .variables(PROJECT)
+                .into_iter()
+                .filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"))
+                .collect();
+            records.iter().for_each(|record| {
+                world.person_removes_variable(PROJECT, &record.key, &record.scope)
+            });
         },
     );
     run.go().says(

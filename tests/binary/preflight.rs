@@ -31,18 +31,28 @@ pub(crate) const A_ROTATION_THAT_WOULD_NOT_END_WELL_DOES_NOT_BEGIN: &[Case] = ca
 fn finds(setting: &Setting, run: Run<'_>, expected: impl snapbox::IntoData) {
     let ended = run.go();
     ended.says(3, expected);
-    assert!(ended.effects().iter().all(|effect| effect.contains("CREDENTIAL_ROTATOR_")), "{:?}", ended.effects());
+    assert!(
+        ended.effects().iter().all(|effect| effect.contains("CREDENTIAL_ROTATOR_")),
+        "{:?}",
+        ended.effects()
+    );
     setting.is_untouched();
 }
 
 fn every_finding_is_told_at_once() {
     let setting = Setting::of_days(75);
     let world = &setting.world;
-    // The same key in another scope and under another name; an old session token; no room for a tag; a token that ends tonight.
+    // The same key in another scope and under another name; an old session token; no room for a
+    // tag; a token that ends tonight.
     world.set_variable(PROJECT, Variable::new(ID, &setting.old.id).scope("staging"));
     world.set_variable(PROJECT, Variable::new("LEGACY_KEY", &setting.old.id));
-    world.set_variable(PROJECT, Variable::new("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE").scope("staging"));
-    world.person_edits_variable(PROJECT, SECRET, "*", |secret| secret.description = Some("x".repeat(240)));
+    world.set_variable(
+        PROJECT,
+        Variable::new("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE").scope("staging"),
+    );
+    world.person_edits_variable(PROJECT, SECRET, "*", |secret| {
+        secret.description = Some("x".repeat(240))
+    });
     let soon = world.now() + 600_000;
     world.change_token(&world.token, |token| token.expires_at = Some(soon));
     finds(
@@ -200,7 +210,10 @@ fn a_project_that_shadows_its_group() {
     setting.world.set_pair(group(7), &setting.old);
     finds(
         &setting,
-        setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "acme/shop"),
+        setting
+            .run()
+            .set("ROTATOR_TARGETS", "group:acme")
+            .set("ROTATOR_DEPLOY_PROJECTS", "acme/shop"),
         str![[r#"
 error: a rotation is due, but would not end well:
 - project:acme/shop has its own AWS_ACCESS_KEY_ID (scope *), which outranks group:acme's: name project:acme/shop in ROTATOR_TARGETS, or delete that variable
@@ -224,7 +237,10 @@ fn a_group_between_that_shadows_the_target() {
     world.set_variable(group(8), Variable::new("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE"));
     finds(
         &setting,
-        setting.run().set("ROTATOR_TARGETS", "project:42,group:7").set("ROTATOR_DEPLOY_PROJECTS", "42,43"),
+        setting
+            .run()
+            .set("ROTATOR_TARGETS", "project:42,group:7")
+            .set("ROTATOR_DEPLOY_PROJECTS", "42,43"),
         str![[r#"
 error: a rotation is due, but would not end well:
 - key …[OLD] is also named by LEGACY_KEY of project:acme/eu/shop (scope *): publish there too, or delete what is named
@@ -239,11 +255,17 @@ hint: mend what is listed; nothing was written
 
 fn a_project_named_by_its_path_shadows_nothing() {
     let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_TARGETS", "project:42").set("ROTATOR_DEPLOY_PROJECTS", "acme/shop").go().ends(0, "rotated");
+    setting
+        .run()
+        .set("ROTATOR_TARGETS", "project:42")
+        .set("ROTATOR_DEPLOY_PROJECTS", "acme/shop")
+        .go()
+        .ends(0, "rotated");
     setting.is_rotated();
 }
 
-/// Nobody knows to which environments a pipeline deploys; where one of them has another user's pair, it is meant so.
+/// Nobody knows to which environments a pipeline deploys; where one of them has another user's
+/// pair, it is meant so.
 fn another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline() {
     let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
     let world = &setting.world;
@@ -255,15 +277,28 @@ fn another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline() {
     world.set_variable(PROJECT, Variable::new(SECRET, &foreign.secret).scope("staging"));
     world.start_pipeline(PROJECT, "push");
     world.finish_pipelines();
-    let run = |deploy: &str| setting.run().set("ROTATOR_TARGETS", "group:7").set("ROTATOR_DEPLOY_PROJECTS", "42").set("ROTATOR_DEPLOY", deploy);
+    let run = |deploy: &str| {
+        setting
+            .run()
+            .set("ROTATOR_TARGETS", "group:7")
+            .set("ROTATOR_DEPLOY_PROJECTS", "42")
+            .set("ROTATOR_DEPLOY", deploy)
+    };
     let ended = run("environment/staging").go();
-    assert!(ended.stderr.contains("project:acme/shop has its own AWS_ACCESS_KEY_ID (scope staging)"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("project:acme/shop has its own AWS_ACCESS_KEY_ID (scope staging)"),
+        "{}",
+        ended.stderr
+    );
     run("pipeline").go().ends(0, "rotated");
 }
 
 fn half_a_pair_in_a_closer_scope() {
     let setting = Setting::of_days(75);
-    setting.world.set_variable(PROJECT, Variable::new(SECRET, &setting.old.secret).scope("review/*").masked());
+    setting.world.set_variable(
+        PROJECT,
+        Variable::new(SECRET, &setting.old.secret).scope("review/*").masked(),
+    );
     finds(
         &setting,
         setting.run(),
@@ -284,7 +319,11 @@ fn a_pair_that_is_blank_or_whole_in_a_closer_scope_is_meant() {
     for name in [ID, SECRET] {
         world.set_variable(PROJECT, Variable::new(name, "").scope("review/*"));
     }
-    for (name, value) in [(ID, "ASIAIOSFODNN7EXAMPLE"), (SECRET, "another-secret-of-forty-characters-00000"), ("AWS_SESSION_TOKEN", "IQoJb3Jp")] {
+    for (name, value) in [
+        (ID, "ASIAIOSFODNN7EXAMPLE"),
+        (SECRET, "another-secret-of-forty-characters-00000"),
+        ("AWS_SESSION_TOKEN", "IQoJb3Jp"),
+    ] {
         world.set_variable(PROJECT, Variable::new(name, value).scope("staging"));
     }
     setting.run().go().ends(0, "rotated");
@@ -294,7 +333,12 @@ fn a_pair_that_is_blank_or_whole_in_a_closer_scope_is_meant() {
 fn every_secret_will_be_hidden() {
     let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
     setting.world.add_project(43, "acme/api");
-    let run = setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_HIDDEN", "true").set("ROTATOR_DEPLOY", "none");
+    let run = setting
+        .run()
+        .with_role()
+        .set("ROTATOR_ACTION", "setup")
+        .set("ROTATOR_HIDDEN", "true")
+        .set("ROTATOR_DEPLOY", "none");
     let ended = run.set("ROTATOR_TARGETS", "project:42,project:43").go();
     assert_eq!(ended.code, 3, "{}", ended.stderr);
     assert!(ended.stderr.contains("every target's secret is hidden"), "{}", ended.stderr);

@@ -14,7 +14,8 @@ use crate::world::Fault;
 
 /// Beyond what the program takes of GitLab.
 const HUGE: usize = 40 << 20;
-/// Where only replies are bad a run does not wait for long, but for a pipeline or a key that may have come into being.
+/// Where only replies are bad a run does not wait for long, but for a pipeline or a key that may
+/// have come into being.
 const NOT_LONG: Duration = Duration::from_secs(60);
 
 const BODIES: [&str; 17] = [
@@ -41,7 +42,11 @@ const BODIES: [&str; 17] = [
 fn bad(kind: &str, service: &str, to: &str) -> (u16, String, Vec<(String, String)>) {
     let with = |body: &str| (200, body.to_owned(), Vec::new());
     let away = |status: u16, path: &str| {
-        (status, "<html><body>You are being redirected.</body></html>".to_owned(), vec![("Location".to_owned(), format!("http://{to}{path}"))])
+        (
+            status,
+            "<html><body>You are being redirected.</body></html>".to_owned(),
+            vec![("Location".to_owned(), format!("http://{to}{path}"))],
+        )
     };
     let others = r#"{"id":"one","key":7,"value":{},"environment_scope":3,"masked":"yes","raw":[],"status":7,"created_at":"soon","finished_at":5,"default_branch":8,"web_url":false,"user":[],"scopes":"api","expires_at":9,"user_id":"me"}"#;
     match kind {
@@ -56,19 +61,35 @@ fn bad(kind: &str, service: &str, to: &str) -> (u16, String, Vec<(String, String
         "other types" => with(others),
         "list of other types" => with(&format!("[{others}]")),
         "deep" => with(&"[".repeat(100_000)),
-        "other xml" => {
-            with("<?xml version=\"1.0\"?><OtherResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><OtherResult/></OtherResponse>")
-        }
-        "half xml" => with(
-            "<CreateAccessKeyResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><CreateAccessKeyResult><AccessKey><UserName>deployer</UserName>",
+        "other xml" => with(
+            "<?xml version=\"1.0\"?><OtherResponse \
+             xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><OtherResult/></OtherResponse>",
         ),
-        "cut" => with(if service == "gitlab" { "[{\"key\":\"AWS_ACCESS" } else { "<ListAccessKeysResponse><ListAcc" }),
+        "half xml" => with(
+            "<CreateAccessKeyResponse \
+             xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><CreateAccessKeyResult><AccessKey><UserName>deployer</UserName>",
+        ),
+        "cut" => with(if service == "gitlab" {
+            "[{\"key\":\"AWS_ACCESS"
+        } else {
+            "<ListAccessKeysResponse><ListAcc"
+        }),
         "redirect" => away(302, "/api/v4/projects/42/variables"),
         "moved" => away(308, "/"),
         "no content" => (204, String::new(), Vec::new()),
         "next page" => {
-            let items = serde_json::Value::from_iter((0..100).map(|id| serde_json::json!({ "id": id, "name": "build", "status": "success" })));
-            (200, items.to_string(), vec![("Link".to_owned(), format!("<http://{to}/api/v4/projects/42/jobs?page=2>; rel=\"next\""))])
+            let items =
+                serde_json::Value::from_iter((0..100).map(
+                    |id| serde_json::json!({ "id": id, "name": "build", "status": "success" }),
+                ));
+            (
+                200,
+                items.to_string(),
+                vec![(
+                    "Link".to_owned(),
+                    format!("<http://{to}/api/v4/projects/42/jobs?page=2>; rel=\"next\""),
+                )],
+            )
         }
         "huge" => with(&"a".repeat(HUGE)),
         _ => unreachable!("a kind of reply"),
@@ -107,7 +128,10 @@ impl Elsewhere {
         if heard.is_empty() {
             Ok(())
         } else {
-            Err(format!("another host was asked: {}", String::from_utf8_lossy(&heard).replace("glpat-", "A TOKEN ")))
+            Err(format!(
+                "another host was asked: {}",
+                String::from_utf8_lossy(&heard).replace("glpat-", "A TOKEN ")
+            ))
         }
     }
 }
@@ -119,32 +143,51 @@ enum Comes {
     Always,
 }
 
-fn one(mode: Mode, action: &str, kind: &str, comes: Comes, elsewhere: &Elsewhere) -> Result<String, String> {
+fn one(
+    mode: Mode,
+    action: &str,
+    kind: &str,
+    comes: Comes,
+    elsewhere: &Elsewhere,
+) -> Result<String, String> {
     let scene = Scene::calm(mode);
-    // Whoever can sign for AWS and says 200 has done what was asked: the SDK reads no more of these replies.
+    // Whoever can sign for AWS and says 200 has done what was asked: the SDK reads no more of these
+    // replies.
     let believed = status_is_believed(action, kind);
     let comes = if believed { Comes::Once { effect: true } } else { comes };
-    let service = action.split(':').next().filter(|service| ["iam", "sts"].contains(service)).unwrap_or("gitlab");
+    let service = action
+        .split(':')
+        .next()
+        .filter(|service| ["iam", "sts"].contains(service))
+        .unwrap_or("gitlab");
     let (status, body, headers) = bad(kind, service, &elsewhere.address);
     match comes {
-        Comes::Once { effect: true } => scene.world.fault_on(action, 1, Fault::Instead { status, body, headers }),
-        Comes::Once { effect: false } => scene.world.fault_on(action, 1, Fault::Refuse { status, body, headers }),
+        Comes::Once { effect: true } => {
+            scene.world.fault_on(action, 1, Fault::Instead { status, body, headers })
+        }
+        Comes::Once { effect: false } => {
+            scene.world.fault_on(action, 1, Fault::Refuse { status, body, headers })
+        }
         Comes::Always => scene.world.fault_from(action, 1, Fault::Refuse { status, body, headers }),
     }
-    // Half a pair is written again and again until the job ends, so this one ends soon after the key was made.
+    // Half a pair is written again and again until the job ends, so this one ends soon after the
+    // key was made.
     let over = Arc::new(AtomicBool::new(false));
     let short = comes == Comes::Always && action.contains(" AWS_");
     if short {
         let (world, over) = (scene.world.clone(), Arc::clone(&over));
         thread::spawn(move || {
-            while !over.load(Ordering::SeqCst) && !world.log().iter().any(|entry| entry.action == "iam:CreateAccessKey") {
+            while !over.load(Ordering::SeqCst)
+                && !world.log().iter().any(|entry| entry.action == "iam:CreateAccessKey")
+            {
                 thread::sleep(Duration::from_millis(20));
             }
             world.shift_clock(290);
         });
     }
     let go = || {
-        let mut ended = if short { scene.run_with(&[("CI_JOB_TIMEOUT", "335")]) } else { scene.run() };
+        let mut ended =
+            if short { scene.run_with(&[("CI_JOB_TIMEOUT", "335")]) } else { scene.run() };
         over.store(true, Ordering::SeqCst);
         // A patient rotation takes three jobs.
         while scene.world.faults_hit()[0].hit.is_none() {
@@ -170,7 +213,8 @@ fn one(mode: Mode, action: &str, kind: &str, comes: Comes, elsewhere: &Elsewhere
 }
 
 fn status_is_believed(action: &str, kind: &str) -> bool {
-    ["iam:UpdateAccessKey", "iam:DeleteAccessKey"].contains(&action) && !["redirect", "moved", "no content"].contains(&kind)
+    ["iam:UpdateAccessKey", "iam:DeleteAccessKey"].contains(&action)
+        && !["redirect", "moved", "no content"].contains(&kind)
 }
 
 #[test]
@@ -181,21 +225,31 @@ fn a_bad_reply_costs_three_lines_and_nothing_else() {
     for mode in [Mode::Own, Mode::Role, Mode::Redeploy, Mode::Patient, Mode::Group] {
         for call in clean_calls(mode) {
             // The two halves of the pair are told apart, records are not.
-            let half = call.what.split(' ').next().filter(|what| what.starts_with("AWS_")).unwrap_or_default();
+            let half = call
+                .what
+                .split(' ')
+                .next()
+                .filter(|what| what.starts_with("AWS_"))
+                .unwrap_or_default();
             let action = format!("{} {half}", call.action).trim().to_owned();
             if !seen.insert(action.clone()) {
                 continue;
             }
             let mut add = |kind: &'static str, comes: Comes| {
                 let (action, elsewhere) = (action.clone(), elsewhere.clone());
-                list.push(Case::new(format!("{action}: {kind}, {comes:?}"), move || one(mode, &action, kind, comes, &elsewhere)));
+                list.push(Case::new(format!("{action}: {kind}, {comes:?}"), move || {
+                    one(mode, &action, kind, comes, &elsewhere)
+                }));
             };
             for (at, kind) in BODIES.into_iter().enumerate() {
                 let lot = cases::lot(&format!("{action} {kind}"));
                 let always = ["page", "object", "redirect", "list of other types"].contains(&kind);
                 // A pipeline that may have come into being is looked for through two minutes.
                 let slow = action == "POST /projects/:id/pipeline" && !cases::all();
-                let away = kind == "redirect" || kind == "next page" && action.starts_with("GET ") && action.ends_with("/jobs");
+                let away = kind == "redirect"
+                    || kind == "next page"
+                        && action.starts_with("GET ")
+                        && action.ends_with("/jobs");
                 if cases::all() || (at + lot).is_multiple_of(4) && !slow || away {
                     add(kind, Comes::Once { effect: lot.is_multiple_of(2) });
                 }
@@ -206,7 +260,9 @@ fn a_bad_reply_costs_three_lines_and_nothing_else() {
                     add(kind, Comes::Always);
                 }
             }
-            if ["GET /projects/:id/variables", "iam:ListAccessKeys", "sts:GetCallerIdentity"].contains(&action.as_str()) {
+            if ["GET /projects/:id/variables", "iam:ListAccessKeys", "sts:GetCallerIdentity"]
+                .contains(&action.as_str())
+            {
                 add("huge", Comes::Once { effect: false });
             }
         }

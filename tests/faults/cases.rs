@@ -19,7 +19,10 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) fn new(name: impl Into<String>, act: impl Fn() -> Result<String, String> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        act: impl Fn() -> Result<String, String> + Send + Sync + 'static,
+    ) -> Self {
         Self { name: name.into(), act: Box::new(act) }
     }
 }
@@ -31,7 +34,9 @@ pub(crate) fn all() -> bool {
 
 /// A random but fixed number for a sample: the same for the same text.
 pub(crate) fn lot(text: &str) -> usize {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     usize::try_from((hash ^ (hash >> 29)) & 0xffff_ffff).unwrap_or_default()
 }
 
@@ -48,7 +53,8 @@ pub(crate) fn run(what: &str, cases: Vec<Case>) {
             let _seat = Seat::take();
             let Some(case) = lock(&queue).pop_front() else { return };
             let began = Instant::now();
-            let ended = catch_unwind(AssertUnwindSafe(|| (case.act)())).unwrap_or_else(|panic| Err(said(&*panic)));
+            let ended = catch_unwind(AssertUnwindSafe(|| (case.act)()))
+                .unwrap_or_else(|panic| Err(said(&*panic)));
             lock(&results).push((case.name, ended, began.elapsed()));
         }
     };
@@ -69,10 +75,12 @@ pub(crate) fn run(what: &str, cases: Vec<Case>) {
         }
     }
     failed.sort();
-    let words: Vec<String> = words.into_iter().map(|(word, count)| format!("{count} {word}")).collect();
+    let words: Vec<String> =
+        words.into_iter().map(|(word, count)| format!("{count} {word}")).collect();
     let (real, sum, (most, name)) = (started.elapsed().as_secs(), whole.as_secs(), longest);
     eprintln!(
-        "{what}: {count} cases in {real} s ({sum} s one by one; the longest {} s: {name}), {} failed; {}",
+        "{what}: {count} cases in {real} s ({sum} s one by one; the longest {} s: {name}), {} \
+         failed; {}",
         most.as_secs(),
         failed.len(),
         words.join(", ")
@@ -81,12 +89,21 @@ pub(crate) fn run(what: &str, cases: Vec<Case>) {
         eprintln!("\n--- {name}\n{why}");
     }
     let names: Vec<&str> = failed.iter().map(|(name, _)| name.as_str()).collect();
-    assert!(failed.is_empty(), "{what}: of {count} cases {} failed:\n{}", failed.len(), names.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{what}: of {count} cases {} failed:\n{}",
+        failed.len(),
+        names.join("\n")
+    );
 }
 
 fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
-    format!("the case panicked: {}", text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default())
+    format!(
+        "the case panicked: {}",
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_default()
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

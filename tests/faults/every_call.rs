@@ -7,7 +7,8 @@ use crate::world::Fault;
 /// So many jobs more than without a fault.
 const MORE: usize = 3;
 
-const REFUSALS: [&str; 11] = ["401", "403", "404", "409", "429", "429 later", "500", "502 page", "503", "closed", "refused"];
+const REFUSALS: [&str; 11] =
+    ["401", "403", "404", "409", "429", "429 later", "500", "502 page", "503", "closed", "refused"];
 /// So long nobody listens: longer than until the program's second try.
 const AWAY: u64 = 900;
 /// So many calls come together, at most.
@@ -41,19 +42,25 @@ fn kinds(mode: Mode, call: &Call) -> Vec<&'static str> {
 }
 
 fn one(mode: Mode, n: usize, kind: &str) -> Result<String, String> {
-    // Under load a deploy may be over sooner than in the clean run, and the rotation shorter by a look at it.
+    // Under load a deploy may be over sooner than in the clean run, and the rotation shorter by a
+    // look at it.
     for _ in 0..5 {
         let scene = Scene::calm(mode);
         scene.world.fault(n, fault(kind));
         let ended = scene.run_until_well(mode.jobs() + MORE);
         let Some(at) = scene.world.faults_hit()[0].hit else { continue };
         let hit = scene.world.log()[at - 1].n == Some(n);
-        return told(&scene, mode, if hit { ended } else { Err("the fault hit another call".to_owned()) });
+        return told(
+            &scene,
+            mode,
+            if hit { ended } else { Err("the fault hit another call".to_owned()) },
+        );
     }
     Err(format!("call {n} never came"))
 }
 
-/// Nobody listens when the call comes: not since the call before, or, where some come together, since the one before those.
+/// Nobody listens when the call comes: not since the call before, or, where some come together,
+/// since the one before those.
 fn refused(mode: Mode, n: usize) -> Result<String, String> {
     for before in (n - BESIDE..n).rev().chain(n - BESIDE..n) {
         let scene = Scene::calm(mode);
@@ -61,7 +68,9 @@ fn refused(mode: Mode, n: usize) -> Result<String, String> {
         scene.world.fault(before, Fault::ThenRefuse { ms: AWAY });
         let ended = scene.run_until_well(mode.jobs() + MORE);
         let log = scene.world.log();
-        let Some(away) = scene.world.faults_hit()[0].hit.map(|hit| log[hit - 1].at) else { continue };
+        let Some(away) = scene.world.faults_hit()[0].hit.map(|hit| log[hit - 1].at) else {
+            continue;
+        };
         let came = log.iter().find(|entry| entry.n == Some(n)).map_or(away, |entry| entry.at);
         if came >= away + i64::try_from(AWAY).unwrap_or_default() {
             return told(&scene, mode, ended);
@@ -73,7 +82,9 @@ fn refused(mode: Mode, n: usize) -> Result<String, String> {
 
 fn told(scene: &Scene, mode: Mode, ended: Result<usize, String>) -> Result<String, String> {
     let judged = ended.and_then(|jobs| scene.judge().map(|()| jobs));
-    judged.map(|jobs| format!("took {} more jobs", jobs.saturating_sub(mode.jobs()))).map_err(|why| scene.told(&why))
+    judged
+        .map(|jobs| format!("took {} more jobs", jobs.saturating_sub(mode.jobs())))
+        .map_err(|why| scene.told(&why))
 }
 
 fn of(mode: Mode) {
@@ -86,8 +97,12 @@ fn of(mode: Mode) {
             if kind == "refused" && n <= BESIDE {
                 continue;
             }
-            let case = move || if kind == "refused" { refused(mode, n) } else { one(mode, n, kind) };
-            list.push(Case::new(format!("{mode:?} call {n} ({} {}) {kind}", call.action, call.what), case));
+            let case =
+                move || if kind == "refused" { refused(mode, n) } else { one(mode, n, kind) };
+            list.push(Case::new(
+                format!("{mode:?} call {n} ({} {}) {kind}", call.action, call.what),
+                case,
+            ));
         }
     }
     // Those that wait for minutes first.

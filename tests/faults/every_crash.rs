@@ -1,4 +1,5 @@
-//! The process is killed right before and right after the effect of every call; then new jobs follow.
+//! The process is killed right before and right after the effect of every call; then new jobs
+//! follow.
 
 use rustix::process::Signal;
 
@@ -22,7 +23,8 @@ enum Known {
     NoJob,
 }
 
-/// A job that dies at this call; what it left is what the case goes on with. None where the call never came.
+/// A job that dies at this call; what it left is what the case goes on with. None where the call
+/// never came.
 fn crash(scene: &Scene, call: &Call, before: bool, job: bool) -> Option<(u64, Ended)> {
     let aim = Aim::default();
     let fault = if before { Fault::KillBefore } else { Fault::KillAfter };
@@ -61,7 +63,9 @@ fn one(mode: Mode, call: &Call, before: bool, known: Known) -> Result<String, St
         if known == Known::Hidden {
             scene.world.hide_jobs(PROJECT, true);
         }
-        let Some((job, ended)) = crash(&scene, call, before, known != Known::NoJob) else { continue };
+        let Some((job, ended)) = crash(&scene, call, before, known != Known::NoJob) else {
+            continue;
+        };
         return go_on(&scene, job, &ended, known).map_err(|why| scene.told(&why));
     }
     Err(format!("call {} never came", call.n))
@@ -90,10 +94,13 @@ fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<String,
             return Err(format!("beside a run that may be alive a job ended with {}", busy.code));
         }
         let own = |what: &str| what.starts_with("CREDENTIAL_ROTATOR_");
-        if let Some(entry) =
-            scene.world.log()[before..].iter().find(|entry| entry.n.is_some() && entry.effect && entry.service != "sts" && !own(&entry.what))
-        {
-            return Err(format!("beside a run that may be alive a job did {} {}", entry.action, entry.what));
+        if let Some(entry) = scene.world.log()[before..].iter().find(|entry| {
+            entry.n.is_some() && entry.effect && entry.service != "sts" && !own(&entry.what)
+        }) {
+            return Err(format!(
+                "beside a run that may be alive a job did {} {}",
+                entry.action, entry.what
+            ));
         }
         match known {
             Known::JustNow | Known::Running => scene.ended_long_ago(job, ended),
@@ -107,8 +114,9 @@ fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<String,
     Ok(format!("{count} further jobs"))
 }
 
-/// In the normal run a write dies after its effect, in half of the rotations before it too (which is nearly the same as after the write
-/// before), and a quarter of the calls that change nothing once.
+/// In the normal run a write dies after its effect, in half of the rotations before it too (which
+/// is nearly the same as after the write before), and a quarter of the calls that change nothing
+/// once.
 fn ways(mode: Mode, call: &Call) -> Vec<bool> {
     let lot = cases::lot(&format!("crash {mode:?} {}", call.n));
     match (call.effect, cases::all()) {
@@ -124,7 +132,8 @@ fn list(mode: Mode) -> Vec<Case> {
     let mut list = Vec::new();
     let mut add = |call: &Call, before: bool, known: Known| {
         let (call, when) = (call.clone(), if before { "before" } else { "after" });
-        let name = format!("{mode:?} {when} call {} ({} {}), {known:?}", call.n, call.action, call.what);
+        let name =
+            format!("{mode:?} {when} call {} ({} {}), {known:?}", call.n, call.action, call.what);
         list.push(Case::new(name, move || one(mode, &call, before, known)));
     };
     for call in clean_calls(mode) {
@@ -148,7 +157,10 @@ fn list(mode: Mode) -> Vec<Case> {
 fn whenever_a_run_is_killed_two_more_jobs_end_well() {
     let lists = std::thread::scope(|scope| {
         let threads = MODES.map(|mode| scope.spawn(move || list(mode)));
-        threads.into_iter().flat_map(|thread| thread.join().expect("a clean rotation ends well")).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("a clean rotation ends well"))
+            .collect()
     });
     cases::run("killed at each call that changes something", lists);
 }

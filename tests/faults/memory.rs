@@ -1,4 +1,5 @@
-//! Replies without an end, and lists without a last page: a run takes no more of them than fits, and tells of it.
+//! Replies without an end, and lists without a last page: a run takes no more of them than fits,
+//! and tells of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +10,8 @@ use crate::cases::{self, Case};
 use crate::scene::{Mode, Running, Scene};
 use crate::world::Fault;
 
-/// Above what a run without a fault takes. A list may take 64 MiB of text, and what was read of it as much again.
+/// Above what a run without a fault takes. A list may take 64 MiB of text, and what was read of it
+/// as much again.
 const REPLY: u64 = 120_000;
 const LIST: u64 = 300_000;
 
@@ -18,7 +20,8 @@ fn run(scene: &Scene) -> (crate::scene::Ended, u64) {
     let running = Running::start(&scene.env(scene.new_job()));
     let (peak, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let watcher = {
-        let (peak, over, status) = (Arc::clone(&peak), Arc::clone(&over), format!("/proc/{}/status", running.pid()));
+        let (peak, over, status) =
+            (Arc::clone(&peak), Arc::clone(&over), format!("/proc/{}/status", running.pid()));
         thread::spawn(move || {
             while !over.load(Ordering::SeqCst) {
                 let text = std::fs::read_to_string(&status).unwrap_or_default();
@@ -62,7 +65,11 @@ fn one(mode: Mode, action: &str, fault: Fault, most: u64) -> Result<String, Stri
 fn page(value: &str) -> Fault {
     let variable = |n: usize| serde_json::json!({ "key": format!("V{n}"), "value": value, "environment_scope": "*" });
     let body = serde_json::Value::from_iter((0..100).map(variable)).to_string();
-    Fault::Refuse { status: 200, body, headers: vec![("content-type".into(), "application/json".into())] }
+    Fault::Refuse {
+        status: 200,
+        body,
+        headers: vec![("content-type".into(), "application/json".into())],
+    }
 }
 
 #[test]
@@ -80,12 +87,16 @@ fn no_reply_takes_more_memory_than_it_may() {
     ];
     for (mode, action) in endless {
         for text in ["[{\"key\":\"", "<Response><Item>", "x"] {
-            list.push(Case::new(format!("{action}: endless {text}"), move || one(mode, action, Fault::Endless(text), REPLY)));
+            list.push(Case::new(format!("{action}: endless {text}"), move || {
+                one(mode, action, Fault::Endless(text), REPLY)
+            }));
         }
     }
     for (name, length) in [("short", 1), ("long", 10_000)] {
         let action = "GET /projects/:id/variables";
-        list.push(Case::new(format!("{action}: endless pages of {name} values"), move || one(Mode::Own, action, page(&"x".repeat(length)), LIST)));
+        list.push(Case::new(format!("{action}: endless pages of {name} values"), move || {
+            one(Mode::Own, action, page(&"x".repeat(length)), LIST)
+        }));
     }
     cases::run("endless replies", list);
 }

@@ -1,4 +1,5 @@
-//! A world with one rotation that is due, in each of the ways that the program knows, the rotator's jobs, and the one good end.
+//! A world with one rotation that is due, in each of the ways that the program knows, the rotator's
+//! jobs, and the one good end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -19,9 +20,11 @@ const SECOND: u64 = 43;
 const GROUP: u64 = 7;
 pub(crate) const ID: &str = "AWS_ACCESS_KEY_ID";
 pub(crate) const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
-/// A deploy takes longer than the program to look at it first, even on a busy machine, and less than until its second look.
+/// A deploy takes longer than the program to look at it first, even on a busy machine, and less
+/// than until its second look.
 const DEPLOY: i64 = 700;
-/// No run may take longer. The longest known wait is the two minutes for a pipeline whose reply was lost.
+/// No run may take longer. The longest known wait is the two minutes for a pipeline whose reply was
+/// lost.
 const PATIENCE: Duration = Duration::from_secs(170);
 /// Overlap and grace of the patient rotation, and how long its days are.
 const DAY: &str = "1s";
@@ -29,9 +32,11 @@ pub(crate) const NIGHT: Duration = Duration::from_millis(2200);
 const SHORT_NIGHT: Duration = Duration::from_millis(1100);
 const MINUTE: i64 = 60_000;
 
-/// No case needs a public root, and to read them all for each client costs a debug build most of its time.
+/// No case needs a public root, and to read them all for each client costs a debug build most of
+/// its time.
 static ONE_ROOT: LazyLock<String> = LazyLock::new(|| {
-    let root = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let root =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     let file = format!("{}/one-root.pem", env!("CARGO_TARGET_TMPDIR"));
     std::fs::write(&file, root.cert.pem()).expect("the folder of this test's files");
     file
@@ -58,7 +63,16 @@ pub(crate) enum Mode {
     Patient,
 }
 
-pub(crate) const MODES: [Mode; 8] = [Mode::Own, Mode::Role, Mode::Two, Mode::Group, Mode::Hidden, Mode::Setup, Mode::Redeploy, Mode::Patient];
+pub(crate) const MODES: [Mode; 8] = [
+    Mode::Own,
+    Mode::Role,
+    Mode::Two,
+    Mode::Group,
+    Mode::Hidden,
+    Mode::Setup,
+    Mode::Redeploy,
+    Mode::Patient,
+];
 
 impl Mode {
     /// How many jobs a rotation takes where nothing goes wrong.
@@ -74,7 +88,12 @@ impl Mode {
         match self {
             Self::Two => vec![project(PROJECT), group(GROUP)],
             Self::Group => vec![group(GROUP)],
-            Self::Own | Self::Role | Self::Hidden | Self::Setup | Self::Redeploy | Self::Patient => vec![project(PROJECT)],
+            Self::Own
+            | Self::Role
+            | Self::Hidden
+            | Self::Setup
+            | Self::Redeploy
+            | Self::Patient => vec![project(PROJECT)],
         }
     }
 
@@ -125,13 +144,19 @@ impl Scene {
             world.add_group(GROUP, "shop");
         }
         for project in mode.projects() {
-            world.set_pipeline_config(project, vec![JobSpec::deploy("deploy", "production").stage("deploy").ms(DEPLOY)]);
+            world.set_pipeline_config(
+                project,
+                vec![JobSpec::deploy("deploy", "production").stage("deploy").ms(DEPLOY)],
+            );
         }
         if let Some(old) = &old {
             for home in mode.targets() {
                 world.set_variable(home, Variable::new(ID, &old.id).masked());
                 let secret = Variable::new(SECRET, &old.secret).description("deploys the shop");
-                world.set_variable(home, if mode == Mode::Hidden { secret.hidden() } else { secret.masked() });
+                world.set_variable(
+                    home,
+                    if mode == Mode::Hidden { secret.hidden() } else { secret.masked() },
+                );
             }
             for project in mode.projects() {
                 world.start_pipeline(project, "push");
@@ -145,7 +170,15 @@ impl Scene {
             world.watch_deploy(project);
         }
         world.restart_count();
-        Self { world, mode, old, id_token, next_job: Cell::new(9000), told: RefCell::default(), leaks: RefCell::default() }
+        Self {
+            world,
+            mode,
+            old,
+            id_token,
+            next_job: Cell::new(9000),
+            told: RefCell::default(),
+            leaks: RefCell::default(),
+        }
     }
 
     /// A new job of the rotator, which runs now.
@@ -213,7 +246,13 @@ impl Scene {
 
     pub(crate) fn ended_long_ago(&self, job: u64, ended: &Ended) {
         let (status, now) = (if ended.code == 0 { "success" } else { "failed" }, self.world.now());
-        self.world.add_job_at(PROJECT, job, status, Some(now - 20 * MINUTE), Some(now - 10 * MINUTE));
+        self.world.add_job_at(
+            PROJECT,
+            job,
+            status,
+            Some(now - 20 * MINUTE),
+            Some(now - 10 * MINUTE),
+        );
     }
 
     /// For what is told of a case that fails.
@@ -221,7 +260,12 @@ impl Scene {
         self.leaks.borrow_mut().extend(found(&ended.stderr, &self.world.secrets()));
         let mut told = self.told.borrow_mut();
         let number = told.len() + 1;
-        told.push(format!("run {number} ended with {} after {:.1} s:\n{}", ended.code, ended.took.as_secs_f64(), ended.stderr));
+        told.push(format!(
+            "run {number} ended with {} after {:.1} s:\n{}",
+            ended.code,
+            ended.took.as_secs_f64(),
+            ended.stderr
+        ));
     }
 
     /// Jobs, one after the other, until the rotation is finished: `most` at most. How many it took.
@@ -249,16 +293,25 @@ impl Scene {
     /// The judge has found nothing, and what is left is the one good end.
     pub(crate) fn judge(&self) -> Result<(), String> {
         self.clean()?;
-        let [key] = &self.world.keys(USER)[..] else { return Err(format!("not one key is left: {}", self.left())) };
+        let [key] = &self.world.keys(USER)[..] else {
+            return Err(format!("not one key is left: {}", self.left()));
+        };
         if !key.active || self.old.as_ref().is_some_and(|old| old.id == key.id) {
             return Err(format!("the one key is not a new one that works: {}", self.left()));
         }
         for home in self.mode.targets() {
             let variables = self.world.variables(home);
-            let find = |name: &str| variables.iter().find(|variable| variable.key == name && variable.scope == "*");
-            let (Some(id), Some(secret)) = (find(ID), find(SECRET)) else { return Err(format!("half a pair is left in {home}")) };
+            let find = |name: &str| {
+                variables.iter().find(|variable| variable.key == name && variable.scope == "*")
+            };
+            let (Some(id), Some(secret)) = (find(ID), find(SECRET)) else {
+                return Err(format!("half a pair is left in {home}"));
+            };
             if (&id.value, &secret.value) != (&key.id, &key.secret) {
-                return Err(format!("{home} does not hold the pair of the one key: {}", self.left()));
+                return Err(format!(
+                    "{home} does not hold the pair of the one key: {}",
+                    self.left()
+                ));
             }
             let description = secret.description.as_deref().unwrap_or_default();
             let ours = self.mode != Mode::Setup;
@@ -272,14 +325,18 @@ impl Scene {
             }
             let records = usize::from(home == self.mode.home());
             if variables.len() != 2 + records {
-                let names: Vec<&str> = variables.iter().map(|variable| variable.key.as_str()).collect();
+                let names: Vec<&str> =
+                    variables.iter().map(|variable| variable.key.as_str()).collect();
                 return Err(format!("{home} holds more than the pair and the record: {names:?}"));
             }
         }
         if !self.is_finished() {
             return Err(format!("the record is not at rest: {}", self.left()));
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
         for project in self.mode.projects() {
             runtime.block_on(self.world.production_signs(project))?;
             if self.world.productions(project).iter().any(|(_, pair)| pair.id != key.id) {
@@ -295,7 +352,11 @@ impl Scene {
             return Err(format!("a secret shows: {leak}"));
         }
         let violations = self.world.violations();
-        if violations.is_empty() { Ok(()) } else { Err(format!("the judge found:\n{}", violations.join("\n"))) }
+        if violations.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("the judge found:\n{}", violations.join("\n")))
+        }
     }
 
     /// Whether there is exactly one record, and it is that of a finished rotation, released.
@@ -305,7 +366,11 @@ impl Scene {
     }
 
     pub(crate) fn records(&self) -> Vec<Variable> {
-        self.world.variables(self.mode.home()).into_iter().filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_")).collect()
+        self.world
+            .variables(self.mode.home())
+            .into_iter()
+            .filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"))
+            .collect()
     }
 
     /// Lets the moment pass until which a run promised to be alive.
@@ -313,20 +378,40 @@ impl Scene {
         for record in self.records() {
             let Some((before, rest)) = record.value.split_once("\"ends\":\"") else { continue };
             let Some((_, after)) = rest.split_once('"') else { continue };
-            let value = format!("{before}\"ends\":\"{}\"{after}", crate::world::iso(self.world.now() - 10 * MINUTE));
-            self.world.person_edits_variable(self.mode.home(), &record.key, &record.scope, |variable| variable.value = value);
+            let value = format!(
+                "{before}\"ends\":\"{}\"{after}",
+                crate::world::iso(self.world.now() - 10 * MINUTE)
+            );
+            self.world.person_edits_variable(
+                self.mode.home(),
+                &record.key,
+                &record.scope,
+                |variable| variable.value = value,
+            );
         }
     }
 
     /// What a person would see.
     pub(crate) fn left(&self) -> String {
-        let keys: Vec<String> =
-            self.world.keys(USER).iter().map(|key| format!("{} {}", key.id, if key.active { "active" } else { "disabled" })).collect();
-        let mut text = format!("\n  old key {}\n  keys {}", self.old.as_ref().map_or("none", |old| &old.id), keys.join(", "));
+        let keys: Vec<String> = self
+            .world
+            .keys(USER)
+            .iter()
+            .map(|key| format!("{} {}", key.id, if key.active { "active" } else { "disabled" }))
+            .collect();
+        let mut text = format!(
+            "\n  old key {}\n  keys {}",
+            self.old.as_ref().map_or("none", |old| &old.id),
+            keys.join(", ")
+        );
         for home in self.mode.targets() {
             for variable in self.world.variables(home) {
                 let value = if variable.key == SECRET { "[secret]" } else { &variable.value };
-                text += &format!("\n  {home} {} = {value} {}", variable.key, variable.description.unwrap_or_default());
+                text += &format!(
+                    "\n  {home} {} = {value} {}",
+                    variable.key,
+                    variable.description.unwrap_or_default()
+                );
             }
         }
         text
@@ -351,7 +436,11 @@ impl Scene {
 
     /// How many keys were made.
     pub(crate) fn creations(&self) -> usize {
-        self.world.log().iter().filter(|entry| entry.action == "iam:CreateAccessKey" && entry.effect).count()
+        self.world
+            .log()
+            .iter()
+            .filter(|entry| entry.action == "iam:CreateAccessKey" && entry.effect)
+            .count()
     }
 }
 
@@ -365,7 +454,13 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(env: &BTreeMap<String, String>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_credential-rotator"));
-        command.env_clear().envs(env).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .env_clear()
+            .envs(env)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let started = Instant::now();
         let mut child = command.spawn().expect("the binary starts");
         let (send, stderr) = mpsc::channel();
@@ -394,8 +489,15 @@ impl Running {
             }
         };
         let status = self.child.wait().expect("the binary can be waited for");
-        let (took, stderr) = (self.started.elapsed(), String::from_utf8_lossy(&stderr).into_owned());
-        Ended { code: status.code().unwrap_or_else(|| -status.signal().unwrap_or_default()), stderr, took, at: Instant::now(), overdue }
+        let (took, stderr) =
+            (self.started.elapsed(), String::from_utf8_lossy(&stderr).into_owned());
+        Ended {
+            code: status.code().unwrap_or_else(|| -status.signal().unwrap_or_default()),
+            stderr,
+            took,
+            at: Instant::now(),
+            overdue,
+        }
     }
 }
 
@@ -423,8 +525,10 @@ impl Ended {
         }
         let lines: Vec<&str> = self.stderr.trim_end().lines().collect();
         // What a preflight finds is a list below the error's line.
-        let error = lines.iter().rposition(|line| line.starts_with("error: ")).unwrap_or(lines.len());
-        let rest: Vec<&&str> = lines.iter().skip(error + 1).skip_while(|line| line.starts_with("- ")).collect();
+        let error =
+            lines.iter().rposition(|line| line.starts_with("error: ")).unwrap_or(lines.len());
+        let rest: Vec<&&str> =
+            lines.iter().skip(error + 1).skip_while(|line| line.starts_with("- ")).collect();
         let three = matches!(&rest[..], [state, hint] if state.starts_with("state: ") && hint.starts_with("hint: "));
         if self.code > 0 && !three {
             return Err("a run failed without its three lines".to_owned());
@@ -468,7 +572,8 @@ pub(crate) struct Call {
     pub(crate) effect: bool,
 }
 
-/// The calls of a rotation to which nothing happens; the shorter of two, for a busy machine may look once more at a deploy.
+/// The calls of a rotation to which nothing happens; the shorter of two, for a busy machine may
+/// look once more at a deploy.
 pub(crate) fn clean_calls(mode: Mode) -> &'static [Call] {
     static CLEAN: [OnceLock<Vec<Call>>; MODES.len()] = [const { OnceLock::new() }; MODES.len()];
     CLEAN[mode as usize].get_or_init(|| {
@@ -480,7 +585,12 @@ pub(crate) fn clean_calls(mode: Mode) -> &'static [Call] {
 fn clean_run(mode: Mode) -> Vec<Call> {
     let scene = Scene::calm(mode);
     let jobs = scene.run_until_well(mode.jobs()).and_then(|jobs| scene.judge().map(|()| jobs));
-    assert_eq!(jobs, Ok(mode.jobs()), "{}", scene.told("a rotation to which nothing happens does not end well"));
+    assert_eq!(
+        jobs,
+        Ok(mode.jobs()),
+        "{}",
+        scene.told("a rotation to which nothing happens does not end well")
+    );
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut call = |Entry { n, action, what, effect, service, .. }: Entry| {
         let n = n?;

@@ -13,7 +13,8 @@ use crate::world::Fault;
 
 /// The runner kills what still runs then.
 const RUNNERS_PATIENCE: Duration = Duration::from_secs(10);
-/// Where nothing has to be put in order: one write of the record, which may need a second try, on a machine that is busy.
+/// Where nothing has to be put in order: one write of the record, which may need a second try, on a
+/// machine that is busy.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,8 @@ fn one(mode: Mode, n: usize, way: Way, sign: i32, critical: bool) -> Result<Stri
     for _ in 0..5 {
         let scene = Scene::calm(mode);
         let Some((ended, since)) = stop(&scene, n, way, sign) else { continue };
-        return judge(&scene, &ended, since, n, way, sign, critical).map_err(|why| scene.told(&why));
+        return judge(&scene, &ended, since, n, way, sign, critical)
+            .map_err(|why| scene.told(&why));
     }
     Err(format!("call {n} never came"))
 }
@@ -88,10 +90,19 @@ fn stop(scene: &Scene, n: usize, way: Way, sign: i32) -> Option<(Ended, Duration
     scene.world.tune(|knobs| knobs.delay_ms = 0);
     scene.keep(&ended);
     let told = *told.lock().unwrap_or_else(PoisonError::into_inner);
-    told.map(|told| (ended.at.saturating_duration_since(told), ended)).map(|(since, ended)| (ended, since))
+    told.map(|told| (ended.at.saturating_duration_since(told), ended))
+        .map(|(since, ended)| (ended, since))
 }
 
-fn judge(scene: &Scene, ended: &Ended, since: Duration, n: usize, way: Way, sign: i32, critical: bool) -> Result<String, String> {
+fn judge(
+    scene: &Scene,
+    ended: &Ended,
+    since: Duration,
+    n: usize,
+    way: Way,
+    sign: i32,
+    critical: bool,
+) -> Result<String, String> {
     ended.holds()?;
     let late = ended.code == 0 && scene.is_finished();
     // A call that failed without the signal's doing is what the run tells of.
@@ -104,17 +115,28 @@ fn judge(scene: &Scene, ended: &Ended, since: Duration, n: usize, way: Way, sign
         return Err(format!("told to stop, the run went on for {:.1} s", since.as_secs_f64()));
     }
     scene.clean()?;
-    // A creation, or a first write of the secret, whose end is not known is the next run's; whatever else was made is published or gone,
-    // and no pair is torn.
-    let hit = scene.world.log().into_iter().find(|entry| entry.n == Some(n)).ok_or("the call never came")?;
-    let unclear = way != Way::Meanwhile && (hit.action == "iam:CreateAccessKey" || hit.action.starts_with("POST") && hit.what.starts_with(SECRET));
-    if way == Way::Hangs && !scene.records().iter().any(|record| record.value.contains("\"ends\"")) {
-        return Err("the record was released, though what was asked of IAM may still come".to_owned());
+    // A creation, or a first write of the secret, whose end is not known is the next run's;
+    // whatever else was made is published or gone, and no pair is torn.
+    let hit = scene
+        .world
+        .log()
+        .into_iter()
+        .find(|entry| entry.n == Some(n))
+        .ok_or("the call never came")?;
+    let unclear = way != Way::Meanwhile
+        && (hit.action == "iam:CreateAccessKey"
+            || hit.action.starts_with("POST") && hit.what.starts_with(SECRET));
+    if way == Way::Hangs && !scene.records().iter().any(|record| record.value.contains("\"ends\""))
+    {
+        return Err(
+            "the record was released, though what was asked of IAM may still come".to_owned()
+        );
     }
     let keys = scene.world.keys(USER);
     let mut named = Vec::new();
     for home in scene.mode.targets() {
-        let value = |name: &str| scene.world.variable(home, name, "*").map(|variable| variable.value);
+        let value =
+            |name: &str| scene.world.variable(home, name, "*").map(|variable| variable.value);
         let whole = match (value(ID), value(SECRET)) {
             (Some(id), Some(secret)) => {
                 named.push(id.clone());
@@ -127,7 +149,9 @@ fn judge(scene: &Scene, ended: &Ended, since: Duration, n: usize, way: Way, sign
             return Err(format!("the pair of {home} is torn"));
         }
     }
-    let orphan = keys.iter().find(|key| !named.contains(&key.id) && scene.old.as_ref().is_none_or(|old| old.id != key.id));
+    let orphan = keys.iter().find(|key| {
+        !named.contains(&key.id) && scene.old.as_ref().is_none_or(|old| old.id != key.id)
+    });
     if let Some(orphan) = orphan.filter(|_| !unclear) {
         return Err(format!("key {} was left behind", orphan.id));
     }
@@ -148,28 +172,46 @@ fn judge(scene: &Scene, ended: &Ended, since: Duration, n: usize, way: Way, sign
 
 fn list(mode: Mode) -> Vec<Case> {
     let calls = clean_calls(mode);
-    let create = calls.iter().find(|call| call.action == "iam:CreateAccessKey").map_or(0, |call| call.n);
+    let create =
+        calls.iter().find(|call| call.action == "iam:CreateAccessKey").map_or(0, |call| call.n);
     let pair = |call: &&Call| call.effect && call.what.starts_with("AWS_");
     let published = calls.iter().rfind(pair).map_or(0, |call| call.n);
     // The first of the jobs only, and not its last write, after which there is nothing to stop.
-    let second = calls.iter().filter(|call| call.action == "GET /personal_access_tokens/self").nth(1);
-    let last = second.map_or(calls.len(), |second| calls.iter().take_while(|call| call.n + 3 < second.n).count());
+    let second =
+        calls.iter().filter(|call| call.action == "GET /personal_access_tokens/self").nth(1);
+    let last = second.map_or(calls.len(), |second| {
+        calls.iter().take_while(|call| call.n + 3 < second.n).count()
+    });
     let mut list = Vec::new();
     for call in &calls[..last] {
         let critical = (create..=published).contains(&call.n);
         let lot = cases::lot(&format!("stop {mode:?} {}", call.n));
-        let ways = match (cases::all() || (mode == Mode::Own && critical), critical || call.effect) {
+        let ways = match (cases::all() || (mode == Mode::Own && critical), critical || call.effect)
+        {
             (true, _) => vec![Way::Meanwhile, Way::Before, Way::After],
             (false, true) => vec![Way::Meanwhile, [Way::Before, Way::After][lot % 2]],
-            (false, false) => [Way::Meanwhile, Way::Before, Way::After].into_iter().filter(|_| mode == Mode::Own).skip(lot % 3).take(1).collect(),
+            (false, false) => [Way::Meanwhile, Way::Before, Way::After]
+                .into_iter()
+                .filter(|_| mode == Mode::Own)
+                .skip(lot % 3)
+                .take(1)
+                .collect(),
         };
-        let mut ways: Vec<Way> = if cases::all() || matches!(mode, Mode::Own | Mode::Two | Mode::Setup) { ways } else { vec![] };
+        let mut ways: Vec<Way> =
+            if cases::all() || matches!(mode, Mode::Own | Mode::Two | Mode::Setup) {
+                ways
+            } else {
+                vec![]
+            };
         if call.n == create {
             ways.push(Way::Hangs);
         }
         for way in ways {
             let (n, sign) = (call.n, if (lot / 8).is_multiple_of(2) { 15 } else { 2 });
-            let name = format!("{mode:?} signal {sign} at call {n} ({} {}), {way:?}", call.action, call.what);
+            let name = format!(
+                "{mode:?} signal {sign} at call {n} ({} {}), {way:?}",
+                call.action, call.what
+            );
             list.push(Case::new(name, move || one(mode, n, way, sign, critical)));
         }
     }
@@ -188,7 +230,11 @@ fn too_little_time(mode: Mode) -> Result<String, String> {
         scene.keep(&ended);
         ended.holds()?;
         if ended.code != 1 || scene.creations() > 0 || !scene.records().is_empty() {
-            return Err(format!("with too little time left the run ended with {} after {} creations", ended.code, scene.creations()));
+            return Err(format!(
+                "with too little time left the run ended with {} after {} creations",
+                ended.code,
+                scene.creations()
+            ));
         }
         scene.run_until_well(mode.jobs())?;
         scene.judge()?;
@@ -201,8 +247,15 @@ fn too_little_time(mode: Mode) -> Result<String, String> {
 fn a_run_that_is_told_to_stop_leaves_nothing_half_done() {
     let mut cases: Vec<Case> = thread::scope(|scope| {
         let threads = MODES.map(|mode| scope.spawn(move || list(mode)));
-        threads.into_iter().flat_map(|thread| thread.join().expect("a clean rotation ends well")).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("a clean rotation ends well"))
+            .collect()
     });
-    cases.extend(MODES.map(|mode| Case::new(format!("{mode:?} too little time"), move || too_little_time(mode))));
+    cases.extend(
+        MODES.map(|mode| {
+            Case::new(format!("{mode:?} too little time"), move || too_little_time(mode))
+        }),
+    );
     cases::run("stopped", cases);
 }

@@ -1,4 +1,5 @@
-//! Two runs started together, in a hostile world and without any `resource_group`: one rotates, the other does nothing.
+//! Two runs started together, in a hostile world and without any `resource_group`: one rotates, the
+//! other does nothing.
 
 use std::thread;
 use std::time::Duration;
@@ -43,7 +44,10 @@ fn together(scene: &Scene, apart: Duration) -> Result<String, String> {
             ended
         })
     };
-    let ended = [end(first, jobs[0]), waiting.join().map_err(|_| "the second run could not be waited for")?];
+    let ended = [
+        end(first, jobs[0]),
+        waiting.join().map_err(|_| "the second run could not be waited for")?,
+    ];
     ended.iter().for_each(|ended| scene.keep(ended));
     ended.iter().try_for_each(|ended| ended.holds())?;
     scene.clean()?;
@@ -52,7 +56,9 @@ fn together(scene: &Scene, apart: Duration) -> Result<String, String> {
     }
     let ours = |what: &str| scene.old.as_ref().is_some_and(|old| what.contains(&old.id));
     for entry in scene.world.log() {
-        if ["iam:UpdateAccessKey", "iam:DeleteAccessKey"].contains(&entry.action.as_str()) && !ours(&entry.what) {
+        if ["iam:UpdateAccessKey", "iam:DeleteAccessKey"].contains(&entry.action.as_str())
+            && !ours(&entry.what)
+        {
             return Err(format!("{} {}: that is not the old key", entry.action, entry.what));
         }
     }
@@ -78,6 +84,8 @@ fn together(scene: &Scene, apart: Duration) -> Result<String, String> {
 
 #[test]
 fn of_two_runs_started_together_one_rotates() {
-    let cases = (0..PAIRS).map(|seed| Case::new(format!("pair {seed} {:?}", mode(seed)), move || one(seed))).collect();
+    let cases = (0..PAIRS)
+        .map(|seed| Case::new(format!("pair {seed} {:?}", mode(seed)), move || one(seed)))
+        .collect();
     cases::run("two at once", cases);
 }

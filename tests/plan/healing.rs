@@ -1,4 +1,5 @@
-//! From many starts: a run ends within a bound, every picture is what a look would show, and whatever dies or fails once is healed by two further runs.
+//! From many starts: a run ends within a bound, every picture is what a look would show, and
+//! whatever dies or fails once is healed by two further runs.
 
 use credential_rotator::config::Action;
 use credential_rotator::plan::{Done, Refusal};
@@ -22,16 +23,24 @@ pub(crate) struct Start {
 
 pub(crate) fn starts() -> Vec<Start> {
     let mut starts = Vec::new();
-    let mut add = |name: &str, world: World, action, forced, rotates| starts.push(Start { name: name.to_owned(), world, action, forced, rotates });
+    let mut add = |name: &str, world: World, action, forced, rotates| {
+        starts.push(Start { name: name.to_owned(), world, action, forced, rotates })
+    };
     let shapes: [&[bool]; 5] = [&[false], &[true], &[false, false], &[true, false], &[false, true]];
-    let hasty = policy().with(|policy| (policy.overlap, policy.grace_period) = (SignedDuration::ZERO, SignedDuration::ZERO));
+    let hasty = policy().with(|policy| {
+        (policy.overlap, policy.grace_period) = (SignedDuration::ZERO, SignedDuration::ZERO)
+    });
     let own = policy().with(|policy| policy.own_deploy = true);
     let leave = policy().with(|policy| policy.leave_deploys = true);
-    for (kind, policy) in [("patient", policy()), ("hasty", hasty), ("own deploy", own), ("left deploys", leave)] {
+    for (kind, policy) in
+        [("patient", policy()), ("hasty", hasty), ("own deploy", own), ("left deploys", leave)]
+    {
         for shape in shapes {
             let world = |age| {
                 let world = World::new(policy.clone()).with_key(OLD, age, false);
-                shape.iter().fold(world, |world, hidden| world.with_target(Some(OLD), *hidden, None))
+                shape
+                    .iter()
+                    .fold(world, |world, hidden| world.with_target(Some(OLD), *hidden, None))
             };
             let named = |what: &str| format!("{what}, {kind}, hidden {shape:?}");
             add(&named("due"), world(75), Action::Rotate, false, true);
@@ -40,7 +49,13 @@ pub(crate) fn starts() -> Vec<Start> {
             disabled.tainted = true;
             add(&named("disabled"), disabled, Action::Rotate, false, true);
             add(&named("forced"), world(10), Action::Rotate, true, true);
-            add(&named("no slot"), world(75).with_key(STRANGE, 5, true), Action::Rotate, false, false);
+            add(
+                &named("no slot"),
+                world(75).with_key(STRANGE, 5, true),
+                Action::Rotate,
+                false,
+                false,
+            );
             let mut unknown = world(75);
             unknown.pairs[0].id = Some(STRANGE);
             add(&named("unknown key"), unknown, Action::Rotate, false, false);
@@ -50,9 +65,17 @@ pub(crate) fn starts() -> Vec<Start> {
             }
             let readable = shape.iter().all(|hidden| !hidden);
             add(&named("a wrong tag"), wrong_tag, Action::Rotate, false, readable);
-            let setup = shape.iter().fold(World::new(policy.clone()), |world, _| world.with_target(None, false, None));
+            let setup = shape
+                .iter()
+                .fold(World::new(policy.clone()), |world, _| world.with_target(None, false, None));
             add(&named("setup"), setup.clone(), Action::Setup, false, true);
-            add(&named("setup beside a key"), setup.clone().with_key(STRANGE, 5, true), Action::Setup, false, true);
+            add(
+                &named("setup beside a key"),
+                setup.clone().with_key(STRANGE, 5, true),
+                Action::Setup,
+                false,
+                true,
+            );
             add(&named("nothing"), setup, Action::Rotate, false, false);
             let mut elders = world(75);
             elders.start_deploy(0, 0, 900, Fate::Succeeds);
@@ -67,7 +90,8 @@ pub(crate) fn starts() -> Vec<Start> {
             if shape.len() > 1 {
                 let mut differ = world(75);
                 differ.pairs[1].id = Some(STRANGE);
-                differ.pairs[1].value = Some(Value { secret: Secret::Junk, hidden: shape[1], tag: None });
+                differ.pairs[1].value =
+                    Some(Value { secret: Secret::Junk, hidden: shape[1], tag: None });
                 add(&named("different keys"), differ.clone(), Action::Rotate, false, false);
                 differ.tainted = true;
                 add(&named("different keys, forced"), differ, Action::Rotate, true, true);
@@ -95,7 +119,8 @@ fn run(world: &mut World, process: &mut Process, mut fault: impl FnMut() -> Faul
     panic!("a run does not end");
 }
 
-/// The next run of this start: with the pipeline's own deploy, a deploy and `retire` follow each rotating job.
+/// The next run of this start: with the pipeline's own deploy, a deploy and `retire` follow each
+/// rotating job.
 fn next(world: &mut World, start: &Start, number: usize) -> Process {
     let retire = world.policy.own_deploy && number % 2 == 1;
     if retire {
@@ -106,7 +131,12 @@ fn next(world: &mut World, start: &Start, number: usize) -> Process {
     }
     let action = if retire { Action::Retire } else { start.action };
     // Once the first pair is there `setup` is done, and `rotate` goes on.
-    let action = if start.action == Action::Setup && number >= 2 && !retire && world.pairs[0].id.is_some() { Action::Rotate } else { action };
+    let action =
+        if start.action == Action::Setup && number >= 2 && !retire && world.pairs[0].id.is_some() {
+            Action::Rotate
+        } else {
+            action
+        };
     let mut process = world.start_job(action, true);
     process.forced = start.forced.then_some(start.world.now);
     process
@@ -114,7 +144,12 @@ fn next(world: &mut World, start: &Start, number: usize) -> Process {
 
 fn at_rest(world: &World, end: Option<&End>) -> bool {
     let key = world.pairs[0].id;
-    let settled = matches!(end, Some(End::Done(Done::NotDue { .. } | Done::NothingToRetire { .. } | Done::AlreadySetUp { .. })));
+    let settled = matches!(
+        end,
+        Some(End::Done(
+            Done::NotDue { .. } | Done::NothingToRetire { .. } | Done::AlreadySetUp { .. }
+        ))
+    );
     let ours = world.keys.iter().filter(|iam| !iam.foreign).count();
     let running = world.papers.iter().filter(|paper| paper.ends.is_some()).count();
     settled
@@ -122,11 +157,18 @@ fn at_rest(world: &World, end: Option<&End>) -> bool {
         && ours == 1
         && running == 0
         && world.papers.len() <= 1
-        && world.production.iter().all(|running| running.is_some_and(|(id, secret)| Some(id) == key && world.works(key, Some(secret))))
+        && world.production.iter().all(|running| {
+            running.is_some_and(|(id, secret)| Some(id) == key && world.works(key, Some(secret)))
+        })
 }
 
 /// Runs, day by day, until nothing is left to do.
-fn to_rest(world: &mut World, start: &Start, compare: bool, mut number: usize) -> (usize, Option<End>) {
+fn to_rest(
+    world: &mut World,
+    start: &Start,
+    compare: bool,
+    mut number: usize,
+) -> (usize, Option<End>) {
     let mut end = None;
     for _ in 0..30 {
         let mut process = next(world, start, number);
@@ -155,7 +197,11 @@ fn every_picture_is_what_a_look_would_show_and_every_start_comes_to_rest() {
             let new = world.keys.iter().any(|key| key.id > 10) || start.name.starts_with("setup");
             assert!(new, "{}: no new key", start.name);
         } else {
-            assert!(matches!(&end, Some(End::Refused(refusal)) if refusal.blames_a_person()), "{}: {end:?}", start.name);
+            assert!(
+                matches!(&end, Some(End::Refused(refusal)) if refusal.blames_a_person()),
+                "{}: {end:?}",
+                start.name
+            );
             assert_eq!(world.keys.len(), start.world.keys.len(), "{}", start.name);
             assert!(world.papers.is_empty(), "{}", start.name);
         }
@@ -164,26 +210,53 @@ fn every_picture_is_what_a_look_would_show_and_every_start_comes_to_rest() {
         begun += world.counts.get("rotations begun").copied().unwrap_or_default();
     }
     assert!(compared > 1000 && begun > 100);
-    eprintln!("{} starts, {runs} runs, {compared} pictures compared, {begun} rotations", starts().len());
+    eprintln!(
+        "{} starts, {runs} runs, {compared} pictures compared, {begun} rotations",
+        starts().len()
+    );
 }
 
 /// One thing goes wrong in the next tick of this process; what follows goes well.
-fn heal(start: &Start, mut world: World, mut process: Process, number: usize, fault: Fault, gap: i64) {
-    let told = format!("{}: {fault:?} after {} s (job {}), the next run {gap} s later", start.name, world.now - start.world.now, process.job);
+fn heal(
+    start: &Start,
+    mut world: World,
+    mut process: Process,
+    number: usize,
+    fault: Fault,
+    gap: i64,
+) {
+    let told = format!(
+        "{}: {fault:?} after {} s (job {}), the next run {gap} s later",
+        start.name,
+        world.now - start.world.now,
+        process.job
+    );
     let mut next_fault = Some(fault);
     run(&mut world, &mut process, || next_fault.take().unwrap_or(Fault::None));
     let mut number = number + 1;
-    let between = |number: usize, world: &World| if world.policy.own_deploy && number % 2 == 1 { 60 } else { gap };
+    let between = |number: usize, world: &World| {
+        if world.policy.own_deploy && number % 2 == 1 { 60 } else { gap }
+    };
     world.pass(gap);
     for further in 0..2 {
         let mut process = next(&mut world, start, number);
         process.compare = number.is_multiple_of(4);
         let end = run(&mut world, &mut process, || Fault::None);
         number += 1;
-        // A deploy that failed is started once more by each run; the pipeline's own is proven by the next pipeline.
-        let fine = matches!(&end, Some(End::Done(_) | End::Refused(Refusal::DeployFailed(_) | Refusal::DeployUnproven(_))));
+        // A deploy that failed is started once more by each run; the pipeline's own is proven by
+        // the next pipeline.
+        let fine = matches!(
+            &end,
+            Some(
+                End::Done(_) | End::Refused(Refusal::DeployFailed(_) | Refusal::DeployUnproven(_))
+            )
+        );
         assert!(further == 0 || fine, "{told}: {end:?}\n{world:#?}");
-        assert!(further == 0 || world.pairs.iter().all(|pair| pair.id.is_none() || world.pair_works(pair)), "{told}: {world:#?}");
+        assert!(
+            further == 0
+                || world.pairs.iter().all(|pair| pair.id.is_none() || world.pair_works(pair)),
+            "{told}: {world:#?}"
+        );
         world.pass(between(number, &world));
     }
     let (_, end) = to_rest(&mut world, start, false, number);
@@ -191,12 +264,14 @@ fn heal(start: &Start, mut world: World, mut process: Process, number: usize, fa
     assert!(at_rest(&world, end.as_ref()), "{told}: {end:?}\n{world:#?}");
 }
 
-/// Before each tick of each run of a rotation, each fault. One case in [`STRIDE`] is looked at; all of them (some minutes) with `PLAN_ALL=1`.
+/// Before each tick of each run of a rotation, each fault. One case in [`STRIDE`] is looked at; all
+/// of them (some minutes) with `PLAN_ALL=1`.
 #[test]
 fn whatever_dies_or_fails_once_is_healed_by_two_further_runs() {
     const STRIDE: usize = 61;
     let stride = if std::env::var_os("PLAN_ALL").is_some() { 1 } else { STRIDE };
-    let faults = [Fault::DieBefore, Fault::DieAfter, Fault::DieBetween, Fault::Refused, Fault::ReplyLost];
+    let faults =
+        [Fault::DieBefore, Fault::DieAfter, Fault::DieBetween, Fault::Refused, Fault::ReplyLost];
     let (mut cases, mut looked_at) = (0, 0);
     for start in starts().into_iter().filter(|start| start.rotates && start.world.lag == 0) {
         for (visible, gaps) in [(true, &[200, DAY][..]), (false, &[DAY])] {
@@ -206,7 +281,9 @@ fn whatever_dies_or_fails_once_is_healed_by_two_further_runs() {
                 world.jobs[process.job].visible = visible;
                 end = None;
                 while end.is_none() {
-                    for (fault, gap) in faults.iter().flat_map(|fault| gaps.iter().map(move |gap| (*fault, *gap))) {
+                    for (fault, gap) in
+                        faults.iter().flat_map(|fault| gaps.iter().map(move |gap| (*fault, *gap)))
+                    {
                         cases += 1;
                         if cases % stride == 0 {
                             looked_at += 1;
@@ -249,7 +326,10 @@ fn a_run_that_comes_while_the_dead_one_still_counts_as_alive_is_busy() {
         let mut process = world.start_job(Action::Rotate, true);
         let end = run(&mut world, &mut process, || Fault::None);
         if world.papers.iter().any(|paper| paper.ends.is_some()) {
-            assert!(matches!(end, Some(End::Refused(Refusal::Busy) | End::Done(Done::Waiting(_)))), "tick {n}: {end:?}");
+            assert!(
+                matches!(end, Some(End::Refused(Refusal::Busy) | End::Done(Done::Waiting(_)))),
+                "tick {n}: {end:?}"
+            );
             assert_eq!(world.keys.len(), keys);
             busy += 1;
         }

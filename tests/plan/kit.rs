@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use credential_rotator::config::Action;
-use credential_rotator::plan::{Begun, Claim, Hand, IdSeen, Key, Observed, Owner, Policy, RecordSeen, SecretSeen, TargetSeen, Use};
+use credential_rotator::plan::{
+    Begun, Claim, Hand, IdSeen, Key, Observed, Owner, Policy, RecordSeen, SecretSeen, TargetSeen,
+    Use,
+};
 use credential_rotator::record::{AccessKeyId, Facts, Published};
 use jiff::{SignedDuration, Timestamp};
 
@@ -64,7 +67,8 @@ pub(crate) fn hidden(tag: Option<u32>) -> SecretSeen {
 }
 
 pub(crate) fn targets(pairs: impl IntoIterator<Item = (IdSeen, SecretSeen)>) -> Vec<TargetSeen> {
-    let seen = |(number, (id, secret))| TargetSeen { name: format!("project:{}", number + 1), id, secret };
+    let seen =
+        |(number, (id, secret))| TargetSeen { name: format!("project:{}", number + 1), id, secret };
     pairs.into_iter().enumerate().map(seen).collect()
 }
 
@@ -89,7 +93,8 @@ pub(crate) fn resting(age_in_days: i64) -> Observed {
     }
 }
 
-/// A rotation that has begun, its claim held, its key made a minute ago; the target is still on the old one.
+/// A rotation that has begun, its claim held, its key made a minute ago; the target is still on the
+/// old one.
 pub(crate) fn making() -> Observed {
     resting(75).with(|seen| {
         seen.keys.push(Key { created: at(NOW - 60), ..key(FRESH, 0) });
@@ -115,7 +120,12 @@ pub(crate) fn published(facts: Facts) -> Observed {
 }
 
 pub(crate) fn begun() -> Facts {
-    Facts { from: vec![id(OLD)], creating: at(NOW - 60), previous: vec![Some(id(OLD))], ..Facts::default() }
+    Facts {
+        from: vec![id(OLD)],
+        creating: at(NOW - 60),
+        previous: vec![Some(id(OLD))],
+        ..Facts::default()
+    }
 }
 
 pub(crate) fn publication() -> Facts {

@@ -1,14 +1,15 @@
 //! A tiny IAM and GitLab with ground truth, and a process that works on them with the real `plan`.
 //!
-//! Written from DESIGN.md. It knows whose secret each value really is, what production runs on and who made which key; what a step does
-//! here shares no code with `Observed::apply`, so that each can be held against the other.
+//! Written from DESIGN.md. It knows whose secret each value really is, what production runs on and
+//! who made which key; what a step does here shares no code with `Observed::apply`, so that each
+//! can be held against the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Begun, Claim, DeploySeen, Done, Hand, IdSeen, Key, Made, Note, Observed, Owner, Policy, Question, RecordSeen, Refusal, Role, SecretSeen, Step,
-    TargetSeen, Use, plan,
+    Begun, Claim, DeploySeen, Done, Hand, IdSeen, Key, Made, Note, Observed, Owner, Policy,
+    Question, RecordSeen, Refusal, Role, SecretSeen, Step, TargetSeen, Use, plan,
 };
 use credential_rotator::record::{AccessKeyId, Facts, NotedDeploy, Published};
 
@@ -74,7 +75,8 @@ pub(crate) enum Fate {
     Deleted,
 }
 
-/// A deploy job: it reads the variables when it starts, and production runs on them from when it ends.
+/// A deploy job: it reads the variables when it starts, and production runs on them from when it
+/// ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Deploy {
     pub(crate) number: u64,
@@ -100,7 +102,8 @@ pub(crate) struct World {
     pub(crate) verified: BTreeSet<Id>,
     pub(crate) fates: Vec<Fate>,
     pub(crate) lag: i64,
-    /// A person has changed what production or the records rest on: what follows for production is that person's.
+    /// A person has changed what production or the records rest on: what follows for production is
+    /// that person's.
     pub(crate) tainted: bool,
     /// The first violation.
     pub(crate) wrong: Option<String>,
@@ -215,7 +218,8 @@ impl World {
 
     /// A target that production runs on.
     pub(crate) fn with_target(mut self, id: Option<Id>, hidden: bool, tag: Option<Id>) -> Self {
-        self.pairs.push(Pair { id, value: id.map(|id| Value { secret: Secret::Of(id), hidden, tag }) });
+        self.pairs
+            .push(Pair { id, value: id.map(|id| Value { secret: Secret::Of(id), hidden, tag }) });
         self.production.push(id.map(|id| (id, Secret::Of(id))));
         self
     }
@@ -225,7 +229,9 @@ impl World {
     }
 
     pub(crate) fn works(&self, id: Option<Id>, secret: Option<Secret>) -> bool {
-        id.is_some_and(|id| secret == Some(Secret::Of(id)) && self.key(id).is_some_and(|key| key.active))
+        id.is_some_and(|id| {
+            secret == Some(Secret::Of(id)) && self.key(id).is_some_and(|key| key.active)
+        })
     }
 
     pub(crate) fn pair_works(&self, pair: &Pair) -> bool {
@@ -301,7 +307,12 @@ impl World {
                 (Some(_), None) => Some(deploy.ends),
                 (_, Some(_)) => None,
             };
-            let due = self.deploys.iter().enumerate().filter_map(|(index, deploy)| Some((next(deploy)?, index))).min();
+            let due = self
+                .deploys
+                .iter()
+                .enumerate()
+                .filter_map(|(index, deploy)| Some((next(deploy)?, index)))
+                .min();
             let Some((moment, index)) = due.filter(|(moment, _)| *moment <= until) else { break };
             self.now = self.now.max(moment);
             let deploy = self.deploys[index].clone();
@@ -326,7 +337,10 @@ impl World {
         for (id, secret) in self.production.clone().into_iter().flatten() {
             if self.works(Some(id), Some(secret)) {
                 let now = self.now;
-                self.keys.iter_mut().filter(|key| key.id == id).for_each(|key| key.used = Some((now, "s3")));
+                self.keys
+                    .iter_mut()
+                    .filter(|key| key.id == id)
+                    .for_each(|key| key.used = Some((now, "s3")));
             }
         }
     }
@@ -343,17 +357,24 @@ impl World {
     /// The fence: a reply that says "running" holds for a minute.
     fn may_act(&self, process: &Process) -> bool {
         let job = self.jobs[process.job];
-        self.now < process.ends && (!job.visible || job.ended.is_none_or(|ended| self.now < ended + 60))
+        self.now < process.ends
+            && (!job.visible || job.ended.is_none_or(|ended| self.now < ended + 60))
     }
 
     /// What one look shows to this process.
     pub(crate) fn look(&self, process: &Process) -> Observed {
         let mut keys: Vec<Key> = Vec::new();
         for key in &self.keys {
-            let mine = process.made.as_ref().is_some_and(|made| made.id == id(key.id)) && self.now < key.created + 60;
+            let mine = process.made.as_ref().is_some_and(|made| made.id == id(key.id))
+                && self.now < key.created + 60;
             if key.shown <= self.now || mine {
                 let used = process.used.get(&key.id).cloned();
-                keys.push(Key { id: id(key.id), active: key.active, created: at(key.created), used });
+                keys.push(Key {
+                    id: id(key.id),
+                    active: key.active,
+                    created: at(key.created),
+                    used,
+                });
             }
         }
         let targets = self.pairs.iter().enumerate().map(|(place, pair)| TargetSeen {
@@ -361,18 +382,24 @@ impl World {
             id: pair.id.map_or(IdSeen::Absent, |held| IdSeen::Key(id(held))),
             secret: pair.value.map_or(SecretSeen::Absent, |value| match value {
                 Value { hidden: true, tag, .. } => SecretSeen::Hidden { tag: tag.map(id) },
-                Value { hidden: false, tag, secret } => SecretSeen::Readable { tag: tag.map(id), owner: process.owner_of(secret) },
+                Value { hidden: false, tag, secret } => {
+                    SecretSeen::Readable { tag: tag.map(id), owner: process.owner_of(secret) }
+                }
             }),
         });
-        let others = self.papers.iter().filter(|paper| Some(paper.name) != process.own).map(|paper| RecordSeen {
-            name: paper.name.to_string(),
-            at: at(paper.at),
-            released: paper.ends.is_none(),
-            alive: self.is_alive(paper),
-            facts: paper.facts.clone(),
-        });
+        let others =
+            self.papers.iter().filter(|paper| Some(paper.name) != process.own).map(|paper| {
+                RecordSeen {
+                    name: paper.name.to_string(),
+                    at: at(paper.at),
+                    released: paper.ends.is_none(),
+                    alive: self.is_alive(paper),
+                    facts: paper.facts.clone(),
+                }
+            });
         let own = self.papers.iter().find(|paper| Some(paper.name) == process.own);
-        let mentions = self.mentions.iter().filter(|named| keys.iter().any(|key| key.id == id(**named)));
+        let mentions =
+            self.mentions.iter().filter(|named| keys.iter().any(|key| key.id == id(**named)));
         Observed {
             now: at(self.now),
             listed: at(process.listed),
@@ -380,7 +407,8 @@ impl World {
             targets: targets.collect(),
             mentions: mentions.map(|named| (id(*named), vec!["BACKUP".to_owned()])).collect(),
             records: others.collect(),
-            claim: own.map(|paper| Claim { name: paper.name.to_string(), facts: paper.facts.clone() }),
+            claim: own
+                .map(|paper| Claim { name: paper.name.to_string(), facts: paper.facts.clone() }),
             hand: process.hand.clone(),
             begun: process.begun.unwrap_or(Begun::No),
             preflight: process.preflight.clone(),
@@ -405,7 +433,8 @@ impl World {
         process.values = self.pairs.iter().map(|pair| pair.value).collect();
         let look = self.look(process);
         if let Some(seen) = &mut process.seen {
-            (seen.targets, seen.mentions, seen.records, seen.now) = (look.targets, look.mentions, look.records, look.now);
+            (seen.targets, seen.mentions, seen.records, seen.now) =
+                (look.targets, look.mentions, look.records, look.now);
         }
         process.own.is_none_or(|own| self.papers.iter().any(|paper| paper.name == own))
     }
@@ -424,7 +453,8 @@ impl World {
         }
         let policy = self.policy_of(process);
         loop {
-            let over = policy.leave_deploys || process.wait_until.is_some_and(|until| self.now >= until);
+            let over =
+                policy.leave_deploys || process.wait_until.is_some_and(|until| self.now >= until);
             let Some(seen) = &mut process.seen else { return Tick::Died };
             (seen.now, seen.waited_out) = (at(self.now), over);
             let step = plan(seen, &policy);
@@ -432,9 +462,16 @@ impl World {
                 let what = format!("{what}: {step:?}");
                 self.wrong(&what);
             }
-            if process.stale && step.has_effect() && !matches!(step, Step::Record(Note::Quiet) | Step::StartDeploy(_)) {
+            if process.stale
+                && step.has_effect()
+                && !matches!(step, Step::Record(Note::Quiet) | Step::StartDeploy(_))
+            {
                 process.stale = false;
-                return if self.observe(process) { Tick::Went(None) } else { self.claim_lost(process) };
+                return if self.observe(process) {
+                    Tick::Went(None)
+                } else {
+                    self.claim_lost(process)
+                };
             }
             match &step {
                 Step::Done(done) => return self.end(process, End::Done(done.clone())),
@@ -442,10 +479,16 @@ impl World {
                     process.doom("refused");
                     return Tick::Went(None);
                 }
-                Step::Refuse(refusal) if refusal.blames_a_person() && process.suspected.as_ref() != Some(refusal) => {
+                Step::Refuse(refusal)
+                    if refusal.blames_a_person() && process.suspected.as_ref() != Some(refusal) =>
+                {
                     process.suspected = Some(refusal.clone());
                     self.pass(10);
-                    return if self.observe(process) { Tick::Went(None) } else { self.claim_lost(process) };
+                    return if self.observe(process) {
+                        Tick::Went(None)
+                    } else {
+                        self.claim_lost(process)
+                    };
                 }
                 Step::Refuse(refusal) => return self.end(process, End::Refused(refusal.clone())),
                 Step::Disable(_, Role::Old) | Step::Delete(_, Role::Old) if !process.reread => {
@@ -476,7 +519,10 @@ impl World {
     fn release(&mut self, process: &Process) {
         let Some(own) = process.own.filter(|_| !process.keep_record) else { return };
         self.papers.retain(|paper| paper.name != own || paper.facts.is_some());
-        self.papers.iter_mut().filter(|paper| paper.name == own).for_each(|paper| paper.ends = None);
+        self.papers
+            .iter_mut()
+            .filter(|paper| paper.name == own)
+            .for_each(|paper| paper.ends = None);
     }
 
     /// Announce, then look.
@@ -487,7 +533,10 @@ impl World {
         let Some(name) = process.announced.take() else {
             return self.announce(process);
         };
-        let busy = self.papers.iter().any(|paper| paper.name != name && paper.ends.is_some() && self.is_alive(paper));
+        let busy = self
+            .papers
+            .iter()
+            .any(|paper| paper.name != name && paper.ends.is_some() && self.is_alive(paper));
         if busy {
             self.papers.retain(|paper| paper.name != name);
             process.tries += 1;
@@ -513,7 +562,13 @@ impl World {
             return self.claim_lost(process);
         }
         self.next += 1;
-        self.papers.push(Paper { name: self.next, job: process.job, at: self.now, ends: Some(process.ends), facts: None });
+        self.papers.push(Paper {
+            name: self.next,
+            job: process.job,
+            at: self.now,
+            ends: Some(process.ends),
+            facts: None,
+        });
         process.announced = Some(self.next);
         process.claiming = false;
         Tick::Went(None)
@@ -546,7 +601,9 @@ impl World {
         };
         match fault {
             Fault::DieAfter | Fault::DieBetween if step.has_effect() => return Tick::Died,
-            Fault::ReplyLost if step.has_effect() && *step != Step::Create => return self.after(process, step, "reply lost"),
+            Fault::ReplyLost if step.has_effect() && *step != Step::Create => {
+                return self.after(process, step, "reply lost");
+            }
             _ => {}
         }
         if let Some(seen) = &mut process.seen {
@@ -575,7 +632,12 @@ impl World {
     /// The picture after a step is what a look would show, but for what is left to be asked again.
     fn compare(&mut self, process: &Process, step: &Step) {
         let Some(seen) = process.seen.as_ref().filter(|_| process.compare) else { return };
-        let own_at = |name: &str| self.papers.iter().find(|paper| paper.name.to_string() == name).map(|paper| at(paper.at));
+        let own_at = |name: &str| {
+            self.papers
+                .iter()
+                .find(|paper| paper.name.to_string() == name)
+                .map(|paper| at(paper.at))
+        };
         let normal = |mut seen: Observed| {
             (seen.elders, seen.deploys) = (None, None);
             seen.keys.iter_mut().for_each(|key| key.used = None);
@@ -588,20 +650,40 @@ impl World {
             seen.records.sort_by(|one, other| one.name.cmp(&other.name));
             seen
         };
-        let (applied, looked) = (normal(seen.clone()), normal(Observed { waited_out: seen.waited_out, ..self.look(process) }));
+        let (applied, looked) = (
+            normal(seen.clone()),
+            normal(Observed { waited_out: seen.waited_out, ..self.look(process) }),
+        );
         self.count("pictures compared");
         if applied != looked {
             let (applied, looked) = (format!("{applied:#?}"), format!("{looked:#?}"));
-            let only = |one: &str, other: &str| one.lines().filter(|line| !other.lines().any(|it| it == *line)).collect::<Vec<_>>().join("\n");
-            self.wrong(&format!("after {step:?} only `apply` says\n{}\nonly a look says\n{}", only(&applied, &looked), only(&looked, &applied)));
+            let only = |one: &str, other: &str| {
+                one.lines()
+                    .filter(|line| !other.lines().any(|it| it == *line))
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            };
+            self.wrong(&format!(
+                "after {step:?} only `apply` says\n{}\nonly a look says\n{}",
+                only(&applied, &looked),
+                only(&looked, &applied)
+            ));
         }
     }
 
     fn own_paper(&mut self, process: &Process) -> Result<&mut Paper, &'static str> {
-        self.papers.iter_mut().find(|paper| Some(paper.name) == process.own).ok_or("the record is gone")
+        self.papers
+            .iter_mut()
+            .find(|paper| Some(paper.name) == process.own)
+            .ok_or("the record is gone")
     }
 
-    fn act(&mut self, process: &mut Process, step: &Step, fault: Fault) -> Result<Option<Made>, &'static str> {
+    fn act(
+        &mut self,
+        process: &mut Process,
+        step: &Step,
+        fault: Fault,
+    ) -> Result<Option<Made>, &'static str> {
         if step.has_effect() {
             // Of two runs that hold a claim one after the other, the earlier one never acts again.
             if process.epoch < self.acted {
@@ -627,8 +709,12 @@ impl World {
                     .filter(|other| other.released || !other.alive)
                     .map(|other| other.name.parse().expect("a name of ours"))
                     .collect();
-                let newest =
-                    self.papers.iter().filter(|paper| paper.facts.is_some()).max_by_key(|paper| paper.at).and_then(|paper| paper.facts.clone());
+                let newest = self
+                    .papers
+                    .iter()
+                    .filter(|paper| paper.facts.is_some())
+                    .max_by_key(|paper| paper.at)
+                    .and_then(|paper| paper.facts.clone());
                 let own = self.own_paper(process)?;
                 let facts = own.facts.clone().or(newest).filter(|facts| facts.finished.is_none());
                 own.facts = facts;
@@ -643,7 +729,10 @@ impl World {
                     hand.verified = true;
                     self.verified.insert(number(key));
                     let now = self.now;
-                    self.keys.iter_mut().filter(|iam| iam.id == number(key)).for_each(|iam| iam.used = Some((now, "sts")));
+                    self.keys
+                        .iter_mut()
+                        .filter(|iam| iam.id == number(key))
+                        .for_each(|iam| iam.used = Some((now, "sts")));
                 }
             }
             Step::WriteSecret { target, key } => {
@@ -676,7 +765,8 @@ impl World {
                 if matches!(fault, Fault::DieBetween | Fault::ReplyLost) {
                     return if fault == Fault::ReplyLost { Err("reply lost") } else { Ok(None) };
                 }
-                let noted = NotedDeploy { place: place_name(*place), pipeline, job: None, proven: None };
+                let noted =
+                    NotedDeploy { place: place_name(*place), pipeline, job: None, proven: None };
                 let facts = self.own_paper(process)?.facts.as_mut().ok_or("no rotation")?;
                 facts.deploys.retain(|other| other.place != noted.place);
                 facts.deploys.push(noted.clone());
@@ -684,7 +774,10 @@ impl World {
             }
             Step::Disable(key, _) => {
                 self.judge_loss(number(key));
-                self.keys.iter_mut().filter(|iam| iam.id == number(key)).for_each(|iam| iam.active = false);
+                self.keys
+                    .iter_mut()
+                    .filter(|iam| iam.id == number(key))
+                    .for_each(|iam| iam.active = false);
             }
             Step::Delete(key, _) => {
                 self.judge_loss(number(key));
@@ -701,16 +794,21 @@ impl World {
     /// A key is about to stop working at our hands.
     fn judge_loss(&mut self, key: Id) {
         self.count("keys disabled or deleted");
-        let named = self.mentions.contains(&key) || self.pairs.iter().any(|pair| pair.id == Some(key));
+        let named =
+            self.mentions.contains(&key) || self.pairs.iter().any(|pair| pair.id == Some(key));
         if named {
             self.wrong("a key is taken away that a variable names");
         }
-        let held = self.pairs.iter().any(|pair| pair.value.is_some_and(|value| value.secret == Secret::Of(key)));
-        let runs = self.production.iter().flatten().any(|(id, _)| *id == key);
-        let will_run = self
-            .deploys
+        let held = self
+            .pairs
             .iter()
-            .any(|deploy| deploy.over.is_none() && deploy.fate == Fate::Succeeds && deploy.read.is_some_and(|(id, _)| id == Some(key)));
+            .any(|pair| pair.value.is_some_and(|value| value.secret == Secret::Of(key)));
+        let runs = self.production.iter().flatten().any(|(id, _)| *id == key);
+        let will_run = self.deploys.iter().any(|deploy| {
+            deploy.over.is_none()
+                && deploy.fate == Fate::Succeeds
+                && deploy.read.is_some_and(|(id, _)| id == Some(key))
+        });
         if !self.tainted && (held || runs || will_run) {
             self.wrong("a key is taken away that production still runs on");
         }
@@ -718,7 +816,8 @@ impl World {
         if iam.foreign && !self.replaced.contains(&key) {
             let window = self.papers.iter().filter_map(|paper| paper.facts.as_ref()).any(|facts| {
                 let creating = facts.creating.as_second();
-                (creating..=creating + 120).contains(&iam.created) && iam.used.is_none_or(|(_, service)| service == "sts")
+                (creating..=creating + 120).contains(&iam.created)
+                    && iam.used.is_none_or(|(_, service)| service == "sts")
             });
             if window {
                 self.count("a person's key taken for ours, within two minutes (a known limit)");
@@ -735,25 +834,44 @@ impl World {
         match note {
             Note::Nothing => paper.facts = None,
             Note::Begin => {
-                let old = paper.facts.take().filter(|facts| facts.finished.is_none()).map(|facts| facts.previous).unwrap_or_default();
-                let mut from: BTreeSet<AccessKeyId> = seen.keys.iter().map(|key| key.id.clone()).collect();
+                let old = paper
+                    .facts
+                    .take()
+                    .filter(|facts| facts.finished.is_none())
+                    .map(|facts| facts.previous)
+                    .unwrap_or_default();
+                let mut from: BTreeSet<AccessKeyId> =
+                    seen.keys.iter().map(|key| key.id.clone()).collect();
                 let mut previous: BTreeSet<Option<AccessKeyId>> = old.into_iter().collect();
                 for target in &seen.targets {
-                    if let SecretSeen::Hidden { tag: Some(tag) } | SecretSeen::Readable { tag: Some(tag), .. } = &target.secret {
+                    if let SecretSeen::Hidden { tag: Some(tag) }
+                    | SecretSeen::Readable { tag: Some(tag), .. } = &target.secret
+                    {
                         from.insert(tag.clone());
                     }
-                    previous.insert(if let IdSeen::Key(id) = &target.id { Some(id.clone()) } else { None });
+                    previous.insert(if let IdSeen::Key(id) = &target.id {
+                        Some(id.clone())
+                    } else {
+                        None
+                    });
                 }
                 let replaced: Vec<Id> = previous.iter().flatten().map(number).collect();
-                paper.facts =
-                    Some(Facts { from: from.into_iter().collect(), creating: listed, previous: previous.into_iter().collect(), ..Facts::default() });
+                paper.facts = Some(Facts {
+                    from: from.into_iter().collect(),
+                    creating: listed,
+                    previous: previous.into_iter().collect(),
+                    ..Facts::default()
+                });
                 process.begun = Some(Begun::Recorded);
                 self.replaced.extend(replaced);
                 self.count("rotations begun");
             }
             Note::Published => {
-                let IdSeen::Key(key) = seen.targets[0].id.clone() else { return Err("nothing is published") };
-                paper.facts.as_mut().ok_or("no rotation")?.published = Some(Published { key, at: now });
+                let IdSeen::Key(key) = seen.targets[0].id.clone() else {
+                    return Err("nothing is published");
+                };
+                paper.facts.as_mut().ok_or("no rotation")?.published =
+                    Some(Published { key, at: now });
             }
             Note::Quiet => paper.facts.as_mut().ok_or("no rotation")?.quiet = Some(now),
             Note::Proven => {
@@ -779,15 +897,22 @@ impl World {
                 process.own = None;
                 (process.hand, process.made) = (None, None);
                 let key = self.pairs[0].id;
-                self.tainted &=
-                    !self.production.iter().all(|running| running.is_some_and(|(id, secret)| Some(id) == key && self.works(key, Some(secret))));
+                self.tainted &= !self.production.iter().all(|running| {
+                    running.is_some_and(|(id, secret)| {
+                        Some(id) == key && self.works(key, Some(secret))
+                    })
+                });
                 self.count("rotations finished");
             }
         }
         Ok(())
     }
 
-    fn create(&mut self, process: &mut Process, fault: Fault) -> Result<Option<Made>, &'static str> {
+    fn create(
+        &mut self,
+        process: &mut Process,
+        fault: Fault,
+    ) -> Result<Option<Made>, &'static str> {
         if self.now > process.listed + 60 {
             process.begun = None;
             if !self.observe(process) {
@@ -835,10 +960,13 @@ impl World {
     }
 
     fn answer(&mut self, process: &mut Process, question: &Question) {
-        let facts = process.seen.as_ref().and_then(|seen| seen.facts().cloned()).unwrap_or_default();
+        let facts =
+            process.seen.as_ref().and_then(|seen| seen.facts().cloned()).unwrap_or_default();
         match question {
             Question::WhoseSecrets => {
-                for value in process.values.clone().into_iter().flatten().filter(|value| !value.hidden) {
+                for value in
+                    process.values.clone().into_iter().flatten().filter(|value| !value.hidden)
+                {
                     let owner = match value.secret {
                         Secret::Of(key) if self.key(key).is_some_and(|key| key.active) => {
                             process.secrets.insert(key);
@@ -848,32 +976,71 @@ impl World {
                     };
                     process.owners.entry(value.secret).or_insert(owner);
                 }
-                let owners: Vec<Option<Owner>> = process.values.iter().map(|value| value.map(|value| process.owner_of(value.secret))).collect();
-                for (target, answer) in process.seen.iter_mut().flat_map(|seen| &mut seen.targets).zip(owners) {
-                    if let (SecretSeen::Readable { owner, .. }, Some(answer)) = (&mut target.secret, answer) {
+                let owners: Vec<Option<Owner>> = process
+                    .values
+                    .iter()
+                    .map(|value| value.map(|value| process.owner_of(value.secret)))
+                    .collect();
+                for (target, answer) in
+                    process.seen.iter_mut().flat_map(|seen| &mut seen.targets).zip(owners)
+                {
+                    if let (SecretSeen::Readable { owner, .. }, Some(answer)) =
+                        (&mut target.secret, answer)
+                    {
                         *owner = answer;
                     }
                 }
             }
             Question::LastUse(asked) => {
                 let used = self.key(number(asked)).and_then(|key| key.used);
-                let used = used.map_or(Use::Never, |(when, service)| Use::At { when: at(when), service: service.to_owned() });
+                let used = used.map_or(Use::Never, |(when, service)| Use::At {
+                    when: at(when),
+                    service: service.to_owned(),
+                });
                 process.used.insert(number(asked), used.clone());
-                process.seen.iter_mut().flat_map(|seen| &mut seen.keys).filter(|key| key.id == *asked).for_each(|key| key.used = Some(used.clone()));
+                process
+                    .seen
+                    .iter_mut()
+                    .flat_map(|seen| &mut seen.keys)
+                    .filter(|key| key.id == *asked)
+                    .for_each(|key| key.used = Some(used.clone()));
             }
             Question::Preflight => {
-                let old = self.pairs.first().and_then(|pair| pair.id).is_some_and(|id| self.mentions.contains(&id));
-                process.preflight = Some(if old { vec!["another variable holds the old key".to_owned()] } else { Vec::new() });
-                process.seen.iter_mut().for_each(|seen| seen.preflight.clone_from(&process.preflight));
+                let old = self
+                    .pairs
+                    .first()
+                    .and_then(|pair| pair.id)
+                    .is_some_and(|id| self.mentions.contains(&id));
+                process.preflight = Some(if old {
+                    vec!["another variable holds the old key".to_owned()]
+                } else {
+                    Vec::new()
+                });
+                process
+                    .seen
+                    .iter_mut()
+                    .for_each(|seen| seen.preflight.clone_from(&process.preflight));
             }
             Question::ElderJobs => {
-                let published = facts.published.map_or(self.now, |published| published.at.as_second());
-                let elder = |deploy: &&Deploy| deploy.read.is_some() && deploy.over.is_none() && deploy.starts < published;
-                let elders = self.deploys.iter().filter(elder).map(|deploy| deploy.number.to_string()).collect();
+                let published =
+                    facts.published.map_or(self.now, |published| published.at.as_second());
+                let elder = |deploy: &&Deploy| {
+                    deploy.read.is_some() && deploy.over.is_none() && deploy.starts < published
+                };
+                let elders = self
+                    .deploys
+                    .iter()
+                    .filter(elder)
+                    .map(|deploy| deploy.number.to_string())
+                    .collect();
                 process.seen.iter_mut().for_each(|seen| seen.elders = Some(Vec::clone(&elders)));
             }
             Question::Deploys => {
-                let deploys = if self.policy.own_deploy { vec![self.own_deploy(process, &facts)] } else { self.deploys_seen(process, &facts) };
+                let deploys = if self.policy.own_deploy {
+                    vec![self.own_deploy(process, &facts)]
+                } else {
+                    self.deploys_seen(process, &facts)
+                };
                 process.seen.iter_mut().for_each(|seen| seen.deploys = Some(deploys.clone()));
             }
         }
@@ -881,18 +1048,30 @@ impl World {
 
     fn deploys_seen(&self, process: &Process, facts: &Facts) -> Vec<DeploySeen> {
         let look = |place| {
-            let Some(noted) = facts.deploys.iter().find(|noted| noted.place == place_name(place)) else { return DeploySeen::Startable };
+            let Some(noted) = facts.deploys.iter().find(|noted| noted.place == place_name(place))
+            else {
+                return DeploySeen::Startable;
+            };
             if noted.proven.is_some() {
                 return DeploySeen::Proven(noted.clone());
             }
-            match self.deploys.iter().find(|deploy| deploy.number == noted.pipeline).map(|deploy| deploy.over) {
+            match self
+                .deploys
+                .iter()
+                .find(|deploy| deploy.number == noted.pipeline)
+                .map(|deploy| deploy.over)
+            {
                 Some(None) => DeploySeen::Running("p".to_owned()),
                 Some(Some(Fate::Succeeds)) => DeploySeen::Proven(noted.clone()),
                 Some(Some(Fate::Unproven)) => DeploySeen::Unproven("p".to_owned()),
-                Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None if process.started.contains(&place) => {
+                Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None
+                    if process.started.contains(&place) =>
+                {
                     DeploySeen::Failed("p".to_owned())
                 }
-                Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None => DeploySeen::Startable,
+                Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None => {
+                    DeploySeen::Startable
+                }
             }
         };
         (0..self.pairs.len()).map(look).collect()
@@ -903,12 +1082,20 @@ impl World {
         let quiet = facts.quiet.map_or(i64::MAX, |quiet| quiet.as_second());
         let proven = |place| {
             let counts = |deploy: &Deploy| {
-                deploy.place == place && deploy.starts > quiet + 2 && deploy.starts <= process.began && deploy.over == Some(Fate::Succeeds)
+                deploy.place == place
+                    && deploy.starts > quiet + 2
+                    && deploy.starts <= process.began
+                    && deploy.over == Some(Fate::Succeeds)
             };
             self.deploys.iter().any(counts)
         };
         match (0..self.pairs.len()).all(proven) {
-            true => DeploySeen::Proven(NotedDeploy { place: "own".to_owned(), pipeline: 1, job: None, proven: None }),
+            true => DeploySeen::Proven(NotedDeploy {
+                place: "own".to_owned(),
+                pipeline: 1,
+                job: None,
+                proven: None,
+            }),
             false => DeploySeen::Unproven("own".to_owned()),
         }
     }
@@ -918,7 +1105,9 @@ impl Process {
     fn owner_of(&self, secret: Secret) -> Owner {
         match secret {
             Secret::Of(key) if self.secrets.contains(&key) => Owner::Key(id(key)),
-            Secret::Of(_) | Secret::Junk => self.owners.get(&secret).cloned().unwrap_or(Owner::NotAsked),
+            Secret::Of(_) | Secret::Junk => {
+                self.owners.get(&secret).cloned().unwrap_or(Owner::NotAsked)
+            }
         }
     }
 
@@ -928,7 +1117,8 @@ impl Process {
 
     fn doom(&mut self, what: &'static str) {
         self.sorry.get_or_insert(what);
-        for hand in self.hand.iter_mut().chain(self.seen.iter_mut().flat_map(|seen| &mut seen.hand)) {
+        for hand in self.hand.iter_mut().chain(self.seen.iter_mut().flat_map(|seen| &mut seen.hand))
+        {
             hand.doomed = true;
         }
     }

@@ -1,7 +1,9 @@
-//! Seeded histories: crashes, lost replies, lagging lists, two runs at once, zombies, persons, failing deploys, days.
+//! Seeded histories: crashes, lost replies, lagging lists, two runs at once, zombies, persons,
+//! failing deploys, days.
 //!
-//! The invariants are judged at each effect, on the model's ground truth; what a person broke is that person's. A failure is shrunk and printed
-//! with its seed. `SIM_SEED=…` repeats it, `SIM_HISTORIES=100000` makes a long run of it.
+//! The invariants are judged at each effect, on the model's ground truth; what a person broke is
+//! that person's. A failure is shrunk and printed with its seed. `SIM_SEED=…` repeats it,
+//! `SIM_HISTORIES=100000` makes a long run of it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -93,7 +95,8 @@ fn person() -> impl Strategy<Value = Person> {
         (0..2_usize).prop_map(|place| Person::RestoresPair { place }),
         (0..2_usize, 0..3_usize).prop_map(|(place, nth)| Person::PutsOwnKey { place, nth }),
         (0..2_usize, any::<bool>()).prop_map(|(place, id)| Person::DeletesVariable { place, id }),
-        (0..2_usize, proptest::option::of(0..3_usize)).prop_map(|(place, nth)| Person::EditsTag { place, nth }),
+        (0..2_usize, proptest::option::of(0..3_usize))
+            .prop_map(|(place, nth)| Person::EditsTag { place, nth }),
         (0..2_usize).prop_map(|place| Person::Scribbles { place }),
         (0..3_usize).prop_map(|nth| Person::Mentions { nth }),
         Just(Person::ForgetsMentions),
@@ -102,11 +105,21 @@ fn person() -> impl Strategy<Value = Person> {
 }
 
 fn act(persons: bool) -> BoxedStrategy<Act> {
-    if persons { prop_oneof![11 => happening(), 1 => person().prop_map(Act::Person)].boxed() } else { happening().boxed() }
+    if persons {
+        prop_oneof![11 => happening(), 1 => person().prop_map(Act::Person)].boxed()
+    } else {
+        happening().boxed()
+    }
 }
 
 fn happening() -> impl Strategy<Value = Act> {
-    let fault = prop_oneof![Just(Fault::Refused), Just(Fault::ReplyLost), Just(Fault::DieBefore), Just(Fault::DieAfter), Just(Fault::DieBetween)];
+    let fault = prop_oneof![
+        Just(Fault::Refused),
+        Just(Fault::ReplyLost),
+        Just(Fault::DieBefore),
+        Just(Fault::DieAfter),
+        Just(Fault::DieBetween)
+    ];
     prop_oneof![
         8 => (prop::bool::weighted(0.8), prop::bool::weighted(0.2), any::<bool>())
             .prop_map(|(visible, forced, retire)| Act::Start { visible, forced, retire }),
@@ -132,7 +145,12 @@ struct History {
 
 impl History {
     fn new(start: &Start) -> Self {
-        Self { world: start.world.clone(), start: start.clone(), runs: Vec::new(), remembered: start.world.pairs.clone() }
+        Self {
+            world: start.world.clone(),
+            start: start.clone(),
+            runs: Vec::new(),
+            remembered: start.world.pairs.clone(),
+        }
     }
 
     fn go(&mut self, act: &Act) {
@@ -142,7 +160,11 @@ impl History {
                     let oldest = self.runs.remove(0);
                     self.world.jobs[oldest.job].ended.get_or_insert(self.world.now);
                 }
-                let action = if self.world.policy.own_deploy && *retire { Action::Retire } else { self.start.action };
+                let action = if self.world.policy.own_deploy && *retire {
+                    Action::Retire
+                } else {
+                    self.start.action
+                };
                 let mut process = self.world.start_job(action, *visible);
                 process.forced = forced.then_some(self.world.now);
                 self.runs.push(process);
@@ -190,7 +212,11 @@ impl History {
                 if world.keys.len() < 2 {
                     let id = world.new_key(true);
                     let now = world.now;
-                    world.keys.iter_mut().filter(|key| key.id == id && *used).for_each(|key| key.used = Some((now, "s3")));
+                    world
+                        .keys
+                        .iter_mut()
+                        .filter(|key| key.id == id && *used)
+                        .for_each(|key| key.used = Some((now, "s3")));
                 }
             }
             Person::DisablesKey { nth } | Person::EnablesKey { nth } => {
@@ -209,14 +235,18 @@ impl History {
                 let place = place % world.pairs.len();
                 let hidden = world.pairs[place].value.is_some_and(|value| value.hidden);
                 let pair = self.remembered[place];
-                world.pairs[place] = Pair { value: pair.value.map(|value| Value { hidden, ..value }), ..pair };
+                world.pairs[place] =
+                    Pair { value: pair.value.map(|value| Value { hidden, ..value }), ..pair };
                 world.tainted = true;
             }
             Person::PutsOwnKey { place, nth: key } => {
                 if let Some(id) = nth(world, *key) {
                     let place = place % world.pairs.len();
                     let hidden = world.pairs[place].value.is_some_and(|value| value.hidden);
-                    world.pairs[place] = Pair { id: Some(id), value: Some(Value { secret: Secret::Of(id), hidden, tag: None }) };
+                    world.pairs[place] = Pair {
+                        id: Some(id),
+                        value: Some(Value { secret: Secret::Of(id), hidden, tag: None }),
+                    };
                     world.tainted = true;
                 }
             }
@@ -245,7 +275,8 @@ impl History {
             Person::DeletesRecord { nth } => {
                 if *nth < world.papers.len() {
                     world.papers.remove(*nth);
-                    // A claim taken away by hand: the run that held it may be in the middle of a step.
+                    // A claim taken away by hand: the run that held it may be in the middle of a
+                    // step.
                     world.tainted = true;
                 }
             }
@@ -256,16 +287,19 @@ impl History {
         self.world.wrong.as_ref().map_or(Ok(()), |wrong| Err(TestCaseError::fail(wrong.clone())))
     }
 
-    /// Everybody is gone and nothing goes wrong any more: daily runs come to rest, or refuse for a person's sake.
+    /// Everybody is gone and nothing goes wrong any more: daily runs come to rest, or refuse for a
+    /// person's sake.
     fn settle(&mut self) -> Result<End, TestCaseError> {
         for process in self.runs.drain(..) {
             self.world.jobs[process.job].ended.get_or_insert(self.world.now);
         }
         (self.world.lag, self.world.fates) = (0, Vec::new());
-        // A pipeline that proves nothing needs a person: one of them is deleted, the next run starts another.
+        // A pipeline that proves nothing needs a person: one of them is deleted, the next run
+        // starts another.
         for deploy in &mut self.world.deploys {
             deploy.fate = if deploy.fate == Fate::Unproven { Fate::Deleted } else { deploy.fate };
-            deploy.over = deploy.over.map(|over| if over == Fate::Unproven { Fate::Deleted } else { over });
+            deploy.over =
+                deploy.over.map(|over| if over == Fate::Unproven { Fate::Deleted } else { over });
         }
         let mut last = None;
         for day in 0..24 {
@@ -291,7 +325,10 @@ impl History {
             }
             self.world.jobs[process.job].ended = Some(self.world.now);
             let Some(end) = end else { return Err(TestCaseError::fail("a run does not end")) };
-            if day > 3 && matches!(end, End::Done(Done::NotDue { .. }) | End::Refused(_)) && last.as_ref() == Some(&end) {
+            if day > 3
+                && matches!(end, End::Done(Done::NotDue { .. }) | End::Refused(_))
+                && last.as_ref() == Some(&end)
+            {
                 return Ok(end);
             }
             if !retire {
@@ -302,7 +339,12 @@ impl History {
     }
 }
 
-fn live(start: &Start, acts: &[Act], persons: bool, totals: &RefCell<BTreeMap<&'static str, u64>>) -> Result<(), TestCaseError> {
+fn live(
+    start: &Start,
+    acts: &[Act],
+    persons: bool,
+    totals: &RefCell<BTreeMap<&'static str, u64>>,
+) -> Result<(), TestCaseError> {
     let mut history = History::new(start);
     for act in acts {
         history.go(act);
@@ -317,18 +359,22 @@ fn live(start: &Start, acts: &[Act], persons: bool, totals: &RefCell<BTreeMap<&'
         End::Refused(_) => "ended refusing",
         End::Failed(_) => "ended failing",
     };
-    for (what, count) in counts.iter().chain([(&kind, &1), (&"acts", &(acts.len() as u64)), (&"histories", &1)]) {
+    for (what, count) in
+        counts.iter().chain([(&kind, &1), (&"acts", &(acts.len() as u64)), (&"histories", &1)])
+    {
         *totals.entry(what).or_default() += count;
     }
     drop(totals);
-    let fail = |what: &str| Err(TestCaseError::fail(format!("{what}: {end:?}\n{:#?}", history.world)));
+    let fail =
+        |what: &str| Err(TestCaseError::fail(format!("{what}: {end:?}\n{:#?}", history.world)));
     if matches!(end, End::Failed(_)) {
         return fail("nothing goes wrong any more and a run fails");
     }
     if persons {
         return Ok(());
     }
-    // Nobody but the program has touched anything: one working key, the published one, and production on it; a foreign second key stays.
+    // Nobody but the program has touched anything: one working key, the published one, and
+    // production on it; a foreign second key stays.
     let id = pairs[0].id;
     if !matches!(end, End::Done(Done::NotDue { .. })) {
         return fail("not at rest");
@@ -341,21 +387,39 @@ fn live(start: &Start, acts: &[Act], persons: bool, totals: &RefCell<BTreeMap<&'
     if !pairs.iter().all(|pair| pair.id == id && history.world.pair_works(pair)) {
         return fail("what is published does not work");
     }
-    if !production.iter().flatten().all(|(running, secret)| history.world.works(Some(*running), Some(*secret))) {
+    if !production
+        .iter()
+        .flatten()
+        .all(|(running, secret)| history.world.works(Some(*running), Some(*secret)))
+    {
         return fail("production is broken");
     }
     Ok(())
 }
 
 fn simulate(persons: bool, share: u32, told: &str) {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let number =
+        |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seed = number("SIM_SEED").unwrap_or(SEED);
-    let cases = number("SIM_HISTORIES").map_or(HISTORIES, |count| u32::try_from(count).unwrap_or(u32::MAX)) / share;
-    let config = Config { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), max_shrink_iters: 20_000, ..Config::default() };
-    let starts: Vec<Start> = starts().into_iter().filter(|start| start.action == Action::Rotate && (persons || usual(start))).collect();
+    let cases = number("SIM_HISTORIES")
+        .map_or(HISTORIES, |count| u32::try_from(count).unwrap_or(u32::MAX))
+        / share;
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        max_shrink_iters: 20_000,
+        ..Config::default()
+    };
+    let starts: Vec<Start> = starts()
+        .into_iter()
+        .filter(|start| start.action == Action::Rotate && (persons || usual(start)))
+        .collect();
     let acts = prop::collection::vec(act(persons), 10..120);
     let totals = RefCell::new(BTreeMap::new());
-    let result = TestRunner::new(config).run(&(0..starts.len(), acts), |(start, acts)| live(&starts[start], &acts, persons, &totals));
+    let result = TestRunner::new(config).run(&(0..starts.len(), acts), |(start, acts)| {
+        live(&starts[start], &acts, persons, &totals)
+    });
     eprintln!("{told}, seed {seed}: {:?}", totals.into_inner());
     if let Err(failure) = result {
         panic!("repeat it with SIM_SEED={seed} SIM_HISTORIES={}\n{failure}", cases * share);
@@ -364,7 +428,9 @@ fn simulate(persons: bool, share: u32, told: &str) {
 
 /// Starts that nothing but the program has made.
 fn usual(start: &Start) -> bool {
-    ["due", "forced", "an older job", "lists lag", "failing deploys"].iter().any(|name| start.name.starts_with(name))
+    ["due", "forced", "an older job", "lists lag", "failing deploys"]
+        .iter()
+        .any(|name| start.name.starts_with(name))
 }
 
 #[test]

@@ -1,17 +1,22 @@
-//! Every row of the table at the head of `src/plan.rs`, every refusal and every end, one sentence each.
+//! Every row of the table at the head of `src/plan.rs`, every refusal and every end, one sentence
+//! each.
 
 use credential_rotator::config::Action;
-use credential_rotator::plan::Step::{Ask, Create, Delete, Disable, Done, Refuse, StartDeploy, TakeOver, Verify, Wait, WriteId, WriteSecret};
+use credential_rotator::plan::Step::{
+    Ask, Create, Delete, Disable, Done, Refuse, StartDeploy, TakeOver, Verify, Wait, WriteId,
+    WriteSecret,
+};
 use credential_rotator::plan::{
-    self, Begun, Claim, DeploySeen, Hand, IdSeen, Key, Note, Observed, Owner, Policy, Question, RecordSeen, Refusal, Role, SecretSeen, Step, Use,
-    Waiting,
+    self, Begun, Claim, DeploySeen, Hand, IdSeen, Key, Note, Observed, Owner, Policy, Question,
+    RecordSeen, Refusal, Role, SecretSeen, Step, Use, Waiting,
 };
 use credential_rotator::record::{Facts, NotedDeploy};
 use jiff::SignedDuration;
 
 use crate::kit::{
-    DAY, FRESH, NOW, OLD, STRANGE, With, at, at_hand, begun, deployed, disabled, doing, forced, hidden, id, key, making, named, on, policy,
-    publication, published, quiet, readable, record, resting, targets, used,
+    DAY, FRESH, NOW, OLD, STRANGE, With, at, at_hand, begun, deployed, disabled, doing, forced,
+    hidden, id, key, making, named, on, policy, publication, published, quiet, readable, record,
+    resting, targets, used,
 };
 
 fn plan(seen: &Observed) -> Step {
@@ -19,7 +24,12 @@ fn plan(seen: &Observed) -> Step {
 }
 
 fn deploy(proven: bool) -> NotedDeploy {
-    NotedDeploy { place: "project:1".to_owned(), pipeline: 7, job: None, proven: proven.then(|| at(NOW - 10)) }
+    NotedDeploy {
+        place: "project:1".to_owned(),
+        pipeline: 7,
+        job: None,
+        proven: proven.then(|| at(NOW - 10)),
+    }
 }
 
 fn text(text: &str) -> Vec<String> {
@@ -81,7 +91,13 @@ fn what_looks_like_a_persons_act_may_be_half_of_another_runs_step() {
 fn whatever_changes_anything_is_claimed_first() {
     assert_eq!(plan(&cleared(resting(75))), Step::Claim);
     assert_eq!(plan(&unclaimed(at_hand(false))), Step::Claim);
-    assert_eq!(plan(&unclaimed(published(quiet())).with(|seen| seen.deploys = Some(vec![DeploySeen::Startable]))), Step::Claim);
+    assert_eq!(
+        plan(
+            &unclaimed(published(quiet()))
+                .with(|seen| seen.deploys = Some(vec![DeploySeen::Startable]))
+        ),
+        Step::Claim
+    );
 }
 
 #[test]
@@ -93,7 +109,8 @@ fn a_question_and_a_wait_need_no_claim() {
 
 #[test]
 fn the_facts_of_an_earlier_run_are_taken_over_before_anything_else() {
-    let seen = unclaimed(at_hand(true)).with(|seen| seen.claim = Some(Claim { name: "own".to_owned(), facts: None }));
+    let seen = unclaimed(at_hand(true))
+        .with(|seen| seen.claim = Some(Claim { name: "own".to_owned(), facts: None }));
     assert_eq!(plan(&seen), TakeOver);
 }
 
@@ -135,7 +152,8 @@ fn where_nothing_was_made_the_facts_are_taken_out() {
     assert_eq!(plan(&making().with(|seen| drop(seen.keys.pop()))), Step::Record(Note::Nothing));
 }
 
-/// A run that ended in order may have made a key a minute ago that the list does not show yet; one that died is not taken over so soon.
+/// A run that ended in order may have made a key a minute ago that the list does not show yet; one
+/// that died is not taken over so soon.
 #[test]
 fn what_a_run_that_has_just_ended_made_may_show_late() {
     let until = at(NOW - 60 + 120);
@@ -148,12 +166,16 @@ fn what_a_run_that_has_just_ended_made_may_show_late() {
         })
     };
     assert_eq!(plan(&left(true, NOW)), Wait(Waiting::Unsettled { until }));
-    assert_eq!(plan(&left(true, NOW).with(|seen| seen.waited_out = true)), Done(plan::Done::Waiting(Waiting::Unsettled { until })));
+    assert_eq!(
+        plan(&left(true, NOW).with(|seen| seen.waited_out = true)),
+        Done(plan::Done::Waiting(Waiting::Unsettled { until }))
+    );
     assert_eq!(plan(&left(true, NOW + 59)), Wait(Waiting::Unsettled { until }));
     assert_eq!(plan(&left(true, NOW + 60)), Step::Claim);
     assert_eq!(plan(&left(false, NOW)), Step::Claim);
     // Whoever holds the claim has waited.
-    let held = left(true, NOW).with(|seen| seen.claim = Some(Claim { name: "own".to_owned(), facts: None }));
+    let held = left(true, NOW)
+        .with(|seen| seen.claim = Some(Claim { name: "own".to_owned(), facts: None }));
     assert_eq!(plan(&held), TakeOver);
 }
 
@@ -165,7 +187,11 @@ fn a_fresh_key_that_is_gone_and_written_nowhere_is_forgotten() {
 
 #[test]
 fn a_fresh_key_that_is_written_somewhere_and_gone_or_disabled_is_a_persons_act() {
-    for pair in [on(FRESH), (named(OLD), readable(Some(FRESH), Owner::Nobody)), (named(FRESH), hidden(None))] {
+    for pair in [
+        on(FRESH),
+        (named(OLD), readable(Some(FRESH), Owner::Nobody)),
+        (named(FRESH), hidden(None)),
+    ] {
         let seen = making().with(|seen| seen.targets = targets([pair]));
         let gone = seen.clone().with(|seen| drop(seen.keys.pop()));
         // Without a tag and without its key nothing shows that there ever was a fresh key.
@@ -199,7 +225,10 @@ fn a_forced_run_begins_anew_where_a_person_has_acted_and_a_slot_is_free() {
 #[test]
 fn a_forced_run_does_not_take_a_list_that_lags_for_a_key_that_is_gone() {
     let seen = cleared(published(publication())).with(|seen| drop(seen.keys.pop()));
-    assert_eq!(plan::plan(&seen, &forced()), Refuse(Refusal::FreshLost { key: id(FRESH), disabled: false }));
+    assert_eq!(
+        plan::plan(&seen, &forced()),
+        Refuse(Refusal::FreshLost { key: id(FRESH), disabled: false })
+    );
     assert_eq!(plan::plan(&later(seen), &forced()), Step::Record(Note::Begin));
 }
 
@@ -211,7 +240,11 @@ fn a_run_begins_at_most_one_rotation() {
 
 #[test]
 fn a_torn_pair_is_healed_forward() {
-    for secret in [readable(Some(FRESH), Owner::Key(id(FRESH))), readable(None, Owner::Key(id(FRESH))), hidden(Some(FRESH))] {
+    for secret in [
+        readable(Some(FRESH), Owner::Key(id(FRESH))),
+        readable(None, Owner::Key(id(FRESH))),
+        hidden(Some(FRESH)),
+    ] {
         let seen = making().with(|seen| seen.targets = targets([(named(OLD), secret)]));
         assert_eq!(plan(&seen), WriteId { target: 0, key: id(FRESH) });
     }
@@ -236,13 +269,17 @@ fn whose_a_readable_secret_is_is_asked_before_anything_is_written() {
 fn a_key_at_hand_is_verified_then_written_secret_first() {
     assert_eq!(plan(&at_hand(false)), Verify(id(FRESH)));
     assert_eq!(plan(&at_hand(true)), WriteSecret { target: 0, key: id(FRESH) });
-    let torn = at_hand(true).with(|seen| seen.targets[0].secret = readable(Some(FRESH), Owner::Key(id(FRESH))));
+    let torn = at_hand(true)
+        .with(|seen| seen.targets[0].secret = readable(Some(FRESH), Owner::Key(id(FRESH))));
     assert_eq!(plan(&torn), WriteId { target: 0, key: id(FRESH) });
 }
 
 #[test]
 fn readable_targets_are_written_before_hidden_ones() {
-    let seen = at_hand(true).with(|seen| seen.targets = targets([(named(OLD), hidden(Some(OLD))), on(OLD), (named(OLD), hidden(None)), on(OLD)]));
+    let seen = at_hand(true).with(|seen| {
+        seen.targets =
+            targets([(named(OLD), hidden(Some(OLD))), on(OLD), (named(OLD), hidden(None)), on(OLD)])
+    });
     assert_eq!(plan(&seen), WriteSecret { target: 1, key: id(FRESH) });
     let seen = seen.with(|seen| (seen.targets[1].id, seen.targets[1].secret) = on(FRESH));
     assert_eq!(plan(&seen), WriteSecret { target: 3, key: id(FRESH) });
@@ -252,14 +289,19 @@ fn readable_targets_are_written_before_hidden_ones() {
 
 #[test]
 fn a_secret_that_another_target_still_shows_publishes_the_rest() {
-    let seen = making().with(|seen| seen.targets = targets([(named(OLD), hidden(Some(OLD))), on(FRESH)]));
+    let seen =
+        making().with(|seen| seen.targets = targets([(named(OLD), hidden(Some(OLD))), on(FRESH)]));
     assert_eq!(plan(&seen), WriteSecret { target: 0, key: id(FRESH) });
 }
 
 #[test]
 fn a_secret_that_is_not_to_be_had_leaves_the_rest_to_a_person() {
-    let seen = making().with(|seen| seen.targets = targets([(named(FRESH), hidden(Some(FRESH))), on(OLD)]));
-    assert_eq!(plan(&seen), Refuse(Refusal::SecretLost { key: id(FRESH), target: "project:2".to_owned() }));
+    let seen = making()
+        .with(|seen| seen.targets = targets([(named(FRESH), hidden(Some(FRESH))), on(OLD)]));
+    assert_eq!(
+        plan(&seen),
+        Refuse(Refusal::SecretLost { key: id(FRESH), target: "project:2".to_owned() })
+    );
 }
 
 #[test]
@@ -284,7 +326,10 @@ fn an_orphan_that_something_else_has_used_is_left_to_a_person() {
             seen.keys[1].used = used(20, "s3");
             seen.keys[1].active = active;
         });
-        assert_eq!(plan(&seen), Refuse(Refusal::Taken { key: id(FRESH), service: "s3".to_owned() }));
+        assert_eq!(
+            plan(&seen),
+            Refuse(Refusal::Taken { key: id(FRESH), service: "s3".to_owned() })
+        );
     }
 }
 
@@ -296,18 +341,25 @@ fn an_orphan_that_another_variable_names_is_left_to_a_person() {
             seen.keys[1].active = active;
             seen.mentions.insert(id(FRESH), text("BACKUP of project 1"));
         });
-        assert_eq!(plan(&seen), Refuse(Refusal::StillNamed { key: id(FRESH), places: text("BACKUP of project 1") }));
+        assert_eq!(
+            plan(&seen),
+            Refuse(Refusal::StillNamed { key: id(FRESH), places: text("BACKUP of project 1") })
+        );
     }
 }
 
 #[test]
 fn a_key_made_outside_the_two_minutes_is_not_ours() {
     for created in [NOW - 61, NOW - 60 + 121] {
-        let seen = making().with(|seen| seen.keys[1] = Key { created: at(created), used: Some(Use::Never), ..key(STRANGE, 0) });
+        let seen = making().with(|seen| {
+            seen.keys[1] = Key { created: at(created), used: Some(Use::Never), ..key(STRANGE, 0) }
+        });
         assert_eq!(plan(&seen), Step::Record(Note::Nothing));
     }
     for created in [NOW - 60, NOW - 60 + 120] {
-        let seen = making().with(|seen| seen.keys[1] = Key { created: at(created), used: Some(Use::Never), ..key(FRESH, 0) });
+        let seen = making().with(|seen| {
+            seen.keys[1] = Key { created: at(created), used: Some(Use::Never), ..key(FRESH, 0) }
+        });
         assert_eq!(plan(&seen), Disable(id(FRESH), Role::Orphan));
     }
 }
@@ -323,15 +375,20 @@ fn a_key_that_was_there_before_is_not_ours_even_where_it_was_made_in_the_same_se
 
 #[test]
 fn of_several_keys_that_may_be_ours_none_is_touched() {
-    let seen = making().with(|seen| seen.keys.push(Key { created: at(NOW - 59), ..key(STRANGE, 0) }));
+    let seen =
+        making().with(|seen| seen.keys.push(Key { created: at(NOW - 59), ..key(STRANGE, 0) }));
     assert_eq!(plan(&seen), Refuse(Refusal::Several(vec![id(FRESH), id(STRANGE)])));
-    let tags = making().with(|seen| seen.targets = targets([(named(OLD), hidden(Some(STRANGE))), (named(OLD), hidden(Some(FRESH)))]));
+    let tags = making().with(|seen| {
+        seen.targets =
+            targets([(named(OLD), hidden(Some(STRANGE))), (named(OLD), hidden(Some(FRESH)))])
+    });
     assert_eq!(plan(&tags), Refuse(Refusal::Several(vec![id(FRESH), id(STRANGE)])));
 }
 
 #[test]
 fn a_fresh_key_that_never_came_to_be_used_is_deleted_in_the_same_run() {
-    let seen = at_hand(false).with(|seen| seen.hand = Some(Hand { key: id(FRESH), verified: false, doomed: true }));
+    let seen = at_hand(false)
+        .with(|seen| seen.hand = Some(Hand { key: id(FRESH), verified: false, doomed: true }));
     assert_eq!(plan(&seen), Delete(id(FRESH), Role::Orphan));
     let stranger = seen.with(|seen| seen.targets[0].id = named(STRANGE));
     assert_eq!(plan(&stranger), Delete(id(FRESH), Role::Orphan));
@@ -348,14 +405,19 @@ fn a_doomed_key_that_a_variable_names_stays() {
     let refusal = |place: &str| Refuse(Refusal::StillNamed { key: id(FRESH), places: text(place) });
     let named_only = (named(FRESH), readable(Some(OLD), Owner::Key(id(OLD))));
     assert_eq!(plan(&doomed(vec![named_only.clone()])), refusal("project:1"));
-    assert_eq!(plan(&doomed(vec![(named(STRANGE), hidden(None)), named_only])), refusal("project:2"));
-    let mentioned = doomed(vec![on(OLD)]).with(|seen| drop(seen.mentions.insert(id(FRESH), text("BACKUP"))));
+    assert_eq!(
+        plan(&doomed(vec![(named(STRANGE), hidden(None)), named_only])),
+        refusal("project:2")
+    );
+    let mentioned =
+        doomed(vec![on(OLD)]).with(|seen| drop(seen.mentions.insert(id(FRESH), text("BACKUP"))));
     assert_eq!(plan(&mentioned), refusal("BACKUP"));
 }
 
 #[test]
 fn a_publication_is_recorded_once_every_target_is_on_the_fresh_key() {
-    let seen = making().with(|seen| seen.targets = targets([on(FRESH), (named(FRESH), hidden(Some(FRESH)))]));
+    let seen = making()
+        .with(|seen| seen.targets = targets([on(FRESH), (named(FRESH), hidden(Some(FRESH)))]));
     assert_eq!(plan(&seen), Step::Record(Note::Published));
 }
 
@@ -364,9 +426,17 @@ fn a_publication_is_recorded_once_every_target_is_on_the_fresh_key() {
 #[test]
 fn after_the_publication_a_target_that_is_not_on_the_fresh_key_is_a_persons_act() {
     for facts in [publication(), quiet(), deployed(DAY), disabled(8 * DAY)] {
-        for pair in [on(OLD), (named(OLD), hidden(Some(FRESH))), (named(FRESH), hidden(Some(OLD))), (IdSeen::Absent, SecretSeen::Absent)] {
+        for pair in [
+            on(OLD),
+            (named(OLD), hidden(Some(FRESH))),
+            (named(FRESH), hidden(Some(OLD))),
+            (IdSeen::Absent, SecretSeen::Absent),
+        ] {
             let seen = published(facts.clone()).with(|seen| seen.targets = targets([pair]));
-            assert_eq!(plan(&seen), Refuse(Refusal::NotPublishedAnyMore { key: id(FRESH), target: one() }));
+            assert_eq!(
+                plan(&seen),
+                Refuse(Refusal::NotPublishedAnyMore { key: id(FRESH), target: one() })
+            );
         }
     }
 }
@@ -412,7 +482,10 @@ fn each_state_of_a_deploy_has_its_answer() {
 
 #[test]
 fn one_deploy_that_is_not_proven_keeps_both_keys() {
-    let seen = published(quiet()).with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(deploy(true)), DeploySeen::Unproven("p".to_owned())]));
+    let seen = published(quiet()).with(|seen| {
+        seen.deploys =
+            Some(vec![DeploySeen::Proven(deploy(true)), DeploySeen::Unproven("p".to_owned())])
+    });
     assert_eq!(plan(&seen), Refuse(Refusal::DeployUnproven(text("p"))));
     let facts = Facts::noted(&seen, Note::Proven).unwrap();
     assert_eq!(facts.deployed, None);
@@ -432,7 +505,8 @@ fn a_deploy_that_takes_too_long_is_told_or_left_to_the_next_run() {
 #[test]
 fn the_pipelines_own_deploy_is_proven_by_retire_alone() {
     let own = policy().with(|policy| policy.own_deploy = true);
-    let seen = published(quiet()).with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(deploy(false))]));
+    let seen = published(quiet())
+        .with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(deploy(false))]));
     assert_eq!(plan::plan(&seen, &own), Done(plan::Done::Waiting(Waiting::OwnDeploy)));
     let retire = own.with(|policy| policy.action = Action::Retire);
     assert_eq!(plan::plan(&seen, &retire), Step::Record(Note::Proven));
@@ -440,7 +514,10 @@ fn the_pipelines_own_deploy_is_proven_by_retire_alone() {
 
 #[test]
 fn a_job_of_the_rotations_own_deploy_does_nothing() {
-    assert_eq!(plan(&published(quiet()).with(|seen| seen.in_own_deploy = true)), Done(plan::Done::InOwnDeploy));
+    assert_eq!(
+        plan(&published(quiet()).with(|seen| seen.in_own_deploy = true)),
+        Done(plan::Done::InOwnDeploy)
+    );
 }
 
 // Retiring.
@@ -448,7 +525,10 @@ fn a_job_of_the_rotations_own_deploy_does_nothing() {
 #[test]
 fn the_old_key_stays_active_through_the_overlap() {
     let seen = published(deployed(12 * 3600 - 1));
-    assert_eq!(plan(&seen), Done(plan::Done::Waiting(Waiting::Overlap { old: id(OLD), until: at(NOW + 1) })));
+    assert_eq!(
+        plan(&seen),
+        Done(plan::Done::Waiting(Waiting::Overlap { old: id(OLD), until: at(NOW + 1) }))
+    );
     assert_eq!(plan(&published(deployed(12 * 3600))), Ask(Question::LastUse(id(OLD))));
 }
 
@@ -476,24 +556,36 @@ fn force_cuts_the_overlap_and_the_grace_period_short_and_nothing_else() {
     assert_eq!(plan::plan(&grace, &policy), Delete(id(OLD), Role::Old));
     let elders = published(publication()).with(|seen| seen.elders = Some(text("job 1")));
     assert_eq!(plan::plan(&elders, &policy), Wait(Waiting::ElderJobs(text("job 1"))));
-    let failed = published(quiet()).with(|seen| seen.deploys = Some(vec![DeploySeen::Failed("p".to_owned())]));
+    let failed = published(quiet())
+        .with(|seen| seen.deploys = Some(vec![DeploySeen::Failed("p".to_owned())]));
     assert_eq!(plan::plan(&failed, &policy), Refuse(Refusal::DeployFailed(text("p"))));
 }
 
 #[test]
 fn an_old_key_that_somebody_enabled_again_is_left_alone() {
     for policy in [policy(), forced()] {
-        assert_eq!(plan::plan(&published(disabled(8 * DAY)), &policy), Refuse(Refusal::EnabledAgain { key: id(OLD) }));
+        assert_eq!(
+            plan::plan(&published(disabled(8 * DAY)), &policy),
+            Refuse(Refusal::EnabledAgain { key: id(OLD) })
+        );
     }
 }
 
 #[test]
 fn an_old_key_that_a_variable_still_names_is_never_disabled_or_deleted() {
-    let mention = |seen: Observed| seen.with(|seen| drop(seen.mentions.insert(id(OLD), text("BACKUP of project 1"))));
+    let mention = |seen: Observed| {
+        seen.with(|seen| drop(seen.mentions.insert(id(OLD), text("BACKUP of project 1"))))
+    };
     let refusal = Refuse(Refusal::StillNamed { key: id(OLD), places: text("BACKUP of project 1") });
-    assert_eq!(plan(&mention(published(deployed(DAY)).with(|seen| seen.keys[0].used = Some(Use::Never)))), refusal);
+    assert_eq!(
+        plan(&mention(published(deployed(DAY)).with(|seen| seen.keys[0].used = Some(Use::Never)))),
+        refusal
+    );
     assert_eq!(plan::plan(&mention(published(deployed(1))), &forced()), refusal);
-    assert_eq!(plan(&mention(published(disabled(8 * DAY)).with(|seen| seen.keys[0].active = false))), refusal);
+    assert_eq!(
+        plan(&mention(published(disabled(8 * DAY)).with(|seen| seen.keys[0].active = false))),
+        refusal
+    );
 }
 
 #[test]
@@ -508,7 +600,10 @@ fn a_disabled_old_key_is_recorded_waited_for_and_deleted() {
 #[test]
 fn a_rotation_with_nothing_left_to_do_is_finished() {
     for facts in [deployed(1), disabled(1)] {
-        assert_eq!(plan(&published(facts).with(|seen| drop(seen.keys.remove(0)))), Step::Record(Note::Finished));
+        assert_eq!(
+            plan(&published(facts).with(|seen| drop(seen.keys.remove(0)))),
+            Step::Record(Note::Finished)
+        );
     }
 }
 
@@ -534,12 +629,16 @@ fn targets_that_name_different_keys_are_a_persons_matter() {
 
 #[test]
 fn a_tag_that_names_another_key_than_the_id_is_settled_by_sts() {
-    let tagged = |owner| resting(10).with(|seen| seen.targets[0].secret = readable(Some(STRANGE), owner));
+    let tagged =
+        |owner| resting(10).with(|seen| seen.targets[0].secret = readable(Some(STRANGE), owner));
     assert_eq!(plan(&tagged(Owner::NotAsked)), Ask(Question::WhoseSecrets));
     assert!(matches!(plan(&tagged(Owner::Key(id(OLD)))), Done(plan::Done::NotDue { .. })));
     let mismatch = Refuse(Refusal::Mismatch { target: one(), id: id(OLD), tag: id(STRANGE) });
     assert_eq!(plan(&tagged(Owner::Nobody)), mismatch);
-    assert_eq!(plan(&resting(10).with(|seen| seen.targets[0].secret = hidden(Some(STRANGE)))), mismatch);
+    assert_eq!(
+        plan(&resting(10).with(|seen| seen.targets[0].secret = hidden(Some(STRANGE)))),
+        mismatch
+    );
 }
 
 #[test]
@@ -548,12 +647,16 @@ fn half_a_pair_is_a_persons_matter() {
     let refusal = |missing_secret| Refuse(Refusal::Half { target: one(), missing_secret });
     assert_eq!(plan(&half((named(OLD), SecretSeen::Absent))), refusal(true));
     assert_eq!(plan(&half((IdSeen::Absent, hidden(None)))), refusal(false));
-    assert_eq!(plan::plan(&cleared(half((named(OLD), SecretSeen::Absent))), &forced()), Step::Claim);
+    assert_eq!(
+        plan::plan(&cleared(half((named(OLD), SecretSeen::Absent))), &forced()),
+        Step::Claim
+    );
 }
 
 #[test]
 fn a_key_that_this_user_does_not_have_is_replaced_by_force_alone() {
-    let seen = cleared(resting(75)).with(|seen| seen.targets = targets([(named(STRANGE), hidden(None))]));
+    let seen =
+        cleared(resting(75)).with(|seen| seen.targets = targets([(named(STRANGE), hidden(None))]));
     assert_eq!(plan(&seen), Refuse(Refusal::Unknown { target: one(), key: id(STRANGE) }));
     assert_eq!(plan::plan(&seen, &forced()), Step::Claim);
 }
@@ -561,27 +664,39 @@ fn a_key_that_this_user_does_not_have_is_replaced_by_force_alone() {
 #[test]
 fn a_reference_or_a_path_is_not_overwritten_even_by_force() {
     let why = "a reference".to_owned();
-    for pair in [(IdSeen::Unusable(why.clone()), hidden(None)), (named(OLD), SecretSeen::Unusable(why.clone()))] {
+    for pair in [
+        (IdSeen::Unusable(why.clone()), hidden(None)),
+        (named(OLD), SecretSeen::Unusable(why.clone())),
+    ] {
         let seen = cleared(resting(75)).with(|seen| seen.targets = targets([pair]));
         for policy in [policy(), forced()] {
-            assert_eq!(plan::plan(&seen, &policy), Refuse(Refusal::Unusable { target: one(), why: why.clone() }));
+            assert_eq!(
+                plan::plan(&seen, &policy),
+                Refuse(Refusal::Unusable { target: one(), why: why.clone() })
+            );
         }
     }
 }
 
 #[test]
 fn without_variables_only_setup_makes_a_key() {
-    let seen = cleared(resting(75)).with(|seen| seen.targets = targets([(IdSeen::Absent, SecretSeen::Absent)]));
+    let seen = cleared(resting(75))
+        .with(|seen| seen.targets = targets([(IdSeen::Absent, SecretSeen::Absent)]));
     for policy in [policy(), forced(), doing(Action::Retire)] {
         assert_eq!(plan::plan(&seen, &policy), Refuse(Refusal::NoVariables));
     }
     assert_eq!(plan::plan(&seen, &doing(Action::Setup)), Step::Claim);
-    assert_eq!(plan::plan(&resting(75), &doing(Action::Setup)), Done(plan::Done::AlreadySetUp { key: id(OLD) }));
+    assert_eq!(
+        plan::plan(&resting(75), &doing(Action::Setup)),
+        Done(plan::Done::AlreadySetUp { key: id(OLD) })
+    );
 }
 
 #[test]
 fn a_key_is_due_at_its_age_or_when_it_is_disabled_or_forced() {
-    let due = |seen: Observed, policy: &Policy| assert_eq!(plan::plan(&cleared(seen), policy), Step::Claim);
+    let due = |seen: Observed, policy: &Policy| {
+        assert_eq!(plan::plan(&cleared(seen), policy), Step::Claim)
+    };
     due(resting(60), &policy());
     due(resting(10).with(|seen| seen.keys[0].active = false), &policy());
     due(resting(10), &forced());
@@ -604,7 +719,10 @@ fn a_rotation_begins_once_the_preflight_has_passed() {
         })
     };
     assert_eq!(plan(&claimed(None)), Ask(Question::Preflight));
-    assert_eq!(plan(&claimed(Some(text("no deploy")))), Refuse(Refusal::Preflight(text("no deploy"))));
+    assert_eq!(
+        plan(&claimed(Some(text("no deploy")))),
+        Refuse(Refusal::Preflight(text("no deploy")))
+    );
     assert_eq!(plan(&claimed(Some(Vec::new()))), Step::Record(Note::Begin));
 }
 
@@ -613,7 +731,10 @@ fn a_key_that_is_due_without_a_free_slot_is_a_persons_matter() {
     let seen = cleared(resting(75)).with(|seen| seen.keys.push(key(STRANGE, 5)));
     assert_eq!(plan(&seen), Ask(Question::LastUse(id(STRANGE))));
     let asked = seen.with(|seen| seen.keys[1].used = Some(Use::Never));
-    assert_eq!(plan(&asked), Refuse(Refusal::NoSlot { keys: asked.keys.clone(), named: Some(id(OLD)) }));
+    assert_eq!(
+        plan(&asked),
+        Refuse(Refusal::NoSlot { keys: asked.keys.clone(), named: Some(id(OLD)) })
+    );
 }
 
 #[test]
@@ -621,12 +742,18 @@ fn a_key_that_is_not_due_says_when_it_will_be_and_mentions_a_second_one() {
     let (created, due) = (at(NOW - 10 * DAY), at(NOW + 50 * DAY));
     let end = |unexplained| Done(plan::Done::NotDue { key: id(OLD), created, due, unexplained });
     assert_eq!(plan(&resting(10)), end(None));
-    assert_eq!(plan(&resting(10).with(|seen| seen.keys.push(key(STRANGE, 5)))), end(Some(id(STRANGE))));
+    assert_eq!(
+        plan(&resting(10).with(|seen| seen.keys.push(key(STRANGE, 5)))),
+        end(Some(id(STRANGE)))
+    );
 }
 
 #[test]
 fn retire_finds_nothing_to_retire_while_nothing_is_under_way() {
-    assert_eq!(plan::plan(&resting(75), &doing(Action::Retire)), Done(plan::Done::NothingToRetire { key: id(OLD) }));
+    assert_eq!(
+        plan::plan(&resting(75), &doing(Action::Retire)),
+        Done(plan::Done::NothingToRetire { key: id(OLD) })
+    );
 }
 
 #[test]
@@ -641,11 +768,18 @@ fn what_a_finished_rotation_recorded_does_not_matter_any_more() {
 #[test]
 fn check_only_reads() {
     let check = |seen: &Observed| plan::plan(seen, &doing(Action::Check));
-    let checked = |next: &Step, key| Done(plan::Done::Checked { key: Some(id(key)), next: next.to_string() });
+    let checked =
+        |next: &Step, key| Done(plan::Done::Checked { key: Some(id(key)), next: next.to_string() });
     assert_eq!(check(&resting(75)), checked(&Step::Record(Note::Begin), OLD));
     assert_eq!(check(&at_hand(true)), checked(&WriteSecret { target: 0, key: id(FRESH) }, OLD));
-    assert_eq!(check(&resting(90)), Refuse(Refusal::TooOld { key: id(OLD), created: at(NOW - 90 * DAY) }));
-    assert_eq!(check(&published(disabled(8 * DAY))), Refuse(Refusal::EnabledAgain { key: id(OLD) }));
+    assert_eq!(
+        check(&resting(90)),
+        Refuse(Refusal::TooOld { key: id(OLD), created: at(NOW - 90 * DAY) })
+    );
+    assert_eq!(
+        check(&published(disabled(8 * DAY))),
+        Refuse(Refusal::EnabledAgain { key: id(OLD) })
+    );
     let waiting = published(deployed(1));
     assert_eq!(check(&waiting), checked(&plan(&waiting), FRESH));
 }
@@ -654,9 +788,20 @@ fn check_only_reads() {
 
 #[test]
 fn facts_begin_with_the_keys_that_are_there_those_of_tags_and_what_the_targets_held() {
-    let seen = resting(75).with(|seen| seen.targets = targets([(named(OLD), hidden(Some(STRANGE))), (IdSeen::Absent, SecretSeen::Absent)]));
+    let seen = resting(75).with(|seen| {
+        seen.targets =
+            targets([(named(OLD), hidden(Some(STRANGE))), (IdSeen::Absent, SecretSeen::Absent)])
+    });
     let facts = Facts::noted(&seen, Note::Begin).unwrap();
-    assert_eq!(facts, Facts { from: vec![id(OLD), id(STRANGE)], creating: at(NOW), previous: vec![None, Some(id(OLD))], ..Facts::default() });
+    assert_eq!(
+        facts,
+        Facts {
+            from: vec![id(OLD), id(STRANGE)],
+            creating: at(NOW),
+            previous: vec![None, Some(id(OLD))],
+            ..Facts::default()
+        }
+    );
 }
 
 #[test]
@@ -672,10 +817,14 @@ fn beginning_anew_adds_to_what_the_targets_held_before() {
 fn each_note_adds_its_moment_to_the_facts() {
     let now = at(NOW);
     let all = at_hand(true).with(|seen| seen.targets = targets([on(FRESH)]));
-    assert_eq!(Facts::noted(&all, Note::Published).unwrap().published.map(|it| (it.key, it.at)), Some((id(FRESH), now)));
+    assert_eq!(
+        Facts::noted(&all, Note::Published).unwrap().published.map(|it| (it.key, it.at)),
+        Some((id(FRESH), now))
+    );
     assert_eq!(Facts::noted(&published(publication()), Note::Quiet).unwrap().quiet, Some(now));
     let noted = Facts { deploys: vec![deploy(false)], ..quiet() };
-    let proven = published(noted).with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(deploy(false))]));
+    let proven =
+        published(noted).with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(deploy(false))]));
     let facts = Facts::noted(&proven, Note::Proven).unwrap();
     assert_eq!((facts.deploys[0].proven, facts.deployed), (Some(now), Some(now)));
     assert_eq!(Facts::noted(&published(deployed(1)), Note::Disabled).unwrap().disabled, Some(now));
@@ -686,8 +835,12 @@ fn each_note_adds_its_moment_to_the_facts() {
 
 #[test]
 fn a_deploy_that_is_newly_proven_is_recorded_while_another_still_runs() {
-    let noted = NotedDeploy { place: "42 pipeline".to_owned(), pipeline: 7, job: None, proven: None };
-    let seen = published(quiet()).with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(noted), DeploySeen::Running("job deploy".to_owned())]));
+    let noted =
+        NotedDeploy { place: "42 pipeline".to_owned(), pipeline: 7, job: None, proven: None };
+    let seen = published(quiet()).with(|seen| {
+        seen.deploys =
+            Some(vec![DeploySeen::Proven(noted), DeploySeen::Running("job deploy".to_owned())])
+    });
     assert_eq!(plan(&seen), Step::Record(Note::Proven));
 }
 
@@ -695,10 +848,20 @@ fn a_deploy_that_is_newly_proven_is_recorded_while_another_still_runs() {
 #[test]
 fn a_tag_beside_the_id_of_an_unknown_key_is_a_mismatch_at_once() {
     let pair = |owner| (named(STRANGE), readable(Some(OLD), owner));
-    let mismatch = Refuse(Refusal::Mismatch { target: "project:1".to_owned(), id: id(STRANGE), tag: id(OLD) });
-    assert_eq!(plan(&resting(75).with(|seen| seen.targets = targets([pair(Owner::NotAsked)]))), mismatch);
-    let same = resting(75).with(|seen| seen.targets = targets([(named(STRANGE), readable(Some(STRANGE), Owner::NotAsked))]));
-    assert_eq!(plan(&same), Refuse(Refusal::Unknown { target: "project:1".to_owned(), key: id(STRANGE) }));
-    let own = resting(10).with(|seen| seen.targets = targets([(named(OLD), readable(Some(OLD), Owner::NotAsked))]));
+    let mismatch =
+        Refuse(Refusal::Mismatch { target: "project:1".to_owned(), id: id(STRANGE), tag: id(OLD) });
+    assert_eq!(
+        plan(&resting(75).with(|seen| seen.targets = targets([pair(Owner::NotAsked)]))),
+        mismatch
+    );
+    let same = resting(75).with(|seen| {
+        seen.targets = targets([(named(STRANGE), readable(Some(STRANGE), Owner::NotAsked))])
+    });
+    assert_eq!(
+        plan(&same),
+        Refuse(Refusal::Unknown { target: "project:1".to_owned(), key: id(STRANGE) })
+    );
+    let own = resting(10)
+        .with(|seen| seen.targets = targets([(named(OLD), readable(Some(OLD), Owner::NotAsked))]));
     assert!(matches!(plan(&own), Done(plan::Done::NotDue { .. })), "a tag that agrees is believed");
 }

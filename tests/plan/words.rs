@@ -1,6 +1,9 @@
 //! What a person reads: which keys work now, and each step in a few words.
 
-use credential_rotator::plan::{Done, Hand, IdSeen, Key, Note, Observed, Owner, Question, Refusal, Role, SecretSeen, Step, Waiting};
+use credential_rotator::plan::{
+    Done, Hand, IdSeen, Key, Note, Observed, Owner, Question, Refusal, Role, SecretSeen, Step,
+    Waiting,
+};
 use credential_rotator::record::Facts;
 
 use crate::kit::*;
@@ -21,11 +24,21 @@ fn holding(pair: (IdSeen, SecretSeen)) -> impl FnOnce(&mut Observed) {
 fn at_rest_the_state_tells_whether_the_named_key_works() {
     says(&resting(10), "the variables name key …0001 (active); production is not affected");
     let disabled = resting(10).with(|seen| seen.keys = vec![off(OLD)]);
-    says(&disabled, "the variables name key …0001 (disabled), WHICH DOES NOT WORK: production is affected");
+    says(
+        &disabled,
+        "the variables name key …0001 (disabled), WHICH DOES NOT WORK: production is affected",
+    );
     let unknown = resting(10).with(|seen| seen.keys.clear());
-    says(&unknown, "the variables name key …0001, which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED");
+    says(
+        &unknown,
+        "the variables name key …0001, which this user does not have: unless it is another user's, \
+         PRODUCTION IS AFFECTED",
+    );
     let nothing = resting(10).with(holding((IdSeen::Absent, SecretSeen::Absent)));
-    says(&nothing, "no variable names a key of this user, so what production uses cannot be told from here");
+    says(
+        &nothing,
+        "no variable names a key of this user, so what production uses cannot be told from here",
+    );
     // What a finished rotation has left says no more.
     let finished = published(Facts { finished: Some(at(NOW)), ..disabled_facts() });
     says(&finished, "the variables name key …0002 (active); production is not affected");
@@ -60,44 +73,80 @@ fn at_rest_half_a_pair_is_told_of() {
 
 #[test]
 fn while_a_rotation_is_under_way_the_state_tells_of_both_keys() {
-    let both = "the variables name a key that works; old key …0001 (active), new key …0002 (active); production is not affected";
+    let both = "the variables name a key that works; old key …0001 (active), new key …0002 \
+         (active); production is not affected";
     says(&making(), both);
     says(&published(publication()), both);
     let retired = published(disabled(10)).with(|seen| seen.keys[0].active = false);
-    says(&retired, "the variables name a key that works; old key …0001 (disabled), new key …0002 (active); production is not affected");
+    says(
+        &retired,
+        "the variables name a key that works; old key …0001 (disabled), new key …0002 (active); \
+         production is not affected",
+    );
     let deleted = published(disabled(10)).with(|seen| drop(seen.keys.remove(0)));
-    says(&deleted, "the variables name a key that works; new key …0002 (active); production is not affected");
+    says(
+        &deleted,
+        "the variables name a key that works; new key …0002 (active); production is not affected",
+    );
     let nothing_made = making().with(|seen| drop(seen.keys.pop()));
-    says(&nothing_made, "the variables name a key that works; old key …0001 (active), no new key was made; production is not affected");
-    let several = making().with(|seen| seen.keys.push(Key { created: at(NOW - 59), ..key(STRANGE, 0) }));
-    says(&several, "the variables name a key that works; old key …0001 (active), which key is the new one is not known; production is not affected");
+    says(
+        &nothing_made,
+        "the variables name a key that works; old key …0001 (active), no new key was made; \
+         production is not affected",
+    );
+    let several =
+        making().with(|seen| seen.keys.push(Key { created: at(NOW - 59), ..key(STRANGE, 0) }));
+    says(
+        &several,
+        "the variables name a key that works; old key …0001 (active), which key is the new one is \
+         not known; production is not affected",
+    );
 }
 
 #[test]
 fn while_a_rotation_is_under_way_a_broken_pair_comes_first() {
-    let torn = at_hand(true).with(holding((named(OLD), readable(Some(FRESH), Owner::Key(id(FRESH))))));
-    says(&torn, "project:1 HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; old key …0001 (active), new key …0002 (active)");
+    let torn =
+        at_hand(true).with(holding((named(OLD), readable(Some(FRESH), Owner::Key(id(FRESH))))));
+    says(
+        &torn,
+        "project:1 HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; old \
+         key …0001 (active), new key …0002 (active)",
+    );
     // The first pair of a user.
     let first = at_hand(true).with(|seen| {
         seen.targets = targets([(IdSeen::Absent, readable(Some(FRESH), Owner::Key(id(FRESH))))]);
         seen.keys.remove(0);
     });
-    says(&first, "project:1 HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; new key …0002 (active)");
+    says(
+        &first,
+        "project:1 HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; new \
+         key …0002 (active)",
+    );
     let empty = at_hand(true).with(holding((IdSeen::Absent, SecretSeen::Absent)));
     says(&empty, "no variable names a key of this user; new key …0002 (active)");
     let dead = making().with(|seen| seen.keys[0].active = false);
     says(
         &dead,
-        "the variables name key …0001 (disabled), WHICH DOES NOT WORK: production is affected; old key …0001 (disabled), new key …0002 (active)",
+        "the variables name key …0001 (disabled), WHICH DOES NOT WORK: production is affected; old \
+         key …0001 (disabled), new key …0002 (active)",
     );
     let gone = published(publication()).with(|seen| drop(seen.keys.pop()));
-    says(&gone, "the variables name key …0002 (gone), WHICH DOES NOT WORK: production is affected; old key …0001 (active), new key …0002 (gone)");
+    says(
+        &gone,
+        "the variables name key …0002 (gone), WHICH DOES NOT WORK: production is affected; old key \
+         …0001 (active), new key …0002 (gone)",
+    );
     let old_gone = at_hand(true).with(|seen| drop(seen.keys.remove(0)));
-    says(&old_gone, "the variables name key …0001 (gone), WHICH DOES NOT WORK: production is affected; new key …0002 (active)");
+    says(
+        &old_gone,
+        "the variables name key …0001 (gone), WHICH DOES NOT WORK: production is affected; new key \
+         …0002 (active)",
+    );
     let another = making().with(holding((named(STRANGE), readable(None, Owner::NotAsked))));
     says(
         &another,
-        "the variables name key …0003, which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED; old key …0001 (active), new key …0002 (active)",
+        "the variables name key …0003, which this user does not have: unless it is another user's, \
+         PRODUCTION IS AFFECTED; old key …0001 (active), new key …0002 (active)",
     );
     let ours_but_strange = making().with(|seen| {
         seen.keys.push(Key { created: at(NOW - 5 * DAY), ..off(STRANGE) });
@@ -105,27 +154,48 @@ fn while_a_rotation_is_under_way_a_broken_pair_comes_first() {
     });
     says(
         &ours_but_strange,
-        "the variables name key …0003 (disabled), WHICH DOES NOT WORK: production is affected; old key …0001 (active), new key …0002 (active)",
+        "the variables name key …0003 (disabled), WHICH DOES NOT WORK: production is affected; old \
+         key …0001 (active), new key …0002 (active)",
     );
     // One of two is enough.
-    let one_of_two = making().with(|seen| seen.targets = targets([on(OLD), (IdSeen::Absent, SecretSeen::Absent)]));
-    says(&one_of_two, "the variables name a key that works; old key …0001 (active), new key …0002 (active); production is not affected");
+    let one_of_two = making()
+        .with(|seen| seen.targets = targets([on(OLD), (IdSeen::Absent, SecretSeen::Absent)]));
+    says(
+        &one_of_two,
+        "the variables name a key that works; old key …0001 (active), new key …0002 (active); \
+         production is not affected",
+    );
 }
 
 #[test]
 fn each_step_and_each_wait_is_told_in_a_few_words() {
     let (old, fresh) = (id(OLD), id(FRESH));
     let waits = [
-        (Waiting::Unsettled { until: at(NOW) }, "an earlier run may have made a key that IAM shows late, until 2027-01-15T08:00:00Z"),
-        (Waiting::ElderJobs(vec!["a".to_owned(), "b".to_owned()]), "jobs that started with the old pair still run: a, b"),
+        (
+            Waiting::Unsettled { until: at(NOW) },
+            "an earlier run may have made a key that IAM shows late, until 2027-01-15T08:00:00Z",
+        ),
+        (
+            Waiting::ElderJobs(vec!["a".to_owned(), "b".to_owned()]),
+            "jobs that started with the old pair still run: a, b",
+        ),
         (Waiting::Deploys(vec!["pipeline 7 is running".to_owned()]), "pipeline 7 is running"),
-        (Waiting::OwnDeploy, "the pipeline's own deploy comes next, then its `retire` job proves it"),
-        (Waiting::Overlap { old: old.clone(), until: at(NOW) }, "old key …0001 stays active until 2027-01-15T08:00:00Z"),
+        (
+            Waiting::OwnDeploy,
+            "the pipeline's own deploy comes next, then its `retire` job proves it",
+        ),
+        (
+            Waiting::Overlap { old: old.clone(), until: at(NOW) },
+            "old key …0001 stays active until 2027-01-15T08:00:00Z",
+        ),
         (
             Waiting::StillUsed { old: old.clone(), last: at(NOW), service: "s3".to_owned() },
             "old key …0001 was still used at 2027-01-15T08:00:00Z (s3)",
         ),
-        (Waiting::Grace { old: old.clone(), until: at(NOW) }, "old key …0001 stays disabled until 2027-01-15T08:00:00Z, then it is deleted"),
+        (
+            Waiting::Grace { old: old.clone(), until: at(NOW) },
+            "old key …0001 stays disabled until 2027-01-15T08:00:00Z, then it is deleted",
+        ),
     ];
     for (waiting, words) in waits {
         assert_eq!(waiting.to_string(), words);
@@ -139,8 +209,14 @@ fn each_step_and_each_wait_is_told_in_a_few_words() {
         (Step::Record(Note::Begin), "record that a rotation begins"),
         (Step::Create, "create a new key"),
         (Step::Verify(fresh.clone()), "verify new key …0002 with its own credentials"),
-        (Step::WriteSecret { target: 0, key: fresh.clone() }, "write the secret of new key …0002 to target 1"),
-        (Step::WriteId { target: 1, key: fresh.clone() }, "write the id of new key …0002 to target 2"),
+        (
+            Step::WriteSecret { target: 0, key: fresh.clone() },
+            "write the secret of new key …0002 to target 1",
+        ),
+        (
+            Step::WriteId { target: 1, key: fresh.clone() },
+            "write the id of new key …0002 to target 2",
+        ),
         (Step::StartDeploy(0), "start deploy 1"),
         (Step::Disable(old.clone(), Role::Old), "disable old key …0001"),
         (Step::Delete(fresh.clone(), Role::Orphan), "delete orphaned key …0002"),
@@ -151,22 +227,33 @@ fn each_step_and_each_wait_is_told_in_a_few_words() {
     }
 }
 
-/// A second look is for what a person or a list that lags may have done, never for what a look cannot change.
+/// A second look is for what a person or a list that lags may have done, never for what a look
+/// cannot change.
 #[test]
 fn what_blames_a_person_is_looked_at_twice() {
     let key = || id(OLD);
-    for refusal in [Refusal::NoVariables, Refusal::EnabledAgain { key: key() }, Refusal::Several(vec![key()])] {
+    for refusal in
+        [Refusal::NoVariables, Refusal::EnabledAgain { key: key() }, Refusal::Several(vec![key()])]
+    {
         assert!(refusal.blames_a_person(), "{refusal:?}");
     }
-    for refusal in
-        [Refusal::Busy, Refusal::Preflight(Vec::new()), Refusal::TooOld { key: key(), created: at(NOW) }, Refusal::DeployFailed(Vec::new())]
-    {
+    for refusal in [
+        Refusal::Busy,
+        Refusal::Preflight(Vec::new()),
+        Refusal::TooOld { key: key(), created: at(NOW) },
+        Refusal::DeployFailed(Vec::new()),
+    ] {
         assert!(!refusal.blames_a_person(), "{refusal:?}");
     }
 }
 
 #[test]
 fn a_doomed_key_is_still_told_of() {
-    let seen = making().with(|seen| seen.hand = Some(Hand { key: id(FRESH), verified: false, doomed: true }));
-    says(&seen, "the variables name a key that works; old key …0001 (active), new key …0002 (active); production is not affected");
+    let seen = making()
+        .with(|seen| seen.hand = Some(Hand { key: id(FRESH), verified: false, doomed: true }));
+    says(
+        &seen,
+        "the variables name a key that works; old key …0001 (active), new key …0002 (active); \
+         production is not affected",
+    );
 }

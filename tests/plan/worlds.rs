@@ -1,19 +1,21 @@
 //! All small worlds, enumerated: whatever is seen, the step keeps the invariants.
 //!
-//! [`judge`] is written from DESIGN.md and shares no code with the plan; the simulation uses it too.
+//! [`judge`] is written from DESIGN.md and shares no code with the plan; the simulation uses it
+//! too.
 
 use std::time::Instant;
 
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Begun, Claim, DeploySeen, Done, Hand, IdSeen, Key, Note, Observed, Owner, Policy, Question, Role, SecretSeen, Step, TargetSeen, Use, plan,
+    Begun, Claim, DeploySeen, Done, Hand, IdSeen, Key, Note, Observed, Owner, Policy, Question,
+    Role, SecretSeen, Step, TargetSeen, Use, plan,
 };
 use credential_rotator::record::{AccessKeyId, Facts, NotedDeploy};
 use jiff::SignedDuration;
 
 use crate::kit::{
-    DAY, FRESH, NOW, OLD, STRANGE, With, at, begun, deployed, disabled, doing, forced, hidden, id, named, on, policy, publication, quiet, readable,
-    record, resting, targets, used,
+    DAY, FRESH, NOW, OLD, STRANGE, With, at, begun, deployed, disabled, doing, forced, hidden, id,
+    named, on, policy, publication, quiet, readable, record, resting, targets, used,
 };
 
 fn names(target: &TargetSeen, key: &AccessKeyId) -> bool {
@@ -47,7 +49,10 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
     let ensure = |holds: bool, wrong: &'static str| if holds { Ok(()) } else { Err(wrong) };
     let quiet_step = matches!(step, Step::Ask(_) | Step::Wait(_) | Step::Done(_) | Step::Refuse(_));
     if policy.action == Action::Check {
-        ensure(matches!(step, Step::Ask(_) | Step::Done(_) | Step::Refuse(_)), "`check` does something")?;
+        ensure(
+            matches!(step, Step::Ask(_) | Step::Done(_) | Step::Refuse(_)),
+            "`check` does something",
+        )?;
     }
     if seen.in_own_deploy {
         ensure(quiet_step, "a job of the own deploy does something")?;
@@ -60,11 +65,18 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
     let facts = facts_seen(seen).filter(|facts| facts.finished.is_none());
     let active = |id: &AccessKeyId| seen.keys.iter().any(|key| key.id == *id && key.active);
     let there = |id: &AccessKeyId| seen.keys.iter().any(|key| key.id == *id);
-    let all_on = |id: &AccessKeyId| seen.targets.iter().all(|target| names(target, id) && holds(target, id));
-    let unnamed = |id: &AccessKeyId| !seen.targets.iter().any(|target| names(target, id) || holds(target, id)) && !seen.mentions.contains_key(id);
-    let published = facts.and_then(|facts| facts.published.as_ref()).map(|published| &published.key);
+    let all_on =
+        |id: &AccessKeyId| seen.targets.iter().all(|target| names(target, id) && holds(target, id));
+    let unnamed = |id: &AccessKeyId| {
+        !seen.targets.iter().any(|target| names(target, id) || holds(target, id))
+            && !seen.mentions.contains_key(id)
+    };
+    let published =
+        facts.and_then(|facts| facts.published.as_ref()).map(|published| &published.key);
     let intact = || published.is_some_and(|key| active(key) && all_on(key));
-    let previous = |id: Option<&AccessKeyId>| facts.is_some_and(|facts| facts.previous.iter().any(|previous| previous.as_ref() == id));
+    let previous = |id: Option<&AccessKeyId>| {
+        facts.is_some_and(|facts| facts.previous.iter().any(|previous| previous.as_ref() == id))
+    };
     let known_before = |id: &AccessKeyId| facts.is_some_and(|facts| facts.from.contains(id));
     let born = |key: &Key| {
         facts.is_some_and(|facts| {
@@ -75,34 +87,80 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
     match step {
         Step::Claim => {
             ensure(seen.claim.is_none(), "a second claim")?;
-            ensure(!seen.records.iter().any(|other| other.alive && !other.released), "a claim while another run is at work")
+            ensure(
+                !seen.records.iter().any(|other| other.alive && !other.released),
+                "a claim while another run is at work",
+            )
         }
-        Step::TakeOver => ensure(seen.records.iter().any(|other| other.released || !other.alive), "nothing to take over"),
+        Step::TakeOver => ensure(
+            seen.records.iter().any(|other| other.released || !other.alive),
+            "nothing to take over",
+        ),
         Step::Ask(Question::WhoseSecrets) => {
-            let unasked = |target: &TargetSeen| matches!(target.secret, SecretSeen::Readable { owner: Owner::NotAsked, .. });
+            let unasked = |target: &TargetSeen| {
+                matches!(target.secret, SecretSeen::Readable { owner: Owner::NotAsked, .. })
+            };
             ensure(seen.targets.iter().any(unasked), "asked whose secrets again")
         }
-        Step::Ask(Question::LastUse(id)) => ensure(seen.keys.iter().any(|key| key.id == *id && key.used.is_none()), "asked for the last use again"),
-        Step::Ask(Question::Preflight) => ensure(seen.preflight.is_none(), "asked the preflight again"),
-        Step::Ask(Question::ElderJobs) => ensure(seen.elders.is_none() && published.is_some(), "asked for older jobs again"),
-        Step::Ask(Question::Deploys) => ensure(seen.deploys.is_none() && published.is_some(), "asked for deploys again"),
+        Step::Ask(Question::LastUse(id)) => ensure(
+            seen.keys.iter().any(|key| key.id == *id && key.used.is_none()),
+            "asked for the last use again",
+        ),
+        Step::Ask(Question::Preflight) => {
+            ensure(seen.preflight.is_none(), "asked the preflight again")
+        }
+        Step::Ask(Question::ElderJobs) => {
+            ensure(seen.elders.is_none() && published.is_some(), "asked for older jobs again")
+        }
+        Step::Ask(Question::Deploys) => {
+            ensure(seen.deploys.is_none() && published.is_some(), "asked for deploys again")
+        }
         Step::Record(Note::Begin) => {
             ensure(seen.keys.len() < 2, "a rotation without a slot")?;
-            ensure(seen.preflight.as_ref().is_some_and(Vec::is_empty), "a rotation without a preflight")?;
+            ensure(
+                seen.preflight.as_ref().is_some_and(Vec::is_empty),
+                "a rotation without a preflight",
+            )?;
             ensure(seen.begun == Begun::No, "a second rotation in one run")?;
             ensure(facts.is_none() || policy.forced.is_some(), "begun anew without force")?;
-            ensure(matches!(policy.action, Action::Rotate | Action::Setup), "`retire` begins a rotation")?;
-            let blank = seen.targets.iter().all(|target| target.id == IdSeen::Absent && target.secret == SecretSeen::Absent);
-            ensure(blank || policy.action == Action::Rotate, "`setup` although there are variables")?;
-            ensure(!blank || policy.action == Action::Setup || facts.is_some(), "a first key without `setup`")?;
-            let due =
-                |key: &Key| !key.active || key.created + policy.rotate_after <= seen.now || policy.forced.is_some_and(|since| key.created < since);
-            let named = seen.keys.iter().filter(|key| seen.targets.iter().any(|target| names(target, &key.id))).collect::<Vec<_>>();
-            ensure(facts.is_some() || policy.forced.is_some() || named.is_empty() || named.iter().any(|key| due(key)), "not due")
+            ensure(
+                matches!(policy.action, Action::Rotate | Action::Setup),
+                "`retire` begins a rotation",
+            )?;
+            let blank = seen
+                .targets
+                .iter()
+                .all(|target| target.id == IdSeen::Absent && target.secret == SecretSeen::Absent);
+            ensure(
+                blank || policy.action == Action::Rotate,
+                "`setup` although there are variables",
+            )?;
+            ensure(
+                !blank || policy.action == Action::Setup || facts.is_some(),
+                "a first key without `setup`",
+            )?;
+            let due = |key: &Key| {
+                !key.active
+                    || key.created + policy.rotate_after <= seen.now
+                    || policy.forced.is_some_and(|since| key.created < since)
+            };
+            let named = seen
+                .keys
+                .iter()
+                .filter(|key| seen.targets.iter().any(|target| names(target, &key.id)))
+                .collect::<Vec<_>>();
+            ensure(
+                facts.is_some()
+                    || policy.forced.is_some()
+                    || named.is_empty()
+                    || named.iter().any(|key| due(key)),
+                "not due",
+            )
         }
         Step::Record(Note::Nothing) => {
             ensure(published.is_none() && facts.is_some(), "a published rotation is forgotten")?;
-            // Nothing that may be the fresh key is left behind, unless a person has used force on it.
+            // Nothing that may be the fresh key is left behind, unless a person has used force on
+            // it.
             ensure(
                 // A run that has sent nothing yet has made nothing.
                 !seen.keys.iter().any(born)
@@ -113,45 +171,100 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
             )
         }
         Step::Create => {
-            ensure(seen.begun == Begun::Recorded && facts.is_some() && published.is_none(), "created before it was recorded")?;
-            ensure(seen.hand.is_none() && seen.keys.len() < 2 && !seen.keys.iter().any(born), "a second fresh key")
+            ensure(
+                seen.begun == Begun::Recorded && facts.is_some() && published.is_none(),
+                "created before it was recorded",
+            )?;
+            ensure(
+                seen.hand.is_none() && seen.keys.len() < 2 && !seen.keys.iter().any(born),
+                "a second fresh key",
+            )
         }
-        Step::Verify(id) => ensure(seen.hand.as_ref().is_some_and(|hand| hand.key == *id && !hand.verified), "verified what is not at hand"),
+        Step::Verify(id) => ensure(
+            seen.hand.as_ref().is_some_and(|hand| hand.key == *id && !hand.verified),
+            "verified what is not at hand",
+        ),
         Step::WriteSecret { target, key } => {
-            let hand = seen.hand.as_ref().is_some_and(|hand| hand.key == *key && hand.verified && !hand.doomed);
+            let hand = seen
+                .hand
+                .as_ref()
+                .is_some_and(|hand| hand.key == *key && hand.verified && !hand.doomed);
             let shown = |target: &TargetSeen| matches!(&target.secret, SecretSeen::Readable { owner: Owner::Key(owner), .. } if owner == key);
-            ensure(hand || seen.targets.iter().any(shown), "a secret that is neither verified nor accepted by STS")?;
-            ensure(active(key) && !known_before(key) && published.is_none(), "not the fresh key's secret")?;
+            ensure(
+                hand || seen.targets.iter().any(shown),
+                "a secret that is neither verified nor accepted by STS",
+            )?;
+            ensure(
+                active(key) && !known_before(key) && published.is_none(),
+                "not the fresh key's secret",
+            )?;
             let target = &seen.targets[*target];
             ensure(!holds(target, key), "written twice")?;
-            ensure(names(target, key) || previous(id_of(target)), "a person's variable is overwritten")?;
+            ensure(
+                names(target, key) || previous(id_of(target)),
+                "a person's variable is overwritten",
+            )?;
             let behind = |target: &TargetSeen| !(names(target, key) && holds(target, key));
-            let readable = |target: &TargetSeen| !matches!(target.secret, SecretSeen::Hidden { .. });
-            ensure(readable(target) || !seen.targets.iter().any(|target| readable(target) && behind(target)), "a hidden target before a readable one")
+            let readable =
+                |target: &TargetSeen| !matches!(target.secret, SecretSeen::Hidden { .. });
+            ensure(
+                readable(target)
+                    || !seen.targets.iter().any(|target| readable(target) && behind(target)),
+                "a hidden target before a readable one",
+            )
         }
         Step::WriteId { target, key } => {
             let target = &seen.targets[*target];
             ensure(holds(target, key), "an id without its secret")?;
-            ensure(active(key) && !known_before(key) && published.is_none(), "not the fresh key's id")?;
-            ensure(!names(target, key) && previous(id_of(target)), "a person's variable is overwritten")
+            ensure(
+                active(key) && !known_before(key) && published.is_none(),
+                "not the fresh key's id",
+            )?;
+            ensure(
+                !names(target, key) && previous(id_of(target)),
+                "a person's variable is overwritten",
+            )
         }
         Step::Record(Note::Published) => {
             let IdSeen::Key(key) = &seen.targets[0].id else { return Err("nothing is published") };
-            ensure(all_on(key) && active(key) && !known_before(key) && published.is_none(), "not published")
+            ensure(
+                all_on(key) && active(key) && !known_before(key) && published.is_none(),
+                "not published",
+            )
         }
-        Step::Record(Note::Quiet) => ensure(intact() && seen.elders.as_ref().is_some_and(Vec::is_empty), "not quiet"),
+        Step::Record(Note::Quiet) => {
+            ensure(intact() && seen.elders.as_ref().is_some_and(Vec::is_empty), "not quiet")
+        }
         Step::StartDeploy(_) => {
-            ensure(intact() && facts.is_some_and(|facts| facts.quiet.is_some() && facts.deployed.is_none()), "a deploy too early")?;
-            ensure(!policy.own_deploy || policy.action == Action::Retire, "a deploy that is not ours to start")
+            ensure(
+                intact()
+                    && facts.is_some_and(|facts| facts.quiet.is_some() && facts.deployed.is_none()),
+                "a deploy too early",
+            )?;
+            ensure(
+                !policy.own_deploy || policy.action == Action::Retire,
+                "a deploy that is not ours to start",
+            )
         }
         Step::Record(Note::Proven) => {
-            ensure(intact() && facts.is_some_and(|facts| facts.quiet.is_some()), "proven too early")?;
+            ensure(
+                intact() && facts.is_some_and(|facts| facts.quiet.is_some()),
+                "proven too early",
+            )?;
             let proven = |deploy: &DeploySeen| matches!(deploy, DeploySeen::Proven(_));
-            ensure(seen.deploys.as_ref().is_some_and(|deploys| deploys.is_empty() || deploys.iter().any(proven)), "not proven")
+            ensure(
+                seen.deploys
+                    .as_ref()
+                    .is_some_and(|deploys| deploys.is_empty() || deploys.iter().any(proven)),
+                "not proven",
+            )
         }
         Step::Disable(id, Role::Old) | Step::Delete(id, Role::Old) => {
             ensure(unnamed(id), "a variable names it")?;
-            ensure(intact() && previous(Some(id)) && published != Some(id), "not an old key of this rotation")?;
+            ensure(
+                intact() && previous(Some(id)) && published != Some(id),
+                "not an old key of this rotation",
+            )?;
             let facts = facts.ok_or("no rotation")?;
             let deployed = facts.deployed.ok_or("before the deploy is proven")?;
             let hurried = policy.forced.is_some();
@@ -164,41 +277,71 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
                         Some(Use::Never) => true,
                         None => false,
                     };
-                    ensure(hurried || policy.overlap.is_zero() || deployed + policy.overlap <= seen.now && calm, "within the overlap, or still used")
+                    ensure(
+                        hurried
+                            || policy.overlap.is_zero()
+                            || deployed + policy.overlap <= seen.now && calm,
+                        "within the overlap, or still used",
+                    )
                 }
                 _ => {
                     let disabled = facts.disabled.ok_or("deleted before it was disabled")?;
                     ensure(!key.active, "an active key is deleted")?;
-                    ensure(hurried || disabled + policy.grace_period <= seen.now, "within the grace period")
+                    ensure(
+                        hurried || disabled + policy.grace_period <= seen.now,
+                        "within the grace period",
+                    )
                 }
             }
         }
         Step::Disable(id, Role::Orphan) | Step::Delete(id, Role::Orphan) => {
             ensure(unnamed(id), "a variable names it")?;
-            ensure(facts.is_some() && published.is_none() && !known_before(id), "not an orphan of this rotation")?;
+            ensure(
+                facts.is_some() && published.is_none() && !known_before(id),
+                "not an orphan of this rotation",
+            )?;
             let key = seen.keys.iter().find(|key| key.id == *id).ok_or("no such key")?;
             if seen.hand.as_ref().is_some_and(|hand| hand.key == *id && hand.doomed) {
                 return ensure(matches!(step, Step::Delete(..)), "a doomed key is only disabled");
             }
-            ensure(born(key) || seen.hand.as_ref().is_some_and(|hand| hand.key == *id) || tag_of(seen, id), "not proven to be ours")?;
             ensure(
-                matches!(&key.used, Some(Use::Never)) || matches!(&key.used, Some(Use::At { service, .. }) if service == "sts"),
+                born(key)
+                    || seen.hand.as_ref().is_some_and(|hand| hand.key == *id)
+                    || tag_of(seen, id),
+                "not proven to be ours",
+            )?;
+            ensure(
+                matches!(&key.used, Some(Use::Never))
+                    || matches!(&key.used, Some(Use::At { service, .. }) if service == "sts"),
                 "somebody uses it",
             )?;
             ensure(key.active == matches!(step, Step::Disable(..)), "disabled first, then deleted")
         }
         Step::Record(Note::Disabled) => {
-            ensure(intact() && facts.is_some_and(|facts| facts.deployed.is_some()), "disabled too early")?;
-            ensure(seen.keys.iter().any(|key| !key.active && previous(Some(&key.id))), "nothing is disabled")
+            ensure(
+                intact() && facts.is_some_and(|facts| facts.deployed.is_some()),
+                "disabled too early",
+            )?;
+            ensure(
+                seen.keys.iter().any(|key| !key.active && previous(Some(&key.id))),
+                "nothing is disabled",
+            )
         }
         Step::Record(Note::Finished) => {
-            ensure(intact() && facts.is_some_and(|facts| facts.deployed.is_some()), "finished too early")?;
-            ensure(!seen.keys.iter().any(|key| previous(Some(&key.id)) && published != Some(&key.id)), "finished with an old key left")
+            ensure(
+                intact() && facts.is_some_and(|facts| facts.deployed.is_some()),
+                "finished too early",
+            )?;
+            ensure(
+                !seen.keys.iter().any(|key| previous(Some(&key.id)) && published != Some(&key.id)),
+                "finished with an old key left",
+            )
         }
         Step::Wait(_) => ensure(!seen.waited_out, "waits although its time is over"),
-        Step::Done(Done::NotDue { key, .. }) => {
-            ensure(facts.is_none() && active(key) && seen.targets.iter().all(|target| names(target, key)), "at rest, but not well")
-        }
+        Step::Done(Done::NotDue { key, .. }) => ensure(
+            facts.is_none() && active(key) && seen.targets.iter().all(|target| names(target, key)),
+            "at rest, but not well",
+        ),
         Step::Done(_) | Step::Refuse(_) => Ok(()),
     }
 }
@@ -218,12 +361,14 @@ fn tag_of(seen: &Observed, id: &AccessKeyId) -> bool {
     seen.targets.iter().any(tag)
 }
 
-/// A tag names a key that was not there before and is gone: it, not the one by its date, was the fresh key.
+/// A tag names a key that was not there before and is gone: it, not the one by its date, was the
+/// fresh key.
 fn tagged(seen: &Observed, facts: Option<&Facts>) -> bool {
-    [OLD, FRESH, STRANGE]
-        .into_iter()
-        .map(id)
-        .any(|id| tag_of(seen, &id) && !seen.keys.iter().any(|key| key.id == id) && facts.is_some_and(|facts| !facts.from.contains(&id)))
+    [OLD, FRESH, STRANGE].into_iter().map(id).any(|id| {
+        tag_of(seen, &id)
+            && !seen.keys.iter().any(|key| key.id == id)
+            && facts.is_some_and(|facts| !facts.from.contains(&id))
+    })
 }
 
 /// Judges the plan of what is seen, and counts.
@@ -248,7 +393,12 @@ impl Count {
     }
 
     fn tell(&self, what: &str) {
-        eprintln!("{what}: {} worlds in {:.1} s: {:?}", self.worlds, self.began.elapsed().as_secs_f32(), self.steps);
+        eprintln!(
+            "{what}: {} worlds in {:.1} s: {:?}",
+            self.worlds,
+            self.began.elapsed().as_secs_f32(),
+            self.steps
+        );
     }
 }
 
@@ -273,12 +423,26 @@ fn word(step: &Step) -> &'static str {
 
 /// Every id with every secret: what one target can hold.
 fn every_pair() -> Vec<(IdSeen, SecretSeen)> {
-    let ids = [IdSeen::Absent, named(OLD), named(FRESH), named(STRANGE), IdSeen::Unusable("a reference".to_owned())];
+    let ids = [
+        IdSeen::Absent,
+        named(OLD),
+        named(FRESH),
+        named(STRANGE),
+        IdSeen::Unusable("a reference".to_owned()),
+    ];
     let tags = [None, Some(OLD), Some(FRESH), Some(STRANGE)];
-    let owners = [Owner::NotAsked, Owner::Nobody, Owner::Key(id(OLD)), Owner::Key(id(FRESH)), Owner::Key(id(STRANGE))];
+    let owners = [
+        Owner::NotAsked,
+        Owner::Nobody,
+        Owner::Key(id(OLD)),
+        Owner::Key(id(FRESH)),
+        Owner::Key(id(STRANGE)),
+    ];
     let mut secrets = vec![SecretSeen::Absent, SecretSeen::Unusable("a path".to_owned())];
     secrets.extend(tags.iter().map(|tag| hidden(*tag)));
-    secrets.extend(tags.iter().flat_map(|tag| owners.iter().map(|owner| readable(*tag, owner.clone()))));
+    secrets.extend(
+        tags.iter().flat_map(|tag| owners.iter().map(|owner| readable(*tag, owner.clone()))),
+    );
     ids.iter().flat_map(|id| secrets.iter().map(|secret| (id.clone(), secret.clone()))).collect()
 }
 
@@ -304,15 +468,21 @@ fn telling_pairs() -> Vec<(IdSeen, SecretSeen)> {
     ]
 }
 
-/// Each of three keys active, disabled or gone; the fresh one is made when the rotation was recorded, the strange one long before.
+/// Each of three keys active, disabled or gone; the fresh one is made when the rotation was
+/// recorded, the strange one long before.
 fn every_keys(old_age: i64) -> Vec<Vec<Key>> {
     let three = [Some(true), Some(false), None];
     let mut all = Vec::new();
     for number in 0..27 {
         let [old, fresh, strange] = [three[number / 9], three[number / 3 % 3], three[number % 3]];
-        let keys = [(OLD, old, NOW - old_age * DAY), (FRESH, fresh, NOW - 60), (STRANGE, strange, NOW - 100 * DAY)];
-        let there =
-            keys.into_iter().filter_map(|(number, active, created)| Some(Key { id: id(number), active: active?, created: at(created), used: None }));
+        let keys = [
+            (OLD, old, NOW - old_age * DAY),
+            (FRESH, fresh, NOW - 60),
+            (STRANGE, strange, NOW - 100 * DAY),
+        ];
+        let there = keys.into_iter().filter_map(|(number, active, created)| {
+            Some(Key { id: id(number), active: active?, created: at(created), used: None })
+        });
         all.push(there.collect());
     }
     all
@@ -334,7 +504,15 @@ fn claims(facts: Option<&Facts>) -> Vec<Observed> {
 
 fn hands() -> Vec<(Option<Hand>, Begun)> {
     let hand = |verified, doomed| (Some(Hand { key: id(FRESH), verified, doomed }), Begun::Tried);
-    vec![(None, Begun::No), (None, Begun::Recorded), (None, Begun::Tried), hand(false, false), hand(true, false), hand(false, true), hand(true, true)]
+    vec![
+        (None, Begun::No),
+        (None, Begun::Recorded),
+        (None, Begun::Tried),
+        hand(false, false),
+        hand(true, false),
+        hand(false, true),
+        hand(true, true),
+    ]
 }
 
 fn uses() -> Vec<Option<Use>> {
@@ -363,7 +541,8 @@ fn mentions(seen: &mut Observed, mut look: impl FnMut(&mut Observed)) {
 fn every_small_world_at_rest() {
     let mut count = Count::new();
     let finished = Facts { finished: Some(at(NOW - 10)), ..disabled(DAY) };
-    let policies = [policy(), forced(), doing(Action::Retire), doing(Action::Setup), doing(Action::Check)];
+    let policies =
+        [policy(), forced(), doing(Action::Retire), doing(Action::Setup), doing(Action::Check)];
     let preflights = [None, Some(Vec::new()), Some(vec!["no deploy".to_owned()])];
     let lists: Vec<Vec<Key>> = [10, 75].into_iter().flat_map(every_keys).collect();
     for (number, mut seen) in [None, Some(&finished)].into_iter().flat_map(claims).enumerate() {
@@ -372,7 +551,9 @@ fn every_small_world_at_rest() {
             for keys in &lists {
                 seen.keys.clone_from(keys);
                 for policy in &policies {
-                    for (begun, preflight) in [(Begun::No, 0), (Begun::No, 1), (Begun::No, 2), (Begun::Tried, 1)] {
+                    for (begun, preflight) in
+                        [(Begun::No, 0), (Begun::No, 1), (Begun::No, 2), (Begun::Tried, 1)]
+                    {
                         seen.begun = begun;
                         seen.preflight.clone_from(&preflights[preflight]);
                         // What is finished makes a difference to who claims and to nothing else.
@@ -417,7 +598,10 @@ fn every_small_world_while_a_key_is_made() {
     }
     // A user has two keys at most.
     let keys: Vec<Vec<Key>> = keys.into_iter().filter(|keys| keys.len() < 3).collect();
-    for (first, second) in telling_pairs().into_iter().flat_map(|first| telling_pairs().into_iter().map(move |second| (first.clone(), second))) {
+    for (first, second) in telling_pairs()
+        .into_iter()
+        .flat_map(|first| telling_pairs().into_iter().map(move |second| (first.clone(), second)))
+    {
         seen.targets = targets([first, second]);
         both(&mut seen, &keys);
     }
@@ -440,16 +624,28 @@ fn every_small_world_after_the_publication() {
         Some(vec![DeploySeen::Running("p".to_owned())]),
         Some(vec![DeploySeen::Proven(noted.clone())]),
         Some(vec![DeploySeen::Proven(noted.clone()), DeploySeen::Failed("p".to_owned())]),
-        Some(vec![DeploySeen::Unproven("p".to_owned()), DeploySeen::Proven(NotedDeploy { proven: Some(at(NOW)), ..noted })]),
+        Some(vec![
+            DeploySeen::Unproven("p".to_owned()),
+            DeploySeen::Proven(NotedDeploy { proven: Some(at(NOW)), ..noted }),
+        ]),
     ];
     let elders = [None, Some(Vec::new()), Some(vec!["job 1".to_owned()])];
     let own = policy().with(|policy| policy.own_deploy = true);
     let hasty = policy().with(|policy| policy.overlap = SignedDuration::ZERO);
-    let policies =
-        [policy(), forced(), own.clone(), own.with(|policy| policy.action = Action::Retire), hasty, doing(Action::Setup), doing(Action::Check)];
-    let stages = [publication(), quiet(), deployed(60), deployed(DAY), disabled(DAY), disabled(8 * DAY)];
+    let policies = [
+        policy(),
+        forced(),
+        own.clone(),
+        own.with(|policy| policy.action = Action::Retire),
+        hasty,
+        doing(Action::Setup),
+        doing(Action::Check),
+    ];
+    let stages =
+        [publication(), quiet(), deployed(60), deployed(DAY), disabled(DAY), disabled(8 * DAY)];
     let keys = every_keys(75);
-    let mut intact_or_not: Vec<Vec<(IdSeen, SecretSeen)>> = every_pair().into_iter().map(|pair| vec![pair]).collect();
+    let mut intact_or_not: Vec<Vec<(IdSeen, SecretSeen)>> =
+        every_pair().into_iter().map(|pair| vec![pair]).collect();
     for pair in telling_pairs() {
         intact_or_not.push(vec![on(FRESH), pair.clone()]);
         intact_or_not.push(vec![pair, (named(FRESH), hidden(Some(FRESH)))]);
@@ -458,7 +654,10 @@ fn every_small_world_after_the_publication() {
         for (index, mut seen) in claims(Some(facts)).into_iter().enumerate() {
             for pairs in &intact_or_not {
                 seen.targets = targets(pairs.iter().cloned());
-                let intact = seen.targets.iter().all(|target| names(target, &id(FRESH)) && holds(target, &id(FRESH)));
+                let intact = seen
+                    .targets
+                    .iter()
+                    .all(|target| names(target, &id(FRESH)) && holds(target, &id(FRESH)));
                 // Who claims is a matter of its own: the strange pairs need not be seen four times.
                 if index > 0 && !intact {
                     continue;
@@ -473,10 +672,14 @@ fn every_small_world_after_the_publication() {
                         if !intact {
                             count.see(&seen, policy);
                         } else if facts.deployed.is_some() {
-                            mentions(&mut seen, |seen| every_use(seen, |seen| count.see(seen, policy)));
+                            mentions(&mut seen, |seen| {
+                                every_use(seen, |seen| count.see(seen, policy))
+                            });
                             seen.keys.iter_mut().for_each(|key| key.used = None);
                         } else {
-                            for (deploys, elders) in deploys.iter().flat_map(|deploys| elders.iter().map(move |elders| (deploys, elders))) {
+                            for (deploys, elders) in deploys.iter().flat_map(|deploys| {
+                                elders.iter().map(move |elders| (deploys, elders))
+                            }) {
                                 seen.deploys.clone_from(deploys);
                                 seen.elders.clone_from(elders);
                                 for waited_out in [false, true] {

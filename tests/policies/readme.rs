@@ -8,22 +8,33 @@ use crate::run::*;
 use crate::world::*;
 
 /// What a rotation may need, all on the one user.
-pub(crate) const ACTIONS: [&str; 5] =
-    ["iam:ListAccessKeys", "iam:CreateAccessKey", "iam:UpdateAccessKey", "iam:DeleteAccessKey", "iam:GetAccessKeyLastUsed"];
+pub(crate) const ACTIONS: [&str; 5] = [
+    "iam:ListAccessKeys",
+    "iam:CreateAccessKey",
+    "iam:UpdateAccessKey",
+    "iam:DeleteAccessKey",
+    "iam:GetAccessKeyLastUsed",
+];
 
 /// The JSON after `<!-- policy: NAME -->`.
 #[track_caller]
 pub(crate) fn policy(name: &str) -> Value {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let marker = format!("<!-- policy: {name} -->\n```json\n");
-    let (_, rest) = readme.split_once(&marker).unwrap_or_else(|| panic!("the README has no policy {name}"));
+    let (_, rest) =
+        readme.split_once(&marker).unwrap_or_else(|| panic!("the README has no policy {name}"));
     assert!(!rest.contains(&marker), "the README has two policies {name}");
-    serde_json::from_str(rest.split_once("\n```").expect("a block ends").0).unwrap_or_else(|error| panic!("{name}: {error}"))
+    serde_json::from_str(rest.split_once("\n```").expect("a block ends").0)
+        .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// With this world's account and user in the place of the README's.
 pub(crate) fn for_user(document: &Value, user: &str) -> Value {
-    let text = document.to_string().replace("111111111111", "123456789012").replace("222222222222", "123456789012");
+    let text = document
+        .to_string()
+        .replace("111111111111", "123456789012")
+        .replace("222222222222", "123456789012");
     serde_json::from_str(&text.replace("user/shop-deployer", &format!("user{user}"))).unwrap()
 }
 
@@ -45,7 +56,8 @@ pub(crate) fn user_at(path: &str) -> Setting {
     setting
 }
 
-/// Runs until the old key is gone or a run fails; its overlap makes a rotation ask for the last use too.
+/// Runs until the old key is gone or a run fails; its overlap makes a rotation ask for the last use
+/// too.
 pub(crate) fn rotate<'a>(setting: &'a Setting, prepare: impl Fn(Run<'a>) -> Run<'a>) -> Ended {
     for _ in 0..10 {
         let ended = prepare(setting.run().set("ROTATOR_OVERLAP", "1s")).go();

@@ -29,11 +29,22 @@ fn trusted() -> (String, String) {
     let conditions = statement["Condition"].as_object().unwrap();
     assert_eq!(conditions.keys().collect::<Vec<_>>(), ["StringEquals"], "exact, not like");
     let value = |claim: &str| {
-        let (_, value) = conditions["StringEquals"].as_object().unwrap().iter().find(|(key, _)| key.ends_with(claim)).expect("a condition");
+        let (_, value) = conditions["StringEquals"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .find(|(key, _)| key.ends_with(claim))
+            .expect("a condition");
         value.as_str().expect("one value").to_owned()
     };
     let (aud, sub) = (value(":aud"), value(":sub"));
-    assert!(!aud.contains('*') && !sub.contains('*') && sub.starts_with("project_path:") && sub.contains(":ref_type:branch:ref:"), "{aud} {sub}");
+    assert!(
+        !aud.contains('*')
+            && !sub.contains('*')
+            && sub.starts_with("project_path:")
+            && sub.contains(":ref_type:branch:ref:"),
+        "{aud} {sub}"
+    );
     (aud, sub)
 }
 
@@ -49,7 +60,10 @@ fn token(setting: &Setting) -> String {
 
 /// Nothing of the project's own pair signs.
 fn by<'a>(run: Run<'a>, roles: &str, token: &str) -> Run<'a> {
-    let run = run.set("ROTATOR_AWS_ROLE_ARN", roles).set("ROTATOR_AWS_ID_TOKEN", token).set("ROTATOR_IAM_USER", USER);
+    let run = run
+        .set("ROTATOR_AWS_ROLE_ARN", roles)
+        .set("ROTATOR_AWS_ID_TOKEN", token)
+        .set("ROTATOR_IAM_USER", USER);
     run.unset(ID).unset(SECRET)
 }
 
@@ -70,7 +84,8 @@ fn the_role_rotates_a_user_under_a_path() {
 
 fn rotates(path: &str) {
     let setting = helpless(path);
-    let arn = role(&setting, "credential-rotator", &for_user(&policy("role"), &format!("{path}{USER}")));
+    let arn =
+        role(&setting, "credential-rotator", &for_user(&policy("role"), &format!("{path}{USER}")));
     let token = token(&setting);
     rotate(&setting, |run| by(run, &arn, &token)).ends(0, "resumed");
     setting.is_rotated();
@@ -96,7 +111,11 @@ fn the_role_may_touch_no_other_user() {
         format!("Action=DeleteAccessKey&UserName=other&AccessKeyId={key}"),
         format!("Action=GetAccessKeyLastUsed&AccessKeyId={key}"),
     ] {
-        assert_eq!(runtime.block_on(setting.world.aws("iam", &session, &form)).unwrap().status, 403, "{form}");
+        assert_eq!(
+            runtime.block_on(setting.world.aws("iam", &session, &form)).unwrap().status,
+            403,
+            "{form}"
+        );
     }
     setting.is_untouched();
 }
@@ -137,9 +156,21 @@ fn another_project_branch_or_audience_is_not_trusted() {
         assert_ne!(other, sub);
         let ended = by(setting.run(), &arn, &setting.world.issue_id_token(&aud, &other, 3600)).go();
         ended.ends(3, "refused");
-        assert!(ended.report["hint"].as_str().unwrap_or_default().contains("trust policy must allow this project and ref"), "{}", ended.stderr);
+        assert!(
+            ended.report["hint"]
+                .as_str()
+                .unwrap_or_default()
+                .contains("trust policy must allow this project and ref"),
+            "{}",
+            ended.stderr
+        );
     }
-    let ended = by(setting.run(), &arn, &setting.world.issue_id_token("https://gitlab.example.com", &sub, 3600)).go();
+    let ended = by(
+        setting.run(),
+        &arn,
+        &setting.world.issue_id_token("https://gitlab.example.com", &sub, 3600),
+    )
+    .go();
     ended.ends(3, "refused");
     assert!(ended.report["hint"].as_str().unwrap_or_default().contains("aud"), "{}", ended.stderr);
     setting.is_untouched();
@@ -152,7 +183,10 @@ fn another_project_branch_or_audience_is_not_trusted() {
 fn entry() -> String {
     let document = for_user(&policy("chain-trust"), "");
     let statement = &document["Statement"][0];
-    assert_eq!((&statement["Effect"], &statement["Action"]), (&"Allow".into(), &"sts:AssumeRole".into()));
+    assert_eq!(
+        (&statement["Effect"], &statement["Action"]),
+        (&"Allow".into(), &"sts:AssumeRole".into())
+    );
     statement["Principal"]["AWS"].as_str().unwrap().to_owned()
 }
 
@@ -163,7 +197,12 @@ fn a_chain_of_roles_rotates_a_user() {
     let first = role(&setting, entry.rsplit('/').next().unwrap(), &chain);
     assert_eq!(first, entry);
     let rights = for_user(&policy("role"), &format!("/{USER}"));
-    let second = setting.world.add_role("credential-rotator", Trust::Principal(entry), 3600, &rights.to_string());
+    let second = setting.world.add_role(
+        "credential-rotator",
+        Trust::Principal(entry),
+        3600,
+        &rights.to_string(),
+    );
     assert_eq!(chain["Statement"][0]["Resource"], second.as_str());
     let token = token(&setting);
     rotate(&setting, |run| by(run, &format!("{first},{second}"), &token)).ends(0, "resumed");
@@ -174,9 +213,21 @@ fn a_chain_begins_with_the_role_that_is_trusted() {
     let setting = helpless("/");
     let first = role(&setting, "somebody-else", &for_user(&policy("chain"), ""));
     let rights = for_user(&policy("role"), &format!("/{USER}"));
-    let second = setting.world.add_role("credential-rotator", Trust::Principal(entry()), 3600, &rights.to_string());
+    let second = setting.world.add_role(
+        "credential-rotator",
+        Trust::Principal(entry()),
+        3600,
+        &rights.to_string(),
+    );
     let ended = by(setting.run(), &format!("{first},{second}"), &token(&setting)).go();
     ended.ends(3, "refused");
-    assert!(ended.report["hint"].as_str().unwrap_or_default().contains("a chained role must allow the role before it"), "{}", ended.stderr);
+    assert!(
+        ended.report["hint"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("a chained role must allow the role before it"),
+        "{}",
+        ended.stderr
+    );
     setting.is_untouched();
 }

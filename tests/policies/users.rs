@@ -32,7 +32,11 @@ fn a_user_under_a_path_needs_the_form_with_the_path() {
     let setting = with("/service/ci/", "self");
     let ended = rotate(&setting, |run| run);
     lacks(&setting, &ended, "iam:ListAccessKeys");
-    assert!(ended.report["hint"].as_str().unwrap_or_default().contains("path"), "{}", ended.report["hint"]);
+    assert!(
+        ended.report["hint"].as_str().unwrap_or_default().contains("path"),
+        "{}",
+        ended.report["hint"]
+    );
     setting.is_untouched();
     setting.world.set_policy_json(USER, &policy("self-path").to_string());
     rotate(&setting, |run| run).ends(0, "resumed");
@@ -59,9 +63,15 @@ fn a_user_may_touch_no_key_of_another_user() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let ask = |name: &str, key: &str, action: &str| {
             let form = match action {
-                "iam:UpdateAccessKey" => format!("Action=UpdateAccessKey&UserName={name}&AccessKeyId={key}&Status=Active"),
-                "iam:DeleteAccessKey" => format!("Action=DeleteAccessKey&UserName={name}&AccessKeyId={key}"),
-                "iam:GetAccessKeyLastUsed" => format!("Action=GetAccessKeyLastUsed&AccessKeyId={key}"),
+                "iam:UpdateAccessKey" => format!(
+                    "Action=UpdateAccessKey&UserName={name}&AccessKeyId={key}&Status=Active"
+                ),
+                "iam:DeleteAccessKey" => {
+                    format!("Action=DeleteAccessKey&UserName={name}&AccessKeyId={key}")
+                }
+                "iam:GetAccessKeyLastUsed" => {
+                    format!("Action=GetAccessKeyLastUsed&AccessKeyId={key}")
+                }
                 action => format!("Action={}&UserName={name}", &action[4..]),
             };
             runtime.block_on(world.aws("iam", &setting.old, &form)).unwrap().status
@@ -75,7 +85,13 @@ fn a_user_may_touch_no_key_of_another_user() {
         }
         let spare = world.add_key(USER, 1);
         world.ours(&spare.id);
-        for action in ["iam:ListAccessKeys", "iam:UpdateAccessKey", "iam:GetAccessKeyLastUsed", "iam:DeleteAccessKey", "iam:CreateAccessKey"] {
+        for action in [
+            "iam:ListAccessKeys",
+            "iam:UpdateAccessKey",
+            "iam:GetAccessKeyLastUsed",
+            "iam:DeleteAccessKey",
+            "iam:CreateAccessKey",
+        ] {
             assert_eq!(ask(USER, &spare.id, action), 200, "{document}: {action} on itself");
         }
     }
@@ -101,7 +117,12 @@ fn no_action_is_superfluous_under_a_path() {
 
 fn each_action_is_named_where_it_is_missing(path: &str, document: &str) {
     let whole = policy(document);
-    let mut actions: Vec<&str> = whole["Statement"][0]["Action"].as_array().unwrap().iter().filter_map(|action| action.as_str()).collect();
+    let mut actions: Vec<&str> = whole["Statement"][0]["Action"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|action| action.as_str())
+        .collect();
     actions.sort_unstable();
     let mut known = ACTIONS;
     known.sort_unstable();

@@ -1,10 +1,13 @@
 //! Runs the binary against a world, by environment alone, as GitLab's runner would.
 //!
-//! A [`Setting`] is one world with the usual user, key, project and pipeline; [`Setting::run`] prepares one job of the rotator, which a
-//! case changes as it likes before it [`Run::go`]es. Whatever a case is about, each run is also held to what is always true: the judge
-//! of the world has found nothing, no secret is in the output, and report, exit code and log tell the same story.
+//! A [`Setting`] is one world with the usual user, key, project and pipeline; [`Setting::run`]
+//! prepares one job of the rotator, which a case changes as it likes before it [`Run::go`]es.
+//! Whatever a case is about, each run is also held to what is always true: the judge of the world
+//! has found nothing, no secret is in the output, and report, exit code and log tell the same
+//! story.
 //!
-//! Cases are plain functions; [`at_once`] runs many of them beside each other, each in a world of its own, because some wait for seconds.
+//! Cases are plain functions; [`at_once`] runs many of them beside each other, each in a world of
+//! its own, because some wait for seconds.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -56,7 +59,10 @@ impl Setting {
         world.add_user("/service/ci/", USER);
         let old = world.add_key(USER, days);
         world.add_project(PROJECT, "acme/shop");
-        world.set_pipeline_config(PROJECT, vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")]);
+        world.set_pipeline_config(
+            PROJECT,
+            vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")],
+        );
         let names = Mutex::new(vec![(old.id.clone(), "OLD".to_owned())]);
         Self { world, old, names, next_job: AtomicU64::new(9001) }
     }
@@ -78,12 +84,17 @@ impl Setting {
 
     /// How transcripts call this key.
     pub fn name(&self, id: &str, name: &str) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).push((id.to_owned(), name.to_owned()));
+        self.names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((id.to_owned(), name.to_owned()));
     }
 
     /// The one new key.
     pub fn new_key(&self) -> Pair {
-        let [key] = &self.fresh()[..] else { panic!("not one new key: {:?}", self.world.keys(USER)) };
+        let [key] = &self.fresh()[..] else {
+            panic!("not one new key: {:?}", self.world.keys(USER))
+        };
         key.clone()
     }
 
@@ -109,7 +120,12 @@ impl Setting {
 
     /// The pair that the variables hold.
     pub fn stored(&self) -> (String, String) {
-        let value = |name| self.world.variable(PROJECT, name, "*").map(|variable| variable.value).unwrap_or_default();
+        let value = |name| {
+            self.world
+                .variable(PROJECT, name, "*")
+                .map(|variable| variable.value)
+                .unwrap_or_default()
+        };
         (value(ID), value(SECRET))
     }
 
@@ -120,10 +136,15 @@ impl Setting {
 
     /// The records, released or not, by their names.
     pub fn records(&self) -> Vec<Variable> {
-        self.world.variables(PROJECT).into_iter().filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_")).collect()
+        self.world
+            .variables(PROJECT)
+            .into_iter()
+            .filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"))
+            .collect()
     }
 
-    /// The next scheduled job of the rotator. Nothing overlaps and no grace is given unless the case says so.
+    /// The next scheduled job of the rotator. Nothing overlaps and no grace is given unless the
+    /// case says so.
     pub fn run(&self) -> Run<'_> {
         let job = self.next_job.fetch_add(1, Ordering::Relaxed);
         self.world.add_job(PROJECT, job, "running");
@@ -134,15 +155,33 @@ impl Setting {
     pub fn run_as(&self, project: u64, job: u64) -> Run<'_> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = |name: &str| folder.path().join(name).display().to_string();
-        let (report, dotenv, annotations) = (file("report.json"), file("rotation.env"), file("annotations.json"));
-        let run = Run { setting: self, job, env: self.world.env(project, job).into_iter().collect(), watch: Vec::new(), alone: true, folder };
-        let run = run.set("ROTATOR_REPORT", &report).set("ROTATOR_DOTENV", &dotenv).set("ROTATOR_ANNOTATIONS", &annotations);
-        run.set("ROTATOR_VERIFY_TIMEOUT", "10s").set("ROTATOR_OVERLAP", "0s").set("ROTATOR_GRACE_PERIOD", "0s")
+        let (report, dotenv, annotations) =
+            (file("report.json"), file("rotation.env"), file("annotations.json"));
+        let run = Run {
+            setting: self,
+            job,
+            env: self.world.env(project, job).into_iter().collect(),
+            watch: Vec::new(),
+            alone: true,
+            folder,
+        };
+        let run = run
+            .set("ROTATOR_REPORT", &report)
+            .set("ROTATOR_DOTENV", &dotenv)
+            .set("ROTATOR_ANNOTATIONS", &annotations);
+        run.set("ROTATOR_VERIFY_TIMEOUT", "10s")
+            .set("ROTATOR_OVERLAP", "0s")
+            .set("ROTATOR_GRACE_PERIOD", "0s")
     }
 
     /// The job of this name that runs now.
     pub fn running_job(&self, project: u64, name: &str) -> JobView {
-        let find = || self.world.jobs(project).into_iter().find(|job| job.name == name && job.status == "running");
+        let find = || {
+            self.world
+                .jobs(project)
+                .into_iter()
+                .find(|job| job.name == name && job.status == "running")
+        };
         until(find).unwrap_or_else(|| panic!("no job {name} of project {project} runs"))
     }
 
@@ -156,18 +195,22 @@ impl Setting {
             }
         }
         for (id, name) in &names {
-            text = text.replace(id, &format!("AKIA[{name}]")).replace(&format!("…{}", &id[id.len() - 4..]), &format!("…[{name}]"));
+            text = text
+                .replace(id, &format!("AKIA[{name}]"))
+                .replace(&format!("…{}", &id[id.len() - 4..]), &format!("…[{name}]"));
         }
         let digit = |letter: char| letter.is_ascii_digit();
         let hex = |letter: char| letter.is_ascii_hexdigit();
         let of_an_id = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit();
         text = text.replace("\x1b[0K", "").replace('\r', " ").replace(" \n", "\n");
-        text = text.replace("9001_", "9001_~").replace("9002_", "9002_~").replace("9003_", "9003_~");
+        text =
+            text.replace("9001_", "9001_~").replace("9002_", "9002_~").replace("9003_", "9003_~");
         text = after(&text, "127.0.0.1:", digit, "[PORT]");
         text = after(&text, "localhost:", digit, "[PORT]");
         text = after(&text, "/-/jobs/", digit, "[JOB]");
         text = after(&text, "/-/pipelines/", digit, "[PIPELINE]");
-        text = after(&text, "pipeline 1", digit, "[PIPELINE]").replace("pipeline 1[PIPELINE]", "pipeline [PIPELINE]");
+        text = after(&text, "pipeline 1", digit, "[PIPELINE]")
+            .replace("pipeline 1[PIPELINE]", "pipeline [PIPELINE]");
         text = after(&text, "section_start:", digit, "[TIME]");
         text = after(&text, "section_end:", digit, "[TIME]");
         text = after(&text, "of commit ", hex, "[SHA]");
@@ -195,14 +238,19 @@ fn after(text: &str, mark: &str, belongs: impl Fn(char) -> bool, with: &str) -> 
 /// Dates and moments.
 fn times(text: &str) -> String {
     let fits = |text: &[u8], form: &str| {
-        text.len() >= form.len() && form.bytes().zip(text).all(|(form, letter)| if form == b'0' { letter.is_ascii_digit() } else { form == *letter })
+        text.len() >= form.len()
+            && form.bytes().zip(text).all(|(form, letter)| {
+                if form == b'0' { letter.is_ascii_digit() } else { form == *letter }
+            })
     };
     let (mut out, mut rest) = (String::new(), text);
     while !rest.is_empty() {
         let bytes = rest.as_bytes();
         if fits(bytes, "0000-00-00T00:00:00") {
             out += "[TIME]";
-            rest = rest[19..].trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == '.').trim_start_matches('Z');
+            rest = rest[19..]
+                .trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == '.')
+                .trim_start_matches('Z');
         } else if fits(bytes, "0000-00-00 00:00 UTC") {
             out += "[TIME]";
             rest = &rest[20..];
@@ -263,15 +311,28 @@ impl Run<'_> {
 
     /// The job's ID token and a role that it may assume, which may rotate the user's key.
     pub fn with_role(self) -> Self {
-        let trust = Trust::WebIdentity { aud: "https://aws.example".into(), sub: "project_path:acme/shop:*".into() };
+        let trust = Trust::WebIdentity {
+            aud: "https://aws.example".into(),
+            sub: "project_path:acme/shop:*".into(),
+        };
         let world = &self.setting.world;
         let role = world.add_role("rotator", trust, 3600, &world.rotation_policy(USER));
-        let token = world.issue_id_token("https://aws.example", "project_path:acme/shop:ref_type:branch:ref:main", 3600);
-        self.set("ROTATOR_AWS_ROLE_ARN", &role).set("ROTATOR_AWS_ID_TOKEN", &token).set("ROTATOR_IAM_USER", USER)
+        let token = world.issue_id_token(
+            "https://aws.example",
+            "project_path:acme/shop:ref_type:branch:ref:main",
+            3600,
+        );
+        self.set("ROTATOR_AWS_ROLE_ARN", &role)
+            .set("ROTATOR_AWS_ID_TOKEN", &token)
+            .set("ROTATOR_IAM_USER", USER)
     }
 
     /// What happens as soon as the world's log shows such an entry of this run.
-    pub fn once(mut self, seen: impl Fn(&Entry) -> bool + Send + 'static, act: impl FnOnce() + Send + 'static) -> Self {
+    pub fn once(
+        mut self,
+        seen: impl Fn(&Entry) -> bool + Send + 'static,
+        act: impl FnOnce() + Send + 'static,
+    ) -> Self {
         self.watch.push((Box::new(seen), Box::new(act)));
         self
     }
@@ -284,10 +345,13 @@ impl Run<'_> {
         ended
     }
 
-    /// The same; what `/proc` shows of the process to everybody on the machine belongs to its output.
+    /// The same; what `/proc` shows of the process to everybody on the machine belongs to its
+    /// output.
     pub fn go_watching_arguments(self) -> Ended {
         let (setting, job) = (self.setting.world.clone(), self.job);
-        let (mut ended, arguments) = self.go_through(|child| std::fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap_or_default());
+        let (mut ended, arguments) = self.go_through(|child| {
+            std::fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap_or_default()
+        });
         ended.raw += &arguments;
         setting.job_set_status(job, if ended.code == 0 { "success" } else { "failed" });
         ended
@@ -295,12 +359,14 @@ impl Run<'_> {
 
     /// Runs until the world's log shows such an entry, is told to stop, and ends.
     pub fn go_until(self, seen: impl Fn(&Entry) -> bool + Send + 'static) -> Ended {
-        let (world, job, before) = (self.setting.world.clone(), self.job, self.setting.world.log().len());
+        let (world, job, before) =
+            (self.setting.world.clone(), self.job, self.setting.world.log().len());
         let (ended, stopper) = self.go_through(|child| {
             let pid = rustix::process::Pid::from_child(child);
             let world = world.clone();
             thread::spawn(move || {
-                until(|| world.log()[before..].iter().any(&seen).then_some(())).expect("the case's moment comes");
+                until(|| world.log()[before..].iter().any(&seen).then_some(()))
+                    .expect("the case's moment comes");
                 rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
             })
         });
@@ -316,20 +382,30 @@ impl Run<'_> {
 
     fn go_through<T>(self, look: impl FnOnce(&Child) -> T) -> (Ended, T) {
         let (setting, before) = (self.setting, self.setting.world.log().len());
-        let file = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        let file =
+            |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         let mut child = self.command().spawn().expect("the binary starts");
         let reads = [drain(child.stdout.take()), drain(child.stderr.take())];
-        let watchers = self.watch.into_iter().map(|(seen, act)| watch(&setting.world, before, seen, act)).collect::<Vec<_>>();
+        let watchers = self
+            .watch
+            .into_iter()
+            .map(|(seen, act)| watch(&setting.world, before, seen, act))
+            .collect::<Vec<_>>();
         let looked = look(&child);
         let status = wait(&mut child);
         for (stop, watcher) in watchers {
             let _ = stop.send(());
-            assert!(watcher.join().expect("what happens meanwhile does not panic"), "what the case waited for never came");
+            assert!(
+                watcher.join().expect("what happens meanwhile does not panic"),
+                "what the case waited for never came"
+            );
         }
         let [stdout, stderr] = reads.map(|read| read.join().expect("output is read"));
         let log = setting.world.log().split_off(before);
-        let (report, dotenv, annotations) = (file("report.json"), file("rotation.env"), file("annotations.json"));
-        let text = setting.redact(&stderr).replace(&self.folder.path().display().to_string(), "[DIR]");
+        let (report, dotenv, annotations) =
+            (file("report.json"), file("rotation.env"), file("annotations.json"));
+        let text =
+            setting.redact(&stderr).replace(&self.folder.path().display().to_string(), "[DIR]");
         let ended = Ended {
             code: code(status),
             report: serde_json::from_str(&report).unwrap_or_default(),
@@ -385,7 +461,12 @@ fn wait(child: &mut Child) -> ExitStatus {
 }
 
 /// Looks at the log until it shows what is waited for, then acts; false where the run ended before.
-fn watch(world: &World, from: usize, seen: Condition, act: Act) -> (std::sync::mpsc::Sender<()>, thread::JoinHandle<bool>) {
+fn watch(
+    world: &World,
+    from: usize,
+    seen: Condition,
+    act: Act,
+) -> (std::sync::mpsc::Sender<()>, thread::JoinHandle<bool>) {
     let (stop, stopped) = std::sync::mpsc::channel();
     let world = world.clone();
     let watcher = thread::spawn(move || {
@@ -447,7 +528,11 @@ impl Ended {
     #[track_caller]
     fn holds(&self, world: &World) {
         assert_eq!(world.violations(), Vec::<String>::new(), "{}", self.stderr);
-        assert_eq!(found(&self.raw, &world.secrets()), Vec::<String>::new(), "a secret is in the output or the files");
+        assert_eq!(
+            found(&self.raw, &world.secrets()),
+            Vec::<String>::new(),
+            "a secret is in the output or the files"
+        );
         if self.report.is_null() {
             return;
         }
@@ -460,19 +545,36 @@ impl Ended {
             143 => &["failed"],
             _ => &["failed"],
         };
-        assert!(fits.contains(&outcome.as_str()), "exit code {} and outcome {outcome}\n{}", self.code, self.stderr);
-        assert!(self.dotenv.starts_with(&format!("ROTATION_OUTCOME={outcome}\n")), "{}", self.dotenv);
+        assert!(
+            fits.contains(&outcome.as_str()),
+            "exit code {} and outcome {outcome}\n{}",
+            self.code,
+            self.stderr
+        );
+        assert!(
+            self.dotenv.starts_with(&format!("ROTATION_OUTCOME={outcome}\n")),
+            "{}",
+            self.dotenv
+        );
         if self.code != 0 {
-            let tail =
-                format!("state: {}\nhint: {}\n", self.report["state"].as_str().unwrap_or_default(), self.report["hint"].as_str().unwrap_or_default());
-            assert!(self.stderr.ends_with(&tail), "report and log differ:\n{tail}\n{}", self.stderr);
+            let tail = format!(
+                "state: {}\nhint: {}\n",
+                self.report["state"].as_str().unwrap_or_default(),
+                self.report["hint"].as_str().unwrap_or_default()
+            );
+            assert!(
+                self.stderr.ends_with(&tail),
+                "report and log differ:\n{tail}\n{}",
+                self.stderr
+            );
         }
     }
 
     #[track_caller]
     fn counts_its_calls(&self) {
         for service in ["iam", "sts", "gitlab"] {
-            let (seen, told) = (u64::try_from(self.calls(service)).ok(), self.report["calls"][service].as_u64());
+            let (seen, told) =
+                (u64::try_from(self.calls(service)).ok(), self.report["calls"][service].as_u64());
             // A call that no server saw is counted by the program only.
             assert!(told.is_none() || told >= seen, "{service}: {seen:?}, reported {told:?}");
         }
@@ -484,12 +586,18 @@ impl Ended {
 
     /// How often this action, or any of this service, was asked of the world by the run.
     pub fn calls(&self, of: &str) -> usize {
-        self.log.iter().filter(|entry| entry.n.is_some() && (entry.service == of || entry.action == of)).count()
+        self.log
+            .iter()
+            .filter(|entry| entry.n.is_some() && (entry.service == of || entry.action == of))
+            .count()
     }
 
     /// The calls that changed something, in order.
     pub fn effects(&self) -> Vec<String> {
-        let done = self.log.iter().filter(|entry| entry.n.is_some() && entry.effect && entry.service != "sts");
+        let done = self
+            .log
+            .iter()
+            .filter(|entry| entry.n.is_some() && entry.effect && entry.service != "sts");
         done.map(|entry| format!("{} {}", entry.action, entry.what)).collect()
     }
 
@@ -503,7 +611,11 @@ impl Ended {
     #[track_caller]
     pub fn says(&self, code: i32, expected: impl snapbox::IntoData) -> &Self {
         let lines = self.text.rfind("error: ").map_or("", |at| &self.text[at..]);
-        assert!(lines.contains("\nstate: ") && lines.contains("\nhint: "), "three lines are missing:\n{}", self.stderr);
+        assert!(
+            lines.contains("\nstate: ") && lines.contains("\nhint: "),
+            "three lines are missing:\n{}",
+            self.stderr
+        );
         assert_eq!(self.code, code, "\n{}", self.stderr);
         compare(lines, expected);
         self
@@ -512,7 +624,8 @@ impl Ended {
     /// The whole transcript, but for what it waited for on the way: a matter of moments.
     #[track_caller]
     pub fn shows(&self, expected: impl snapbox::IntoData) -> &Self {
-        let lines = self.text.split_inclusive('\n').filter(|line| !line.starts_with(" INFO waiting: "));
+        let lines =
+            self.text.split_inclusive('\n').filter(|line| !line.starts_with(" INFO waiting: "));
         compare(&lines.collect::<String>(), expected);
         self
     }
@@ -532,7 +645,8 @@ fn compare(actual: &str, expected: impl snapbox::IntoData) {
     snapbox::Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV).eq(actual, expected);
 }
 
-/// Runs the cases beside each other and names those that fail. `CASE=text` runs only those whose name contains the text.
+/// Runs the cases beside each other and names those that fail. `CASE=text` runs only those whose
+/// name contains the text.
 #[track_caller]
 pub fn at_once(groups: &[&[Case]]) {
     static FREE: (Mutex<usize>, Condvar) = (Mutex::new(BESIDE), Condvar::new());
@@ -550,10 +664,15 @@ pub fn at_once(groups: &[&[Case]]) {
         ended.is_ok()
     };
     let only = std::env::var("CASE").unwrap_or_default();
-    let cases: Vec<_> = groups.iter().copied().flatten().filter(|(name, _)| name.contains(&only)).collect();
+    let cases: Vec<_> =
+        groups.iter().copied().flatten().filter(|(name, _)| name.contains(&only)).collect();
     let failed: Vec<&str> = thread::scope(|scope| {
-        let threads: Vec<_> = cases.iter().map(|(name, case)| (name, scope.spawn(|| run(name, *case)))).collect();
-        threads.into_iter().filter_map(|(name, thread)| (!thread.join().unwrap_or_default()).then_some(*name)).collect()
+        let threads: Vec<_> =
+            cases.iter().map(|(name, case)| (name, scope.spawn(|| run(name, *case)))).collect();
+        threads
+            .into_iter()
+            .filter_map(|(name, thread)| (!thread.join().unwrap_or_default()).then_some(*name))
+            .collect()
     });
     let (time, name) = longest.into_inner().unwrap_or_else(PoisonError::into_inner);
     eprintln!("{} cases, the longest {} s: {name}", cases.len(), time.as_secs());

@@ -1,6 +1,12 @@
-//! Runs cases beside each other, each in a world of its own, and names those that fail; `CASE=text` runs only those whose name has the text.
+//! Runs cases beside each other, each in a world of its own, and names those that fail; `CASE=text`
+//! runs only those whose name has the text.
 
-#![allow(dead_code, unused_macros, unused_imports, reason = "not every file of tests has cases of every kind")]
+#![allow(
+    dead_code,
+    unused_macros,
+    unused_imports,
+    reason = "not every file of tests has cases of every kind"
+)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -15,7 +21,8 @@ const BESIDE: usize = 24;
 #[track_caller]
 pub(crate) fn beside_each_other(groups: &[Vec<Case>]) {
     let only = std::env::var("CASE").unwrap_or_default();
-    let cases: Vec<&Case> = groups.iter().flatten().filter(|(name, _)| name.contains(&only)).collect();
+    let cases: Vec<&Case> =
+        groups.iter().flatten().filter(|(name, _)| name.contains(&only)).collect();
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..BESIDE.min(cases.len()) {
@@ -41,7 +48,11 @@ macro_rules! cases {
 pub(crate) use cases;
 
 /// The same case for each of several things.
-pub(crate) fn for_each<T: Send + Sync + Copy + 'static>(name: &str, things: &[(&str, T)], case: fn(T)) -> Vec<Case> {
+pub(crate) fn for_each<T: Send + Sync + Copy + 'static>(
+    name: &str,
+    things: &[(&str, T)],
+    case: fn(T),
+) -> Vec<Case> {
     let one = |(of, thing): &(&str, T)| {
         let thing = *thing;
         (format!("{name}: {of}"), Box::new(move || case(thing)) as Box<dyn Fn() + Send + Sync>)

@@ -1,4 +1,5 @@
-//! How a deploy is started, adopted and started anew: pipelines, and the job of an environment's live deployment.
+//! How a deploy is started, adopted and started anew: pipelines, and the job of an environment's
+//! live deployment.
 
 use crate::beside::{Case, cases};
 use crate::run::*;
@@ -23,7 +24,12 @@ pub(crate) fn a_pipeline_is_started_once_whatever_becomes_of_it() -> Vec<Case> {
 }
 
 fn ours(setting: &Setting, project: u64) -> Vec<PipelineView> {
-    setting.world.pipelines(project).into_iter().filter(|pipeline| pipeline.started_by_program).collect()
+    setting
+        .world
+        .pipelines(project)
+        .into_iter()
+        .filter(|pipeline| pipeline.started_by_program)
+        .collect()
 }
 
 fn a_pipeline_whose_creation_was_slow_is_adopted() {
@@ -67,7 +73,8 @@ fn a_pipeline_of_a_run_that_died_before_it_noted_it_is_adopted() {
     setting.world.fault_on("POST /projects/:id/pipeline", 1, Fault::KillAfter);
     child.wait().unwrap();
     setting.world.job_set_status(run.job, "failed");
-    // Its job has ended, but for two minutes the run may still be alive: let GitLab forget the job, and the record's word count.
+    // Its job has ended, but for two minutes the run may still be alive: let GitLab forget the job,
+    // and the record's word count.
     setting.world.finish_pipelines();
     let record = setting.records().remove(0);
     setting.world.person_edits_variable(PROJECT, &record.key, &record.scope, |record| {
@@ -119,7 +126,8 @@ fn good() -> Vec<JobSpec> {
 }
 
 fn a_canceled_pipeline_is_replaced() {
-    let (setting, pipeline) = left_deploying(vec![JobSpec::deploy("deploy", "production").never_ends()]);
+    let (setting, pipeline) =
+        left_deploying(vec![JobSpec::deploy("deploy", "production").never_ends()]);
     setting.world.person_cancels_pipeline(pipeline);
     setting.world.set_pipeline_config(PROJECT, good());
     setting.run().go().ends(0, "resumed");
@@ -129,7 +137,8 @@ fn a_canceled_pipeline_is_replaced() {
 }
 
 fn a_deleted_pipeline_is_replaced() {
-    let (setting, pipeline) = left_deploying(vec![JobSpec::deploy("deploy", "production").never_ends()]);
+    let (setting, pipeline) =
+        left_deploying(vec![JobSpec::deploy("deploy", "production").never_ends()]);
     setting.world.person_deletes_pipeline(pipeline);
     setting.world.set_pipeline_config(PROJECT, good());
     setting.run().go().ends(0, "resumed");
@@ -140,11 +149,22 @@ fn a_deleted_pipeline_is_replaced() {
 
 fn a_failed_pipeline_that_a_person_mended_is_proof() {
     let setting = Setting::of_days(75);
-    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails_once(), JobSpec::new("smoke").stage("verify")]);
+    setting.world.set_pipeline_config(
+        PROJECT,
+        vec![
+            JobSpec::deploy("deploy", "production").fails_once(),
+            JobSpec::new("smoke").stage("verify"),
+        ],
+    );
     let ended = setting.run().go();
     ended.ends(4, "deploy_failed");
     holds_both_keys(&setting);
-    let failed = setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy" && job.status == "failed").unwrap();
+    let failed = setting
+        .world
+        .jobs(PROJECT)
+        .into_iter()
+        .find(|job| job.name == "deploy" && job.status == "failed")
+        .unwrap();
     setting.world.person_retries_job(failed.id);
     setting.world.finish_pipelines();
     let ended = setting.run().go();
@@ -156,10 +176,16 @@ fn a_failed_pipeline_that_a_person_mended_is_proof() {
 
 fn a_failed_pipeline_is_replaced_by_the_next_run() {
     let setting = Setting::of_days(75);
-    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
+    setting
+        .world
+        .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
     let ended = setting.run().go();
     ended.ends(4, "deploy_failed");
-    assert!(ended.stderr.contains("deploy ("), "the hint or the error names the job: {}", ended.stderr);
+    assert!(
+        ended.stderr.contains("deploy ("),
+        "the hint or the error names the job: {}",
+        ended.stderr
+    );
     assert_eq!(ours(&setting, PROJECT).len(), 1);
     setting.run().go().ends(4, "deploy_failed");
     assert_eq!(ours(&setting, PROJECT).len(), 2, "one more for each run");
@@ -175,14 +201,20 @@ fn a_pipeline_of_somebody_else_is_not_adopted() {
     jobs[1].ms = 20_000;
     setting.world.fault_on("POST /projects/:id/pipeline", 1, Fault::Close);
     let world = setting.world.clone();
-    // Another user's pipeline by the API, the push of a person: neither says that our request was heard.
+    // Another user's pipeline by the API, the push of a person: neither says that our request was
+    // heard.
     let meanwhile = move || {
         world.start_pipeline_with(PROJECT, "api", "main", vec![JobSpec::new("nightly")]);
         world.start_pipeline_with(PROJECT, "push", "main", vec![JobSpec::new("build")]);
     };
-    let asked = |entry: &Entry| entry.action == "POST /projects/:id/pipeline" || entry.fault.is_some();
-    let run = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").once(|entry| entry.action == "GET /projects/:id/jobs", meanwhile);
-    // A connection that was closed before anything happened is ambiguous too; who waits for two minutes is not asked to here.
+    let asked =
+        |entry: &Entry| entry.action == "POST /projects/:id/pipeline" || entry.fault.is_some();
+    let run = setting
+        .run()
+        .set("ROTATOR_DEPLOY_TIMEOUT", "0s")
+        .once(|entry| entry.action == "GET /projects/:id/jobs", meanwhile);
+    // A connection that was closed before anything happened is ambiguous too; who waits for two
+    // minutes is not asked to here.
     let ended = run.set("CI_JOB_TIMEOUT", "1200").go_for(std::time::Duration::from_secs(20), asked);
     assert_eq!(ours(&setting, PROJECT).len(), 0, "{}", ended);
     let record = setting.records().remove(0).value;
@@ -201,7 +233,8 @@ impl Run<'_> {
         while started.elapsed() < long && child.try_wait().unwrap().is_none() {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        let _ = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        let _ =
+            std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
         let output = child.wait_with_output().unwrap();
         String::from_utf8(output.stderr).unwrap()
     }
@@ -234,7 +267,14 @@ fn from_now_on(setting: &Setting, outcome: JobEnd) -> u64 {
     for job in state.lab.jobs.values_mut().filter(|job| job.spec.name == "deploy") {
         job.spec.outcome = outcome;
     }
-    state.lab.jobs.values().filter(|job| job.spec.name == "deploy").map(|job| job.id).max().expect("a deploy")
+    state
+        .lab
+        .jobs
+        .values()
+        .filter(|job| job.spec.name == "deploy")
+        .map(|job| job.id)
+        .max()
+        .expect("a deploy")
 }
 
 fn deploys(setting: &Setting) -> Vec<JobView> {
@@ -346,7 +386,11 @@ fn an_older_commit_is_never_deployed_in_place_of_the_live_one() {
     let job = deploys(&setting)[0].id;
     let old_job = setting.world.lock().job_json(job);
     let live = serde_json::json!([{ "id": 9, "iid": 9, "status": "success", "deployable": null }, { "id": 8, "iid": 8, "status": "success", "deployable": old_job }]);
-    let fault = Fault::Instead { status: 200, body: live.to_string(), headers: vec![("content-type".into(), "application/json".into())] };
+    let fault = Fault::Instead {
+        status: 200,
+        body: live.to_string(),
+        headers: vec![("content-type".into(), "application/json".into())],
+    };
     setting.world.fault_from("GET /projects/:id/deployments", 1, fault);
     let ended = redeploying(&setting).go();
     ended.ends(3, "refused");

@@ -1,4 +1,5 @@
-//! Jobs that run with the old pair are waited for before a deploy starts: none of them may be what stays deployed.
+//! Jobs that run with the old pair are waited for before a deploy starts: none of them may be what
+//! stays deployed.
 
 use crate::beside::{Case, cases};
 use crate::run::*;
@@ -20,7 +21,12 @@ pub(crate) fn no_elder_job_is_what_stays_deployed() -> Vec<Case> {
 
 /// A push pipeline that has picked up the old pair and does not end by itself.
 fn push(setting: &Setting, id: u64) -> JobView {
-    setting.world.start_pipeline_with(id, "push", "main", vec![JobSpec::deploy("deploy", "production").never_ends()]);
+    setting.world.start_pipeline_with(
+        id,
+        "push",
+        "main",
+        vec![JobSpec::deploy("deploy", "production").never_ends()],
+    );
     let job = setting.running_job(id, "deploy");
     assert_eq!(job.pair.as_ref().map(|pair| &pair.id), Some(&setting.old.id));
     job
@@ -35,16 +41,24 @@ fn an_elder_push_pipeline_is_over_before_the_deploy_starts() {
     let setting = Setting::of_days(75);
     let elder = push(&setting, PROJECT);
     let world = setting.world.clone();
-    let ended = setting.run().once(|entry| entry.action == "GET /projects/:id/jobs", move || ends(&world, elder.id)).go();
+    let ended = setting
+        .run()
+        .once(|entry| entry.action == "GET /projects/:id/jobs", move || ends(&world, elder.id))
+        .go();
     ended.ends(0, "rotated");
-    let over = only(&ended.log, "the push ends", |entry| entry.action == "job success" && entry.what.ends_with(&setting.old.id));
-    let started = only(&ended.log, "the deploy starts", |entry| entry.action == "POST /projects/:id/pipeline");
+    let over = only(&ended.log, "the push ends", |entry| {
+        entry.action == "job success" && entry.what.ends_with(&setting.old.id)
+    });
+    let started = only(&ended.log, "the deploy starts", |entry| {
+        entry.action == "POST /projects/:id/pipeline"
+    });
     assert!(over < started && started < disabled_at(&setting, &ended.log));
     production_is_new(&setting, PROJECT);
     setting.is_rotated();
 }
 
-/// The push ships a newer commit and ends last: its job is the live one then, and that one is retried.
+/// The push ships a newer commit and ends last: its job is the live one then, and that one is
+/// retried.
 fn an_environment_is_redeployed_as_the_elder_leaves_it() {
     let setting = Setting::of_days(75);
     let elder = push(&setting, PROJECT);
@@ -53,11 +67,24 @@ fn an_environment_is_redeployed_as_the_elder_leaves_it() {
     }
     let (world, id) = (setting.world.clone(), elder.id);
     let run = setting.run().set("ROTATOR_DEPLOY", "environment/production");
-    let ended = run.once(|entry| entry.action == "GET /projects/:id/jobs", move || ends(&world, id)).go();
+    let ended =
+        run.once(|entry| entry.action == "GET /projects/:id/jobs", move || ends(&world, id)).go();
     ended.ends(0, "rotated");
-    let retried = only(&ended.log, "one retry", |entry| entry.action == "POST /projects/:id/jobs/:number/retry");
-    assert!(only(&ended.log, "the push ends", |entry| entry.action == "job success" && entry.what.ends_with(&setting.old.id)) < retried);
-    let last = setting.world.jobs(PROJECT).into_iter().filter(|job| job.name == "deploy").max_by_key(|job| job.id).unwrap();
+    let retried = only(&ended.log, "one retry", |entry| {
+        entry.action == "POST /projects/:id/jobs/:number/retry"
+    });
+    assert!(
+        only(&ended.log, "the push ends", |entry| entry.action == "job success"
+            && entry.what.ends_with(&setting.old.id))
+            < retried
+    );
+    let last = setting
+        .world
+        .jobs(PROJECT)
+        .into_iter()
+        .filter(|job| job.name == "deploy")
+        .max_by_key(|job| job.id)
+        .unwrap();
     assert_eq!((last.pipeline, last.status.as_str()), (elder.pipeline, "success"));
     production_is_new(&setting, PROJECT);
     setting.is_rotated();
@@ -68,7 +95,11 @@ fn an_elder_that_outlasts_the_run_is_left_to_the_next_one() {
     let elder = push(&setting, PROJECT);
     let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
     ended.ends(0, "deploying");
-    assert!(ended.stderr.contains("deploy ("), "the job that is waited for is named: {}", ended.stderr);
+    assert!(
+        ended.stderr.contains("deploy ("),
+        "the job that is waited for is named: {}",
+        ended.stderr
+    );
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
     holds_both_keys(&setting);
     ends(&setting.world, elder.id);
@@ -87,7 +118,11 @@ fn an_elder_of_a_deploy_project_counts() {
     setting.world.person_removes_variable(OTHER, SECRET, "*");
     setting.world.lock().judge.targets.retain(|target| target.home != project(OTHER));
     let elder = push(&setting, OTHER);
-    let run = |setting| Setting::run(setting).set("ROTATOR_TARGETS", "group:7,project:42").set("ROTATOR_DEPLOY_PROJECTS", "42,acme/other");
+    let run = |setting| {
+        Setting::run(setting)
+            .set("ROTATOR_TARGETS", "group:7,project:42")
+            .set("ROTATOR_DEPLOY_PROJECTS", "42,acme/other")
+    };
     let ended = run(&setting).set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
     ended.ends(0, "deploying");
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
@@ -120,8 +155,15 @@ fn an_elder_on_the_second_page_is_seen() {
     let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
     ended.ends(0, "deploying");
     assert!(ended.stderr.contains("/-/jobs/500"), "{}", ended.stderr);
-    let second = |entry: &&Entry| entry.action == "GET /projects/:id/jobs" && entry.what.contains("page=2") && entry.what.contains("running");
-    assert!(ended.log.iter().any(|entry| second(&entry)), "no second page of the running ones was asked for");
+    let second = |entry: &&Entry| {
+        entry.action == "GET /projects/:id/jobs"
+            && entry.what.contains("page=2")
+            && entry.what.contains("running")
+    };
+    assert!(
+        ended.log.iter().any(|entry| second(&entry)),
+        "no second page of the running ones was asked for"
+    );
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
     setting.world.job_set_status(500, "success");
     setting.run().go().ends(0, "resumed");
@@ -141,7 +183,12 @@ fn an_old_gitlab_without_canceling_jobs_is_asked_all_the_same() {
 
 fn a_job_that_waits_for_its_runner_is_no_elder() {
     let setting = Setting::of_days(75);
-    setting.world.start_pipeline_with(PROJECT, "push", "main", vec![JobSpec::new("build").no_runner()]);
+    setting.world.start_pipeline_with(
+        PROJECT,
+        "push",
+        "main",
+        vec![JobSpec::new("build").no_runner()],
+    );
     setting.run().go().ends(0, "rotated");
     setting.is_rotated();
 }

@@ -1,4 +1,5 @@
-//! What proves a deploy: jobs of the pipeline and of those that it triggers, numbered parts, all pages.
+//! What proves a deploy: jobs of the pipeline and of those that it triggers, numbered parts, all
+//! pages.
 
 use crate::beside::{Case, cases};
 use crate::run::*;
@@ -28,14 +29,20 @@ pub(crate) fn a_deploy_is_proven_by_its_jobs_wherever_they_are() -> Vec<Case> {
 fn with_downstream(depend: bool, downstream: Vec<JobSpec>) -> Setting {
     let setting = Setting::of_days(75);
     add_project(&setting, OTHER, "acme/deployer", "*");
-    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::new("build"), JobSpec::bridge("release", OTHER, depend)]);
+    setting.world.set_pipeline_config(
+        PROJECT,
+        vec![JobSpec::new("build"), JobSpec::bridge("release", OTHER, depend)],
+    );
     setting.world.set_pipeline_config(OTHER, downstream);
     setting
 }
 
 /// Project 42 itself deploys nothing any more, so the judge watches 43 alone.
 fn run(setting: &Setting) -> Run<'_> {
-    setting.run().set("ROTATOR_TARGETS", "project:42,project:43").set("ROTATOR_DEPLOY_PROJECTS", "42")
+    setting
+        .run()
+        .set("ROTATOR_TARGETS", "project:42,project:43")
+        .set("ROTATOR_DEPLOY_PROJECTS", "42")
 }
 
 /// The production of 42 has moved to 43.
@@ -53,7 +60,8 @@ fn both(setting: &Setting) {
 }
 
 fn a_downstream_pipeline_that_is_waited_for_is_proof() {
-    let setting = moved(with_downstream(true, vec![JobSpec::deploy("deploy", "production").ms(500)]));
+    let setting =
+        moved(with_downstream(true, vec![JobSpec::deploy("deploy", "production").ms(500)]));
     let ended = run(&setting).go();
     ended.ends(0, "rotated");
     both(&setting);
@@ -69,7 +77,10 @@ fn a_named_job_of_a_downstream_pipeline_is_proof_once_it_is_done() {
 }
 
 fn is_waited_for(list: &str) {
-    let setting = moved(with_downstream(false, vec![JobSpec::new("prepare").ms(500), JobSpec::deploy("deploy", "production").ms(2500)]));
+    let setting = moved(with_downstream(
+        false,
+        vec![JobSpec::new("prepare").ms(500), JobSpec::deploy("deploy", "production").ms(2500)],
+    ));
     let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", list).go();
     ended.ends(0, "rotated");
     both(&setting);
@@ -77,7 +88,8 @@ fn is_waited_for(list: &str) {
 }
 
 fn a_downstream_deploy_that_failed_is_no_proof_until_somebody_mends_it() {
-    let setting = moved(with_downstream(false, vec![JobSpec::deploy("deploy", "production").fails_once()]));
+    let setting =
+        moved(with_downstream(false, vec![JobSpec::deploy("deploy", "production").fails_once()]));
     let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     holds_both_keys(&setting);
@@ -97,7 +109,8 @@ fn a_downstream_pipeline_of_a_downstream_pipeline_counts() {
 }
 
 fn through_two_pipelines(list: &str) {
-    let setting = moved(with_downstream(false, vec![JobSpec::deploy("deploy", "production").ms(1500)]));
+    let setting =
+        moved(with_downstream(false, vec![JobSpec::deploy("deploy", "production").ms(1500)]));
     setting.world.tune(|knobs| knobs.queue_ms = 2000);
     setting.world.add_project(44, "acme/between");
     setting.world.set_pipeline_config(44, vec![JobSpec::bridge("next", OTHER, false)]);
@@ -108,12 +121,18 @@ fn through_two_pipelines(list: &str) {
     assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log));
 }
 
-/// A large configuration: the pipeline is there, its jobs come later, and nobody in the pipeline above waits for them.
+/// A large configuration: the pipeline is there, its jobs come later, and nobody in the pipeline
+/// above waits for them.
 fn a_downstream_pipeline_without_jobs_yet_is_no_proof() {
     let setting = moved(with_downstream(false, vec![]));
     let world = setting.world.clone();
     let jobs_come = move || {
-        let downstream = world.pipelines(OTHER).into_iter().map(|pipeline| pipeline.id).max().expect("a downstream pipeline");
+        let downstream = world
+            .pipelines(OTHER)
+            .into_iter()
+            .map(|pipeline| pipeline.id)
+            .max()
+            .expect("a downstream pipeline");
         let at = world.now();
         let mut state = world.lock();
         state.make_job(downstream, JobSpec::deploy("deploy", "production").ms(4000), at);
@@ -122,7 +141,8 @@ fn a_downstream_pipeline_without_jobs_yet_is_no_proof() {
     // Not at the first look, nor at the one that makes sure of it.
     let looks = std::sync::atomic::AtomicUsize::new(0);
     let looked_at = move |entry: &Entry| {
-        let is_look = entry.action == "GET /projects/:id/pipelines/:number/bridges" && entry.what.starts_with("43 ");
+        let is_look = entry.action == "GET /projects/:id/pipelines/:number/bridges"
+            && entry.what.starts_with("43 ");
         is_look && looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 3
     };
     let ended = run(&setting).once(looked_at, jobs_come).go();
@@ -133,8 +153,11 @@ fn a_downstream_pipeline_without_jobs_yet_is_no_proof() {
 
 fn the_successor_of_bridges_is_asked_where_they_are_gone() {
     let setting = moved(with_downstream(true, vec![JobSpec::deploy("deploy", "production")]));
-    let gone =
-        Fault::Refuse { status: 404, body: r#"{"error":"404 Not Found"}"#.into(), headers: vec![("content-type".into(), "application/json".into())] };
+    let gone = Fault::Refuse {
+        status: 404,
+        body: r#"{"error":"404 Not Found"}"#.into(),
+        headers: vec![("content-type".into(), "application/json".into())],
+    };
     setting.world.fault_from("GET /projects/:id/pipelines/:number/bridges", 1, gone);
     let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     ended.ends(0, "rotated");
@@ -146,13 +169,17 @@ fn numbered_jobs_all_count() {
     let setting = Setting::of_days(75);
     setting.world.set_pipeline_config(
         PROJECT,
-        vec![JobSpec::deploy("deploy 1/2", "production"), JobSpec::deploy("deploy 2/2", "production").allow_failure().fails_once()],
+        vec![
+            JobSpec::deploy("deploy 1/2", "production"),
+            JobSpec::deploy("deploy 2/2", "production").allow_failure().fails_once(),
+        ],
     );
     let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("deploy 2/2"), "{}", ended.stderr);
     holds_both_keys(&setting);
-    let failed = setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy 2/2").unwrap();
+    let failed =
+        setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy 2/2").unwrap();
     setting.world.person_retries_job(failed.id);
     setting.world.finish_pipelines();
     setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
@@ -162,7 +189,10 @@ fn numbered_jobs_all_count() {
 fn a_matrix_counts_whole() {
     let setting = Setting::of_days(75);
     let job = |name: &str, environment: &str| JobSpec::deploy(name, environment);
-    setting.world.set_pipeline_config(PROJECT, vec![job("deploy: [eu, prod]", "eu"), job("deploy: [us, prod]", "production").ms(1500)]);
+    setting.world.set_pipeline_config(
+        PROJECT,
+        vec![job("deploy: [eu, prod]", "eu"), job("deploy: [us, prod]", "production").ms(1500)],
+    );
     let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     ended.ends(0, "rotated");
     let disabled = disabled_at(&setting, &ended.log);
@@ -176,13 +206,17 @@ fn one_part_that_waits_for_a_person_is_no_proof() {
     let setting = Setting::of_days(75);
     setting.world.set_pipeline_config(
         PROJECT,
-        vec![JobSpec::deploy("deploy: [eu, prod]", "eu"), JobSpec::deploy("deploy: [us, prod]", "production").manual().allow_failure()],
+        vec![
+            JobSpec::deploy("deploy: [eu, prod]", "eu"),
+            JobSpec::deploy("deploy: [us, prod]", "production").manual().allow_failure(),
+        ],
     );
     let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("deploy: [us, prod]"), "{}", ended.stderr);
     holds_both_keys(&setting);
-    let manual = setting.world.jobs(PROJECT).into_iter().find(|job| job.status == "manual").unwrap();
+    let manual =
+        setting.world.jobs(PROJECT).into_iter().find(|job| job.status == "manual").unwrap();
     setting.world.person_plays_job(manual.id);
     setting.world.finish_pipelines();
     setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
@@ -192,7 +226,8 @@ fn one_part_that_waits_for_a_person_is_no_proof() {
 /// The list is newest first, so what was made first is on the last page.
 fn jobs_beyond_the_first_page_count() {
     let setting = Setting::of_days(75);
-    let mut jobs = vec![JobSpec::deploy("deploy", "production").stage("a").allow_failure().fails_once()];
+    let mut jobs =
+        vec![JobSpec::deploy("deploy", "production").stage("a").allow_failure().fails_once()];
     jobs.extend((0..250).map(|number| JobSpec::new(&format!("check {number}")).stage("b")));
     setting.world.set_pipeline_config(PROJECT, jobs);
     let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
@@ -200,7 +235,12 @@ fn jobs_beyond_the_first_page_count() {
     assert!(ended.stderr.contains("deploy"), "{}", ended.stderr);
     assert!(ended.calls("GET /projects/:id/pipelines/:number/jobs") >= 3);
     holds_both_keys(&setting);
-    let failed = setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy" && job.status == "failed").unwrap();
+    let failed = setting
+        .world
+        .jobs(PROJECT)
+        .into_iter()
+        .find(|job| job.name == "deploy" && job.status == "failed")
+        .unwrap();
     setting.world.person_retries_job(failed.id);
     setting.world.finish_pipelines();
     setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
@@ -217,7 +257,13 @@ fn a_missing_job_is_no_proof() {
 
 fn a_manual_deploy_is_no_proof_without_a_list() {
     let setting = Setting::of_days(75);
-    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").manual().allow_failure()]);
+    setting.world.set_pipeline_config(
+        PROJECT,
+        vec![
+            JobSpec::new("build"),
+            JobSpec::deploy("deploy", "production").manual().allow_failure(),
+        ],
+    );
     let ended = setting.run().go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("deploy is manual"), "{}", ended.stderr);

@@ -11,7 +11,10 @@ pub const OTHER: u64 = 43;
 pub fn add_project(setting: &Setting, id: u64, path: &str, scope: &str) {
     let world = &setting.world;
     world.add_project(id, path);
-    world.set_pipeline_config(id, vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")]);
+    world.set_pipeline_config(
+        id,
+        vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")],
+    );
     publish(setting, project(id), scope);
     deploy(setting, id);
 }
@@ -35,7 +38,9 @@ pub fn store(setting: &Setting, home: Home, scope: &str, pair: &Pair) {
 }
 
 pub fn stored(setting: &Setting, home: Home, scope: &str) -> (String, String) {
-    let value = |name| setting.world.variable(home, name, scope).map(|variable| variable.value).unwrap_or_default();
+    let value = |name| {
+        setting.world.variable(home, name, scope).map(|variable| variable.value).unwrap_or_default()
+    };
     (value(ID), value(SECRET))
 }
 
@@ -45,7 +50,11 @@ pub fn holds_the_new_key(setting: &Setting, places: &[(Home, &str)]) {
     let new = setting.new_key();
     assert_eq!(setting.old_is_active(), None, "the old key is left");
     for (home, scope) in places {
-        assert_eq!(stored(setting, *home, scope), (new.id.clone(), new.secret.clone()), "{home}@{scope}");
+        assert_eq!(
+            stored(setting, *home, scope),
+            (new.id.clone(), new.secret.clone()),
+            "{home}@{scope}"
+        );
     }
 }
 
@@ -67,7 +76,11 @@ pub fn only(log: &[Entry], which: &str, is: impl Fn(&Entry) -> bool) -> usize {
 /// When the old key was disabled.
 #[track_caller]
 pub fn disabled_at(setting: &Setting, log: &[Entry]) -> usize {
-    only(log, "the old key is disabled", |entry| entry.action == "iam:UpdateAccessKey" && entry.effect && entry.what.contains(&setting.old.id))
+    only(log, "the old key is disabled", |entry| {
+        entry.action == "iam:UpdateAccessKey"
+            && entry.effect
+            && entry.what.contains(&setting.old.id)
+    })
 }
 
 /// When the job of this name of this project succeeded with the new key.
@@ -100,7 +113,11 @@ pub fn moment(ms: i64) -> String {
 pub fn leave_record(setting: &Setting, home: Home, facts: &serde_json::Value) {
     let mut line = serde_json::json!({ "user": USER, "at": moment(setting.world.now() - 60_000) });
     line.as_object_mut().unwrap().extend(facts.as_object().unwrap().clone());
-    setting.world.set_variable(home, Variable::new("CREDENTIAL_ROTATOR_8000_00c0ffee", &line.to_string()).scope("credential-rotator"));
+    setting.world.set_variable(
+        home,
+        Variable::new("CREDENTIAL_ROTATOR_8000_00c0ffee", &line.to_string())
+            .scope("credential-rotator"),
+    );
 }
 
 /// A key that an earlier run of ours has made just now.

@@ -29,22 +29,40 @@ fn projects_groups_and_scopes_hold_one_key() {
     publish(&setting, project(PROJECT), "review/*");
     publish(&setting, group(7), "*");
     publish(&setting, group(8), "staging/eu.west-1");
-    let targets = "project:42, project:42@review/*,project:acme/sub.group/shop-2.0_x@production,group:7,group:acme/sub.group@staging/eu.west-1";
+    let targets = "project:42, \
+         project:42@review/*,project:acme/sub.group/shop-2.0_x@production,group:7,group:acme/sub.group@staging/eu.west-1";
     let ended = setting.run().set("ROTATOR_TARGETS", targets).go();
     ended.ends(0, "rotated");
-    let places =
-        [(project(PROJECT), "*"), (project(PROJECT), "review/*"), (project(OTHER), "production"), (group(7), "*"), (group(8), "staging/eu.west-1")];
+    let places = [
+        (project(PROJECT), "*"),
+        (project(PROJECT), "review/*"),
+        (project(OTHER), "production"),
+        (group(7), "*"),
+        (group(8), "staging/eu.west-1"),
+    ];
     holds_the_new_key(&setting, &places);
     let disabled = disabled_at(&setting, &ended.log);
     for id in [PROJECT, OTHER] {
         assert!(deployed_at(&setting, &ended.log, id, "deploy") < disabled, "{id}");
         production_is_new(&setting, id);
     }
-    // Ten writes of the pair, each under the name that the configuration has, and none anywhere else.
-    let written =
-        |name: &str| ended.log.iter().filter(|entry| entry.effect && entry.action.starts_with("PUT ") && entry.what.starts_with(name)).count();
+    // Ten writes of the pair, each under the name that the configuration has, and none anywhere
+    // else.
+    let written = |name: &str| {
+        ended
+            .log
+            .iter()
+            .filter(|entry| {
+                entry.effect && entry.action.starts_with("PUT ") && entry.what.starts_with(name)
+            })
+            .count()
+    };
     assert_eq!((written("AWS_ACCESS_KEY_ID@"), written("AWS_SECRET_ACCESS_KEY@")), (5, 5));
-    let by_path = ended.log.iter().filter(|entry| entry.effect && entry.what.ends_with(" acme/sub.group/shop-2.0_x")).count();
+    let by_path = ended
+        .log
+        .iter()
+        .filter(|entry| entry.effect && entry.what.ends_with(" acme/sub.group/shop-2.0_x"))
+        .count();
     assert_eq!(by_path, 2);
 }
 
@@ -63,8 +81,24 @@ fn a_key_stays_until_every_project_is_deployed() {
     ended.ends(0, "resumed");
     holds_the_new_key(&setting, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
     // What was proven is not deployed a second time.
-    assert_eq!(setting.world.pipelines(PROJECT).iter().filter(|pipeline| pipeline.started_by_program).count(), 1);
-    assert_eq!(setting.world.pipelines(OTHER).iter().filter(|pipeline| pipeline.started_by_program).count(), 2);
+    assert_eq!(
+        setting
+            .world
+            .pipelines(PROJECT)
+            .iter()
+            .filter(|pipeline| pipeline.started_by_program)
+            .count(),
+        1
+    );
+    assert_eq!(
+        setting
+            .world
+            .pipelines(OTHER)
+            .iter()
+            .filter(|pipeline| pipeline.started_by_program)
+            .count(),
+        2
+    );
     production_is_new(&setting, OTHER);
 }
 
@@ -86,16 +120,25 @@ fn a_group_is_written_in_its_own_scope_only() {
     ended.ends(0, "rotated");
     holds_the_new_key(&setting, &[(group(7), "production"), (project(PROJECT), "*")]);
     assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
-    let unscoped = ended.log.iter().filter(|entry| entry.action.starts_with("PUT /groups") && entry.what.contains("@?")).count();
+    let unscoped = ended
+        .log
+        .iter()
+        .filter(|entry| entry.action.starts_with("PUT /groups") && entry.what.contains("@?"))
+        .count();
     assert_eq!(unscoped, 0, "a write to a group without its scope");
 }
 
-/// A person takes the scope away while the new key is being verified: the server would change the variable of all environments.
+/// A person takes the scope away while the new key is being verified: the server would change the
+/// variable of all environments.
 fn a_group_variable_that_vanishes_is_written_nowhere_else() {
     let (setting, foreign) = with_a_scope_in_a_group();
     let world = setting.world.clone();
     let vanishes = move || world.person_removes_variable(group(7), SECRET, "production");
-    let run = setting.run().with_pair(&setting.old).set("ROTATOR_TARGETS", "group:7@production").set("ROTATOR_DEPLOY_PROJECTS", "42");
+    let run = setting
+        .run()
+        .with_pair(&setting.old)
+        .set("ROTATOR_TARGETS", "group:7@production")
+        .set("ROTATOR_DEPLOY_PROJECTS", "42");
     let ended = run.once(|entry| entry.action == "iam:CreateAccessKey", vanishes).go();
     assert_eq!(ended.code, 3, "{}", ended.stderr);
     assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
@@ -107,7 +150,11 @@ fn an_id_of_a_group_that_vanishes_is_written_nowhere_else() {
     let (setting, foreign) = with_a_scope_in_a_group();
     let world = setting.world.clone();
     let vanishes = move || world.person_removes_variable(group(7), ID, "production");
-    let run = setting.run().with_pair(&setting.old).set("ROTATOR_TARGETS", "group:7@production").set("ROTATOR_DEPLOY_PROJECTS", "42");
+    let run = setting
+        .run()
+        .with_pair(&setting.old)
+        .set("ROTATOR_TARGETS", "group:7@production")
+        .set("ROTATOR_DEPLOY_PROJECTS", "42");
     run.once(|entry| entry.action == "iam:CreateAccessKey", vanishes).go();
     assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
     assert_eq!(setting.old_is_active(), Some(true));
@@ -142,17 +189,31 @@ fn a_group_without_scopes_keeps_the_records_for_all() {
     setting.world.add_group(7, "acme");
     publish(&setting, group(7), "*");
     let setting = setting.deployed_from_the_group();
-    let run = setting.run().set("ROTATOR_TARGETS", "group:7").set("ROTATOR_DEPLOY_PROJECTS", "42").set("ROTATOR_GRACE_PERIOD", "3s");
+    let run = setting
+        .run()
+        .set("ROTATOR_TARGETS", "group:7")
+        .set("ROTATOR_DEPLOY_PROJECTS", "42")
+        .set("ROTATOR_GRACE_PERIOD", "3s");
     run.go().ends(0, "rotated");
     assert_eq!(setting.old_is_active(), Some(false));
     let records = |setting: &Setting| {
-        let all = setting.world.variables(group(7)).into_iter().filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"));
+        let all = setting
+            .world
+            .variables(group(7))
+            .into_iter()
+            .filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"));
         all.map(|record| record.scope).collect::<Vec<_>>()
     };
     assert_eq!(records(&setting), ["*"]);
     // The next run finds it there, goes on from it and is the one that is left.
     until(|| {
-        (setting.run().set("ROTATOR_TARGETS", "group:7").set("ROTATOR_DEPLOY_PROJECTS", "42").set("ROTATOR_GRACE_PERIOD", "3s").go().outcome()
+        (setting
+            .run()
+            .set("ROTATOR_TARGETS", "group:7")
+            .set("ROTATOR_DEPLOY_PROJECTS", "42")
+            .set("ROTATOR_GRACE_PERIOD", "3s")
+            .go()
+            .outcome()
             == "resumed")
             .then_some(())
     })
@@ -177,7 +238,12 @@ fn first_pair_for_a_group_that_drops_scopes() -> Setting {
 }
 
 fn set_up<'a>(setting: &'a Setting) -> Run<'a> {
-    setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_TARGETS", "group:7@production").set("ROTATOR_DEPLOY", "none")
+    setting
+        .run()
+        .with_role()
+        .set("ROTATOR_ACTION", "setup")
+        .set("ROTATOR_TARGETS", "group:7@production")
+        .set("ROTATOR_DEPLOY", "none")
 }
 
 fn a_scope_that_a_group_drops_is_refused_and_leaves_nothing() {
@@ -185,20 +251,33 @@ fn a_scope_that_a_group_drops_is_refused_and_leaves_nothing() {
     let ended = set_up(&setting).go();
     ended.ends(3, "refused");
     assert!(ended.stderr.contains("there can be no group:7@production"), "{}", ended.stderr);
-    let left: Vec<String> = setting.world.variables(group(7)).into_iter().map(|variable| variable.key).collect();
+    let left: Vec<String> =
+        setting.world.variables(group(7)).into_iter().map(|variable| variable.key).collect();
     assert_eq!(left, Vec::<String>::new());
     assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
 }
 
-/// What was made for all environments cannot be taken away again: it is named, and its key stays until a person has looked.
+/// What was made for all environments cannot be taken away again: it is named, and its key stays
+/// until a person has looked.
 fn a_scope_that_a_group_drops_never_gets_an_id() {
     let setting = first_pair_for_a_group_that_drops_scopes();
-    setting.world.fault_from("DELETE /groups/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, Fault::refuse(403));
+    setting.world.fault_from(
+        "DELETE /groups/:id/variables/:key AWS_SECRET_ACCESS_KEY",
+        1,
+        Fault::refuse(403),
+    );
     let ended = set_up(&setting).go();
     assert_eq!(ended.code, 3, "{}", ended.stderr);
-    assert!(ended.stderr.contains("GitLab stored another environment scope than was sent"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("GitLab stored another environment scope than was sent"),
+        "{}",
+        ended.stderr
+    );
     let variables = setting.world.variables(group(7));
-    assert!(!variables.iter().any(|variable| variable.key == ID), "an id was published for all environments");
+    assert!(
+        !variables.iter().any(|variable| variable.key == ID),
+        "an id was published for all environments"
+    );
     assert_eq!(setting.old_is_active(), Some(true));
 }
 
@@ -222,7 +301,10 @@ fn deploy_projects_may_be_others_than_the_targets() {
         setting.world.set_pipeline_config(id, vec![JobSpec::deploy("deploy", "production")]);
         deploy(&setting, id);
     }
-    let run = setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "43,acme/us.east/shop");
+    let run = setting
+        .run()
+        .set("ROTATOR_TARGETS", "group:acme")
+        .set("ROTATOR_DEPLOY_PROJECTS", "43,acme/us.east/shop");
     let ended = run.go();
     ended.ends(0, "rotated");
     holds_the_new_key(&setting, &[(group(7), "*")]);

@@ -34,10 +34,16 @@ fn left(first: Half, second: Half, hidden: bool) -> (Setting, Pair) {
             });
         }
         if half == Half::New {
-            setting.world.person_edits_variable(id, ID, "*", |variable| variable.value.clone_from(&new.id));
+            setting
+                .world
+                .person_edits_variable(id, ID, "*", |variable| variable.value.clone_from(&new.id));
         }
     }
-    leave_record(&setting, project(PROJECT), &serde_json::json!({ "from": [old.id], "creating": creating, "previous": [old.id] }));
+    leave_record(
+        &setting,
+        project(PROJECT),
+        &serde_json::json!({ "from": [old.id], "creating": creating, "previous": [old.id] }),
+    );
     (setting, new)
 }
 
@@ -47,7 +53,11 @@ fn heals(first: Half, second: Half, hidden: bool) {
     let orphaned = (first, second) == (Half::Old, Half::Old);
     ended.ends(0, if orphaned { "rotated" } else { "resumed" });
     holds_the_new_key(&setting, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
-    assert_eq!(setting.new_key().id == new.id, !orphaned, "a key whose secret is lost is replaced, any other is kept");
+    assert_eq!(
+        setting.new_key().id == new.id,
+        !orphaned,
+        "a key whose secret is lost is replaced, any other is kept"
+    );
     assert_eq!(ended.calls("iam:CreateAccessKey"), usize::from(orphaned));
     for id in [PROJECT, OTHER] {
         production_is_new(&setting, id);
@@ -62,16 +72,25 @@ pub(crate) fn torn_and_partly_published_targets_are_healed_forward() -> Vec<Case
     let mut cases: Vec<Case> = Vec::new();
     for first in [Old, Torn, New] {
         for second in [Old, Torn, New] {
-            cases.push((format!("{first:?} and {second:?}"), Box::new(move || heals(first, second, false))));
+            cases.push((
+                format!("{first:?} and {second:?}"),
+                Box::new(move || heals(first, second, false)),
+            ));
         }
     }
     // A hidden target is written last, so these are all that a run can leave.
     for (first, second) in [(Old, Old), (Torn, Old), (New, Old), (New, Torn), (New, New)] {
-        cases.push((format!("{first:?} and {second:?}, hidden"), Box::new(move || heals(first, second, true))));
+        cases.push((
+            format!("{first:?} and {second:?}, hidden"),
+            Box::new(move || heals(first, second, true)),
+        ));
     }
     for half in [Torn, New] {
         cases.push((format!("a group's scope, {half:?}"), Box::new(move || heals_a_group(half))));
-        cases.push((format!("one hidden target, {half:?}"), Box::new(move || heals_what_is_hidden(half))));
+        cases.push((
+            format!("one hidden target, {half:?}"),
+            Box::new(move || heals_what_is_hidden(half)),
+        ));
     }
     cases
 }
@@ -87,7 +106,10 @@ pub(crate) fn what_only_a_person_can_have_left_is_refused_with_both_keys_alive()
                 let (setting, new) = left(Old, second, true);
                 let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
                 ended.ends(3, "refused");
-                assert_eq!((setting.old_is_active(), setting.new_key().id.as_str()), (Some(true), new.id.as_str()));
+                assert_eq!(
+                    (setting.old_is_active(), setting.new_key().id.as_str()),
+                    (Some(true), new.id.as_str())
+                );
                 assert_eq!(setting.stored(), (setting.old.id.clone(), setting.old.secret.clone()));
                 // What was torn is whole: each target names a pair that works.
                 assert_eq!(stored(&setting, project(OTHER), "*"), (new.id, new.secret));
@@ -109,7 +131,8 @@ pub(crate) fn what_only_a_person_can_have_left_is_refused_with_both_keys_alive()
     cases
 }
 
-/// A run that has written the new secret (and the id) to the group died before the project's turn. The group has another pair of that name.
+/// A run that has written the new secret (and the id) to the group died before the project's turn.
+/// The group has another pair of that name.
 fn heals_a_group(half: Half) {
     let setting = Setting::of_days(75);
     setting.world.add_group(7, "acme");
@@ -125,9 +148,15 @@ fn heals_a_group(half: Half) {
         variable.description = Some(format!("[credential-rotator {}]", new.id));
     });
     if half == Half::New {
-        setting.world.person_edits_variable(group(7), ID, "review/*", |variable| variable.value.clone_from(&new.id));
+        setting.world.person_edits_variable(group(7), ID, "review/*", |variable| {
+            variable.value.clone_from(&new.id)
+        });
     }
-    leave_record(&setting, group(7), &serde_json::json!({ "from": [old.id], "creating": creating, "previous": [old.id] }));
+    leave_record(
+        &setting,
+        group(7),
+        &serde_json::json!({ "from": [old.id], "creating": creating, "previous": [old.id] }),
+    );
     setting.run().set("ROTATOR_TARGETS", "group:acme@review/*,project:42").go().ends(0, "resumed");
     holds_the_new_key(&setting, &[(group(7), "review/*"), (project(PROJECT), "*")]);
     assert_eq!(setting.new_key().id, new.id);
@@ -141,12 +170,20 @@ fn heals_what_is_hidden(half: Half) {
     let old = setting.old.clone();
     let creating = moment(setting.world.now() - 1000);
     let new = made_by_an_earlier_run(&setting);
-    let tagged = Variable::new(SECRET, &new.secret).hidden().description(&format!("[credential-rotator {}]", new.id));
+    let tagged = Variable::new(SECRET, &new.secret)
+        .hidden()
+        .description(&format!("[credential-rotator {}]", new.id));
     setting.world.set_variable(PROJECT, tagged);
     if half == Half::New {
-        setting.world.person_edits_variable(PROJECT, ID, "*", |variable| variable.value.clone_from(&new.id));
+        setting
+            .world
+            .person_edits_variable(PROJECT, ID, "*", |variable| variable.value.clone_from(&new.id));
     }
-    leave_record(&setting, project(PROJECT), &serde_json::json!({ "from": [old.id], "creating": creating, "previous": [old.id] }));
+    leave_record(
+        &setting,
+        project(PROJECT),
+        &serde_json::json!({ "from": [old.id], "creating": creating, "previous": [old.id] }),
+    );
     setting.run().go().ends(0, "resumed");
     setting.is_rotated();
     assert_eq!(setting.new_key().id, new.id);

@@ -1,4 +1,5 @@
-//! What the variables hold: files, references, white space, half pairs, many pages, and secrets byte for byte.
+//! What the variables hold: files, references, white space, half pairs, many pages, and secrets
+//! byte for byte.
 
 use credential_rotator::config::Config;
 use credential_rotator::record::AccessKeyId;
@@ -31,7 +32,8 @@ pub(crate) fn whatever_the_variables_hold_is_taken_for_what_it_is() -> Vec<Case>
     ]
 }
 
-/// A role signs, and the deploy reads no pair: what stands in the variables is of no use to a job as it is.
+/// A role signs, and the deploy reads no pair: what stands in the variables is of no use to a job
+/// as it is.
 fn with_variables(id: impl Fn(&Pair) -> Variable, secret: impl Fn(&Pair) -> Variable) -> Setting {
     let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
     setting.world.ours(&setting.old.id);
@@ -42,7 +44,10 @@ fn with_variables(id: impl Fn(&Pair) -> Variable, secret: impl Fn(&Pair) -> Vari
 }
 
 fn file_variables_stay_files() {
-    let setting = with_variables(|old| Variable::new(ID, &old.id).file(), |old| Variable::new(SECRET, &old.secret).file().masked());
+    let setting = with_variables(
+        |old| Variable::new(ID, &old.id).file(),
+        |old| Variable::new(SECRET, &old.secret).file().masked(),
+    );
     setting.run().with_role().go().ends(0, "rotated");
     setting.is_rotated();
     for name in [ID, SECRET] {
@@ -52,11 +57,17 @@ fn file_variables_stay_files() {
 }
 
 fn a_reference_for_an_id_is_never_overwritten() {
-    refuses_a_reference(&with_variables(|_| Variable::new(ID, "$TEAM_KEY").expanded(), |old| Variable::new(SECRET, &old.secret)));
+    refuses_a_reference(&with_variables(
+        |_| Variable::new(ID, "$TEAM_KEY").expanded(),
+        |old| Variable::new(SECRET, &old.secret),
+    ));
 }
 
 fn a_reference_for_a_secret_is_never_overwritten() {
-    refuses_a_reference(&with_variables(|old| Variable::new(ID, &old.id), |_| Variable::new(SECRET, "${TEAM_SECRET}").expanded()));
+    refuses_a_reference(&with_variables(
+        |old| Variable::new(ID, &old.id),
+        |_| Variable::new(SECRET, "${TEAM_SECRET}").expanded(),
+    ));
 }
 
 /// Not by force either: somebody wants it to be one.
@@ -70,7 +81,10 @@ fn refuses_a_reference(setting: &Setting) {
 }
 
 fn white_space_around_a_pair_is_none_of_it() {
-    let setting = with_variables(|old| Variable::new(ID, &format!("  {}\n", old.id)), |old| Variable::new(SECRET, &format!("{}\r\n", old.secret)));
+    let setting = with_variables(
+        |old| Variable::new(ID, &format!("  {}\n", old.id)),
+        |old| Variable::new(SECRET, &format!("{}\r\n", old.secret)),
+    );
     setting.run().with_role().go().ends(0, "rotated");
     setting.is_rotated();
 }
@@ -97,13 +111,23 @@ fn half_a_pair_is_refused(id: bool, secret: Option<&str>) {
         setting.world.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
     }
     if let Some(secret) = secret {
-        setting.world.set_variable(PROJECT, Variable::new(SECRET, if id { secret } else { &setting.old.secret }));
+        setting.world.set_variable(
+            PROJECT,
+            Variable::new(SECRET, if id { secret } else { &setting.old.secret }),
+        );
     }
     let ended = setting.run().unset(ID).unset(SECRET).with_role().go();
     ended.ends(3, "refused");
-    let missing = if id { "project:42 has the key's id but no secret" } else { "project:42 has a secret but no key id" };
+    let missing = if id {
+        "project:42 has the key's id but no secret"
+    } else {
+        "project:42 has a secret but no key id"
+    };
     assert!(ended.stderr.contains(missing), "{}", ended.stderr);
-    assert_eq!((setting.fresh().len(), setting.old_is_active(), setting.records().len()), (0, Some(true), 0));
+    assert_eq!(
+        (setting.fresh().len(), setting.old_is_active(), setting.records().len()),
+        (0, Some(true), 0)
+    );
 }
 
 fn values_that_could_not_be_masked_are_replaced_by_masked_ones() {
@@ -125,14 +149,31 @@ fn among_hundreds_of_variables_the_pair_is_found() {
     let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
     for number in 0..350 {
         let name = format!("SETTING_{number}");
-        setting.world.set_variable(PROJECT, Variable::new(&name, "a plain value").scope(if number % 2 == 0 { "*" } else { "staging" }));
+        setting.world.set_variable(
+            PROJECT,
+            Variable::new(&name, "a plain value").scope(if number % 2 == 0 {
+                "*"
+            } else {
+                "staging"
+            }),
+        );
     }
     let setting = setting.published();
-    let before: Vec<Variable> = setting.world.variables(PROJECT).into_iter().filter(|variable| variable.key.starts_with("SETTING_")).collect();
+    let before: Vec<Variable> = setting
+        .world
+        .variables(PROJECT)
+        .into_iter()
+        .filter(|variable| variable.key.starts_with("SETTING_"))
+        .collect();
     let ended = setting.run().go();
     ended.ends(0, "rotated");
     setting.is_rotated();
-    let after: Vec<Variable> = setting.world.variables(PROJECT).into_iter().filter(|variable| variable.key.starts_with("SETTING_")).collect();
+    let after: Vec<Variable> = setting
+        .world
+        .variables(PROJECT)
+        .into_iter()
+        .filter(|variable| variable.key.starts_with("SETTING_"))
+        .collect();
     assert!(before == after, "a variable that is none of ours was changed");
     assert_eq!(ended.calls("GET /projects/:id/variables") % 4, 0, "each look has all four pages");
     assert_eq!(setting.records().len(), 1);
@@ -157,22 +198,39 @@ fn puts(entry: &Entry, name: &str) -> bool {
 
 fn an_echo_that_differs_is_looked_into_before_the_id_is_written() {
     let setting = Setting::of_days(75);
-    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, another_value());
+    setting.world.fault_on(
+        "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
+        1,
+        another_value(),
+    );
     let ended = setting.run().go();
     ended.ends(0, "rotated");
     assert!(ended.stderr.contains("GitLab stored another value than was sent"), "{}", ended.stderr);
     assert!(setting.world.faults_hit().iter().all(|fault| fault.hit.is_some()));
-    let (secret, id) = (first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")), first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")));
-    let looked = ended.log[secret..id].iter().any(|entry| entry.action == "GET /projects/:id/variables" && entry.status == 200);
+    let (secret, id) = (
+        first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")),
+        first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")),
+    );
+    let looked = ended.log[secret..id]
+        .iter()
+        .any(|entry| entry.action == "GET /projects/:id/variables" && entry.status == 200);
     assert!(looked, "the id was written on the strength of an echo that differs");
     setting.is_rotated();
 }
 
 fn a_secret_that_was_changed_after_it_was_written_gets_no_id() {
     let setting = Setting::of_days(75);
-    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, another_value());
+    setting.world.fault_on(
+        "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
+        1,
+        another_value(),
+    );
     let world = setting.world.clone();
-    let mangled = move || world.person_edits_variable(PROJECT, SECRET, "*", |variable| variable.value = "another/tool+wrote=this%20one".into());
+    let mangled = move || {
+        world.person_edits_variable(PROJECT, SECRET, "*", |variable| {
+            variable.value = "another/tool+wrote=this%20one".into()
+        })
+    };
     let ended = setting.run().once(|entry| puts(entry, "AWS_SECRET"), mangled).go();
     ended.ends(0, "rotated");
     // The judge sees to it that no id ever stood beside the value that is nobody's.
@@ -196,8 +254,13 @@ fn an_echo_of_another_variable_gets_no_id(field: &str, value: &str) {
     setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, fault);
     let ended = setting.run().go();
     ended.ends(0, "rotated");
-    let (secret, id) = (first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")), first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")));
-    let looked = ended.log[secret..id].iter().any(|entry| entry.action == "GET /projects/:id/variables" && entry.status == 200);
+    let (secret, id) = (
+        first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")),
+        first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")),
+    );
+    let looked = ended.log[secret..id]
+        .iter()
+        .any(|entry| entry.action == "GET /projects/:id/variables" && entry.status == 200);
     assert!(looked, "{field}");
     setting.is_rotated();
 }
@@ -214,7 +277,8 @@ fn a_secret_arrives_byte_for_byte() {
         9001
     });
     env.push(("ROTATOR_TARGETS".into(), "project:acme/shop,group:7".into()));
-    let config = Config::from_env(env.into_iter().map(|(name, value)| (name.into(), value.into()))).unwrap();
+    let config =
+        Config::from_env(env.into_iter().map(|(name, value)| (name.into(), value.into()))).unwrap();
     let gitlab = Gitlab::new(&config).unwrap_or_else(|trouble| panic!("{trouble}"));
     let secrets = [
         "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY=",
@@ -227,9 +291,13 @@ fn a_secret_arrives_byte_for_byte() {
     runtime.block_on(async {
         for secret in secrets {
             for target in &config.targets {
-                let lists = variables::look(&gitlab, &variables::owners(&config.targets)).await.unwrap_or_else(|trouble| panic!("{trouble}"));
+                let lists = variables::look(&gitlab, &variables::owners(&config.targets))
+                    .await
+                    .unwrap_or_else(|trouble| panic!("{trouble}"));
                 let value = SecretString::from(secret);
-                let written = variables::write(&gitlab, &config, &lists, target, Half::Secret, &key, &value).await;
+                let written =
+                    variables::write(&gitlab, &config, &lists, target, Half::Secret, &key, &value)
+                        .await;
                 written.unwrap_or_else(|trouble| panic!("{secret}: {trouble}"));
             }
             for home in [project(PROJECT), group(7)] {

@@ -1,6 +1,8 @@
 //! Authorities and certificates, made anew for each case.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
 
 pub(crate) struct Authority {
     pub(crate) pem: String,
@@ -26,13 +28,21 @@ impl Authority {
     }
 
     pub(crate) fn signs(&self, names: &[&str]) -> Identity {
-        self.sign(&CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap())
+        self.sign(
+            &CertificateParams::new(
+                names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(),
+            )
+            .unwrap(),
+        )
     }
 
     /// One that ended years ago.
     pub(crate) fn signed_once(&self, names: &[&str]) -> Identity {
-        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+                .unwrap();
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
         self.sign(&params)
     }
 

@@ -12,12 +12,17 @@ use tokio_rustls::rustls::{ServerConfig, crypto};
 
 use crate::certificates::Identity;
 
-/// Speaks TLS with this identity on a port of its own and passes on to `to` what it hears. Lives as long as the process.
+/// Speaks TLS with this identity on a port of its own and passes on to `to` what it hears. Lives as
+/// long as the process.
 pub(crate) fn tls_front(to: SocketAddr, identity: &Identity) -> u16 {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(identity.chain.as_bytes()).collect::<Result<_, _>>().unwrap();
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(identity.chain.as_bytes())
+        .collect::<Result<_, _>>()
+        .unwrap();
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -80,14 +85,21 @@ fn serve(mut client: TcpStream, login: Option<&str>, log: &Mutex<Vec<String>>) -
     }
     let head = String::from_utf8(head).ok()?;
     let target = head.strip_prefix("CONNECT ")?.split(' ').next()?;
-    let given = head.lines().find_map(|line| line.to_lowercase().starts_with("proxy-authorization: basic ").then(|| line[27..].trim().to_owned()));
+    let given = head.lines().find_map(|line| {
+        line.to_lowercase()
+            .starts_with("proxy-authorization: basic ")
+            .then(|| line[27..].trim().to_owned())
+    });
     if let Some(login) = login {
         use base64::Engine as _;
         let expected = base64::engine::general_purpose::STANDARD.encode(login);
         if given.as_deref() != Some(&expected) {
             log.lock().unwrap().push("407".into());
             client
-                .write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic realm=\"proxy\"\r\ncontent-length: 0\r\n\r\n")
+                .write_all(
+                    b"HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: \
+                     Basic realm=\"proxy\"\r\ncontent-length: 0\r\n\r\n",
+                )
                 .ok()?;
             return None;
         }

@@ -31,7 +31,8 @@ impl Place {
     }
 
     pub(crate) fn front(&self, identity: &Identity) -> u16 {
-        let address: SocketAddr = self.setting.world.url.strip_prefix("http://").unwrap().parse().unwrap();
+        let address: SocketAddr =
+            self.setting.world.url.strip_prefix("http://").unwrap().parse().unwrap();
         tls_front(address, identity)
     }
 
@@ -60,13 +61,18 @@ impl Reaching for Run<'_> {
 /// The three lines, without the port.
 #[track_caller]
 pub(crate) fn says(ended: &Ended, code: i32, port: u16, expected: [&str; 3]) {
-    let lines = ended.stderr.rfind("error: ").map_or("", |at| &ended.stderr[at..]).replace(&format!(":{port}"), "");
+    let lines = ended
+        .stderr
+        .rfind("error: ")
+        .map_or("", |at| &ended.stderr[at..])
+        .replace(&format!(":{port}"), "");
     assert_eq!(lines.lines().collect::<Vec<_>>(), expected, "{}", ended.stderr);
     assert_eq!(ended.code, code, "{}", ended.stderr);
     assert_eq!(ended.effects(), Vec::<String>::new());
 }
 
-const NOTHING: &str = "state: nothing was changed; keys and variables are as they were before this run";
+const NOTHING: &str =
+    "state: nothing was changed; keys and variables are as they were before this run";
 
 pub(crate) fn only_certificates_of_known_authorities_are_trusted() -> Vec<Case> {
     cases![
@@ -85,7 +91,8 @@ pub(crate) fn only_certificates_of_known_authorities_are_trusted() -> Vec<Case> 
     ]
 }
 
-/// Comments, another authority, blocks that are no certificates, Windows line ends, and the one that matters.
+/// Comments, another authority, blocks that are no certificates, Windows line ends, and the one
+/// that matters.
 fn a_private_authority_is_trusted_where_its_file_is_named() {
     let place = Place::new(75);
     let authority = Authority::new("Acme Root");
@@ -111,7 +118,12 @@ fn the_runners_own_file_is_used_by_default() {
     let identity = Authority::new("Acme Root").signs(&["localhost"]);
     let port = place.front(&identity);
     let default = place.file("ca.crt", &identity.chain);
-    place.run().gitlab_at("localhost", port).set("CI_SERVER_TLS_CA_FILE", &default).go().ends(0, "not_due");
+    place
+        .run()
+        .gitlab_at("localhost", port)
+        .set("CI_SERVER_TLS_CA_FILE", &default)
+        .go()
+        .ends(0, "not_due");
 }
 
 fn a_default_file_that_cannot_be_used_is_no_failure() {
@@ -119,11 +131,19 @@ fn a_default_file_that_cannot_be_used_is_no_failure() {
     let authority = Authority::new("Acme Root");
     let port = place.front(&authority.signs(&["localhost"]));
     let public = place.file("public.pem", &authority.pem);
-    let garbage = place.file("garbage.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n\0\u{fffd}");
+    let garbage = place.file(
+        "garbage.crt",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n\0\u{fffd}",
+    );
     // A folder can be read by nobody, root included.
     let unreadable = place.path("folder.crt");
     std::fs::create_dir(&unreadable).unwrap();
-    for default in [place.path("absent.crt").display().to_string(), garbage, unreadable.display().to_string(), place.file("empty.crt", "")] {
+    for default in [
+        place.path("absent.crt").display().to_string(),
+        garbage,
+        unreadable.display().to_string(),
+        place.file("empty.crt", ""),
+    ] {
         let run = place.run().gitlab_at("localhost", port).set("SSL_CERT_FILE", &public);
         run.set("CI_SERVER_TLS_CA_FILE", &default).go().ends(0, "not_due");
     }
@@ -136,12 +156,31 @@ fn a_named_file_that_cannot_be_used_is_a_failure() {
     let public = place.file("public.pem", &authority.pem);
     let unreadable = place.path("folder.crt");
     std::fs::create_dir(&unreadable).unwrap();
-    let no_certificate = place.file("garbage.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    for named in [place.path("absent.crt").display().to_string(), unreadable.display().to_string(), no_certificate] {
-        let run = place.run().gitlab_at("localhost", port).set("SSL_CERT_FILE", &public).set("CI_SERVER_TLS_CA_FILE", &public);
+    let no_certificate =
+        place.file("garbage.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    for named in [
+        place.path("absent.crt").display().to_string(),
+        unreadable.display().to_string(),
+        no_certificate,
+    ] {
+        let run = place
+            .run()
+            .gitlab_at("localhost", port)
+            .set("SSL_CERT_FILE", &public)
+            .set("CI_SERVER_TLS_CA_FILE", &public);
         let ended = run.set("ROTATOR_GITLAB_CA_FILE", &named).go();
-        let error = format!("error: the CA file {named} cannot be read or holds no usable certificate");
-        says(&ended, 2, port, [&error, NOTHING, "hint: ROTATOR_GITLAB_CA_FILE must name a readable file with PEM certificates"]);
+        let error =
+            format!("error: the CA file {named} cannot be read or holds no usable certificate");
+        says(
+            &ended,
+            2,
+            port,
+            [
+                &error,
+                NOTHING,
+                "hint: ROTATOR_GITLAB_CA_FILE must name a readable file with PEM certificates",
+            ],
+        );
     }
 }
 
@@ -150,9 +189,19 @@ fn the_private_authority_does_not_count_at_aws() {
     let authority = Authority::new("Acme Root");
     let port = place.front(&authority.signs(&["localhost"]));
     let named = place.file("roots.pem", &authority.pem);
-    let run = place.run().gitlab_at("localhost", port).aws_at("localhost", port).set("ROTATOR_GITLAB_CA_FILE", &named);
-    let error = "error: listing the user's access keys: localhost shows a certificate of an unknown authority";
-    says(&run.go(), 3, port, [error, NOTHING, "hint: name the authority's PEM file in SSL_CERT_FILE"]);
+    let run = place
+        .run()
+        .gitlab_at("localhost", port)
+        .aws_at("localhost", port)
+        .set("ROTATOR_GITLAB_CA_FILE", &named);
+    let error = "error: listing the user's access keys: localhost shows a certificate of an \
+         unknown authority";
+    says(
+        &run.go(),
+        3,
+        port,
+        [error, NOTHING, "hint: name the authority's PEM file in SSL_CERT_FILE"],
+    );
     let run = place.run().gitlab_at("localhost", port).aws_at("localhost", port);
     run.set("SSL_CERT_FILE", &named).go().ends(0, "rotated");
 }
@@ -164,17 +213,43 @@ fn refused(identity: &Identity, roots: &str, why: &str, hints: [&str; 2]) {
     let roots = place.file("roots.pem", roots);
     let ended = place.run().gitlab_at("localhost", port).set("SSL_CERT_FILE", &roots).go();
     // Two calls go out at once; either may be the one that is told.
-    let what = if ended.stderr.contains("asking about the token") { "asking about the token" } else { "listing the variables of project:42" };
-    says(&ended, 3, port, [&format!("error: {what}: localhost {why}"), NOTHING, &format!("hint: {}", hints[0])]);
+    let what = if ended.stderr.contains("asking about the token") {
+        "asking about the token"
+    } else {
+        "listing the variables of project:42"
+    };
+    says(
+        &ended,
+        3,
+        port,
+        [&format!("error: {what}: localhost {why}"), NOTHING, &format!("hint: {}", hints[0])],
+    );
     let ended = place.run().aws_at("localhost", port).set("SSL_CERT_FILE", &roots).go();
-    says(&ended, 3, port, [&format!("error: listing the user's access keys: localhost {why}"), NOTHING, &format!("hint: {}", hints[1])]);
+    says(
+        &ended,
+        3,
+        port,
+        [
+            &format!("error: listing the user's access keys: localhost {why}"),
+            NOTHING,
+            &format!("hint: {}", hints[1]),
+        ],
+    );
     place.setting.is_untouched();
 }
 
 fn an_unknown_authority_is_named_as_such() {
     let identity = Authority::new("Somebody").signs(&["localhost"]);
-    let hints = ["name the authority's PEM file in ROTATOR_GITLAB_CA_FILE", "name the authority's PEM file in SSL_CERT_FILE"];
-    refused(&identity, &Authority::new("Acme Root").pem, "shows a certificate of an unknown authority", hints);
+    let hints = [
+        "name the authority's PEM file in ROTATOR_GITLAB_CA_FILE",
+        "name the authority's PEM file in SSL_CERT_FILE",
+    ];
+    refused(
+        &identity,
+        &Authority::new("Acme Root").pem,
+        "shows a certificate of an unknown authority",
+        hints,
+    );
 }
 
 fn another_name_is_named_as_such() {
@@ -183,13 +258,23 @@ fn another_name_is_named_as_such() {
         "ROTATOR_GITLAB_API_URL must use a name that the certificate is for",
         "AWS_ENDPOINT_URL* and AWS_REGION must use a name that the certificate is for",
     ];
-    refused(&authority.signs(&["gitlab.acme.example"]), &authority.pem, "shows a certificate for another name", hints);
+    refused(
+        &authority.signs(&["gitlab.acme.example"]),
+        &authority.pem,
+        "shows a certificate for another name",
+        hints,
+    );
 }
 
 fn an_expired_certificate_is_named_as_such() {
     let authority = Authority::new("Acme Root");
     let hint = "renew the server's certificate, or mend the runner's clock";
-    refused(&authority.signed_once(&["localhost"]), &authority.pem, "shows a certificate that is not valid today", [hint, hint]);
+    refused(
+        &authority.signed_once(&["localhost"]),
+        &authority.pem,
+        "shows a certificate that is not valid today",
+        [hint, hint],
+    );
 }
 
 fn plain_http_behind_https_is_named_as_such() {
@@ -198,7 +283,11 @@ fn plain_http_behind_https_is_named_as_such() {
     let ended = place.run().gitlab_at("localhost", port).go();
     assert_eq!(ended.code, 3, "{}", ended.stderr);
     assert!(ended.stderr.contains("localhost does not speak TLS as expected"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("hint: check scheme and port in ROTATOR_GITLAB_API_URL"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("hint: check scheme and port in ROTATOR_GITLAB_API_URL"),
+        "{}",
+        ended.stderr
+    );
     place.setting.is_untouched();
 }
 
@@ -220,7 +309,12 @@ fn no_root_at_all() {
     let place = Place::new(10);
     let authority = Authority::new("Acme Root");
     let port = place.front(&authority.signs(&["localhost"]));
-    let ended = place.run().gitlab_at("localhost", port).set("SSL_CERT_FILE", "/nowhere/roots.pem").set("SSL_CERT_DIR", "/nowhere").go();
+    let ended = place
+        .run()
+        .gitlab_at("localhost", port)
+        .set("SSL_CERT_FILE", "/nowhere/roots.pem")
+        .set("SSL_CERT_DIR", "/nowhere")
+        .go();
     says(
         &ended,
         3,
@@ -228,7 +322,8 @@ fn no_root_at_all() {
         [
             "error: no root certificates were found, so no HTTPS connection can be checked",
             "state: nothing was changed; keys and variables are as they were before this run",
-            "hint: use the project's image, or install a CA bundle in this one (or name it in SSL_CERT_FILE)",
+            "hint: use the project's image, or install a CA bundle in this one (or name it in \
+             SSL_CERT_FILE)",
         ],
     );
 }

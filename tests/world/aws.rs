@@ -74,7 +74,11 @@ pub(crate) struct AwsError {
     pub(crate) message: String,
 }
 
-pub(crate) fn fail<T>(status: u16, code: &'static str, message: impl Into<String>) -> Result<T, AwsError> {
+pub(crate) fn fail<T>(
+    status: u16,
+    code: &'static str,
+    message: impl Into<String>,
+) -> Result<T, AwsError> {
     Err(AwsError { status, code, message: message.into() })
 }
 
@@ -100,7 +104,9 @@ impl Aws {
         match principal {
             Principal::User(name) | Principal::UserSession(name) => self.user_arn(name),
             Principal::Root => format!("arn:{partition}:iam::{account}:root"),
-            Principal::Role(role, session) => format!("arn:{partition}:sts::{account}:assumed-role/{role}/{session}"),
+            Principal::Role(role, session) => {
+                format!("arn:{partition}:sts::{account}:assumed-role/{role}/{session}")
+            }
         }
     }
 
@@ -116,7 +122,9 @@ impl Aws {
 
 /// The action of a call, with its service, as the log names it.
 pub(crate) fn action_of(call: &Call) -> (&'static str, String, String) {
-    let parameter = |name: &str| call.form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+    let parameter = |name: &str| {
+        call.form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
+    };
     let service = if parameter("Version") == "2011-06-15" { "sts" } else { "iam" };
     let what = ["UserName", "AccessKeyId", "Status", "RoleArn"].map(parameter).join(" ");
     let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -143,52 +151,92 @@ impl State {
             Ok(result) => (
                 200,
                 format!(
-                    "<{name}Response xmlns=\"{namespace}\">{result}<ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{name}Response>"
+                    "<{name}Response \
+                     xmlns=\"{namespace}\">{result}<ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{name}Response>"
                 ),
             ),
             Err(error) => (
                 error.status,
                 format!(
-                    "<ErrorResponse xmlns=\"{namespace}\"><Error><Type>Sender</Type><Code>{}</Code><Message>{}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>",
+                    "<ErrorResponse \
+                     xmlns=\"{namespace}\"><Error><Type>Sender</Type><Code>{}</Code><Message>{}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>",
                     error.code,
                     xml(&error.message)
                 ),
             ),
         };
-        Reply { status, headers: vec![("x-amzn-RequestId".into(), id)], content_type: "text/xml", body: body.into(), effect }
+        Reply {
+            status,
+            headers: vec![("x-amzn-RequestId".into(), id)],
+            content_type: "text/xml",
+            body: body.into(),
+            effect,
+        }
     }
 
     /// Who signed this, if it is well signed.
-    pub(crate) fn authenticate(&mut self, call: &Call, service: &str) -> Result<Principal, AwsError> {
+    pub(crate) fn authenticate(
+        &mut self,
+        call: &Call,
+        service: &str,
+    ) -> Result<Principal, AwsError> {
         let Some(header) = text(&call.headers, "authorization") else {
-            return fail(403, "MissingAuthenticationToken", "Request is missing Authentication Token");
+            return fail(
+                403,
+                "MissingAuthenticationToken",
+                "Request is missing Authentication Token",
+            );
         };
         let Some(signed) = Signed::parse(header) else {
-            return fail(400, "IncompleteSignature", "Authorization header requires 'Credential' parameter.");
+            return fail(
+                400,
+                "IncompleteSignature",
+                "Authorization header requires 'Credential' parameter.",
+            );
         };
         self.who = signed.key.into();
         let (secret, principal) = self.credential(call, signed.key)?;
         let Some(date) = text(&call.headers, "x-amz-date").and_then(parse_compact) else {
-            return fail(400, "IncompleteSignature", "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.");
+            return fail(
+                400,
+                "IncompleteSignature",
+                "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' \
+                 header.",
+            );
         };
         let (now, limit) = (self.now(), 5 * 60 * 1000);
         if date < now - limit {
-            let message = format!("Signature expired: {} is now earlier than {} ({} - 5 min.)", compact(date), compact(now - limit), compact(now));
+            let message = format!(
+                "Signature expired: {} is now earlier than {} ({} - 5 min.)",
+                compact(date),
+                compact(now - limit),
+                compact(now)
+            );
             return fail(403, "SignatureDoesNotMatch", message);
         }
         if date > now + limit {
-            let message =
-                format!("Signature not yet current: {} is still later than {} ({} + 5 min.)", compact(date), compact(now + limit), compact(now));
+            let message = format!(
+                "Signature not yet current: {} is still later than {} ({} + 5 min.)",
+                compact(date),
+                compact(now + limit),
+                compact(now)
+            );
             return fail(403, "SignatureDoesNotMatch", message);
         }
         if signed.service != service {
-            return fail(403, "SignatureDoesNotMatch", format!("Credential should be scoped to correct service: '{service}'. "));
+            return fail(
+                403,
+                "SignatureDoesNotMatch",
+                format!("Credential should be scoped to correct service: '{service}'. "),
+            );
         }
         if signed.expected(call, date, &secret).as_deref() != Some(signed.signature) {
             return fail(
                 403,
                 "SignatureDoesNotMatch",
-                "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
+                "The request signature we calculated does not match the signature you provided. \
+                 Check your AWS Secret Access Key and signing method. Consult the service \
+                 documentation for details.",
             );
         }
         self.used(signed.key, service, signed.region);
@@ -203,11 +251,16 @@ impl State {
                 return invalid_token();
             }
             if self.now() >= session.ends {
-                return fail(403, "ExpiredToken", "The security token included in the request is expired");
+                return fail(
+                    403,
+                    "ExpiredToken",
+                    "The security token included in the request is expired",
+                );
             }
             return Ok((session.pair.secret.clone(), session.principal.clone()));
         }
-        let Some(key) = self.aws.keys.iter().find(|key| key.id == id && !key.deleted && key.active) else {
+        let Some(key) = self.aws.keys.iter().find(|key| key.id == id && !key.deleted && key.active)
+        else {
             return invalid_token();
         };
         if token.is_some() || self.unseen(key, call.connection) {
@@ -216,9 +269,12 @@ impl State {
         Ok((key.secret.clone(), key.owner.clone()))
     }
 
-    /// Whether the eventually consistent part of AWS behind this connection does not know the key yet.
+    /// Whether the eventually consistent part of AWS behind this connection does not know the key
+    /// yet.
     pub(crate) fn unseen(&self, key: &Key, connection: u64) -> bool {
-        connection != 0 && wall() < key.visible_after && self.hash(connection, &key.id) % 100 < u64::from(self.knobs.invisible_share)
+        connection != 0
+            && wall() < key.visible_after
+            && self.hash(connection, &key.id) % 100 < u64::from(self.knobs.invisible_share)
     }
 
     fn used(&mut self, id: &str, service: &str, region: &str) {
@@ -242,7 +298,9 @@ struct Signed<'a> {
 impl<'a> Signed<'a> {
     fn parse(header: &'a str) -> Option<Self> {
         let rest = header.strip_prefix("AWS4-HMAC-SHA256")?;
-        let part = |name: &str| rest.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
+        let part = |name: &str| {
+            rest.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
+        };
         let scope: Vec<&str> = part("Credential")?.split('/').collect();
         let [key, day, region, service, "aws4_request"] = scope[..] else { return None };
         let headers = part("SignedHeaders")?.split(';').collect();
@@ -260,18 +318,36 @@ impl<'a> Signed<'a> {
         }
         let mut headers = String::new();
         for name in &self.headers {
-            let values: Vec<String> = call.headers.get_all(*name).iter().filter_map(|value| value.to_str().ok()).map(squeeze).collect();
+            let values: Vec<String> = call
+                .headers
+                .get_all(*name)
+                .iter()
+                .filter_map(|value| value.to_str().ok())
+                .map(squeeze)
+                .collect();
             headers += &format!("{name}:{}\n", values.join(","));
         }
         let mut query: Vec<&str> = call.query.split('&').filter(|part| !part.is_empty()).collect();
         query.sort_unstable();
-        let canonical =
-            [call.method.as_str(), &call.path, &query.join("&"), &headers, &self.headers.join(";"), &hex::encode(Sha256::digest(&call.body))]
-                .join("\n");
+        let canonical = [
+            call.method.as_str(),
+            &call.path,
+            &query.join("&"),
+            &headers,
+            &self.headers.join(";"),
+            &hex::encode(Sha256::digest(&call.body)),
+        ]
+        .join("\n");
         let scope = format!("{}/{}/{}/aws4_request", self.day, self.region, self.service);
-        let to_sign = format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{}", compact(date), hex::encode(Sha256::digest(&canonical)));
-        let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(u64::try_from(date).ok()?);
-        let key = aws_sigv4::sign::v4::generate_signing_key(secret, time, self.region, self.service);
+        let to_sign = format!(
+            "AWS4-HMAC-SHA256\n{}\n{scope}\n{}",
+            compact(date),
+            hex::encode(Sha256::digest(&canonical))
+        );
+        let time =
+            std::time::UNIX_EPOCH + std::time::Duration::from_millis(u64::try_from(date).ok()?);
+        let key =
+            aws_sigv4::sign::v4::generate_signing_key(secret, time, self.region, self.service);
         Some(aws_sigv4::sign::v4::calculate_signature(key, to_sign.as_bytes()))
     }
 }

@@ -4,17 +4,41 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Everything in which this secret would show: itself, escaped for JSON and for URLs, and in base64 wherever it may begin.
+/// Everything in which this secret would show: itself, escaped for JSON and for URLs, and in base64
+/// wherever it may begin.
 fn dresses(secret: &str) -> Vec<String> {
     let percent = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
-    let json = serde_json::to_string(secret).expect("a string is JSON").trim_matches('"').to_owned();
-    let mut dresses = vec![secret.to_owned(), json, secret.replace('/', "\\/"), format!("{secret:?}").trim_matches('"').to_owned()];
-    // Of the characters that a URL may leave alone some encoders leave some; the letters go by either case.
-    let some =
-        |keep: &str| secret.chars().map(|letter| if keep.contains(letter) { letter.to_string() } else { percent_of(letter) }).collect::<String>();
-    dresses.extend([percent.clone(), lower_hex(&percent), some("-_.~"), some("-_.~/"), some("-_.~+"), some("-_.~/+=")]);
+    let json =
+        serde_json::to_string(secret).expect("a string is JSON").trim_matches('"').to_owned();
+    let mut dresses = vec![
+        secret.to_owned(),
+        json,
+        secret.replace('/', "\\/"),
+        format!("{secret:?}").trim_matches('"').to_owned(),
+    ];
+    // Of the characters that a URL may leave alone some encoders leave some; the letters go by
+    // either case.
+    let some = |keep: &str| {
+        secret
+            .chars()
+            .map(
+                |letter| {
+                    if keep.contains(letter) { letter.to_string() } else { percent_of(letter) }
+                },
+            )
+            .collect::<String>()
+    };
+    dresses.extend([
+        percent.clone(),
+        lower_hex(&percent),
+        some("-_.~"),
+        some("-_.~/"),
+        some("-_.~+"),
+        some("-_.~/+="),
+    ]);
     dresses.push(some("-_.~").replace("%20", "+"));
-    // Three alignments: what stands before the secret decides how its letters are cut. Only what is wholly of it counts.
+    // Three alignments: what stands before the secret decides how its letters are cut. Only what is
+    // wholly of it counts.
     for before in 0..3usize {
         let padded = [&b"\0\0"[..before], secret.as_bytes()].concat();
         for encoded in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
@@ -31,7 +55,11 @@ fn dresses(secret: &str) -> Vec<String> {
 }
 
 fn percent_of(letter: char) -> String {
-    if letter.is_ascii_alphanumeric() { letter.to_string() } else { utf8_percent_encode(&letter.to_string(), NON_ALPHANUMERIC).to_string() }
+    if letter.is_ascii_alphanumeric() {
+        letter.to_string()
+    } else {
+        utf8_percent_encode(&letter.to_string(), NON_ALPHANUMERIC).to_string()
+    }
 }
 
 /// `%2F` as `%2f`.

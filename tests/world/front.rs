@@ -26,11 +26,24 @@ pub(crate) fn action_of(lab: &Lab, call: &Call) -> (&'static str, String, String
     let input = Input::of(call);
     let scope = input.scope_filter().or_else(|| input.text("environment_scope"));
     let what = match &parts[..] {
-        ["projects" | "groups", _, "variables", key] => format!("{key}@{} {}", scope.as_deref().unwrap_or("?"), parts[1]),
-        ["projects" | "groups", _, "variables"] if call.method == "POST" => {
-            format!("{}@{} {}", input.text("key").unwrap_or_default(), scope.as_deref().unwrap_or("?"), parts[1])
+        ["projects" | "groups", _, "variables", key] => {
+            format!("{key}@{} {}", scope.as_deref().unwrap_or("?"), parts[1])
         }
-        [_, rest @ ..] => rest.iter().filter(|part| !pattern.contains(*part)).copied().chain([call.query.as_str()]).collect::<Vec<_>>().join(" "),
+        ["projects" | "groups", _, "variables"] if call.method == "POST" => {
+            format!(
+                "{}@{} {}",
+                input.text("key").unwrap_or_default(),
+                scope.as_deref().unwrap_or("?"),
+                parts[1]
+            )
+        }
+        [_, rest @ ..] => rest
+            .iter()
+            .filter(|part| !pattern.contains(*part))
+            .copied()
+            .chain([call.query.as_str()])
+            .collect::<Vec<_>>()
+            .join(" "),
         [] => String::new(),
     };
     ("gitlab", format!("{} /{}", call.method, pattern.join("/")), what.trim().to_owned())
@@ -47,7 +60,9 @@ impl Input {
     pub(crate) fn of(call: &Call) -> Self {
         let mut map = serde_json::Map::new();
         for (key, value) in pairs(&call.query).into_iter().chain(call.form.clone()) {
-            let nested = key.split_once('[').and_then(|(outer, rest)| Some((outer, rest.strip_suffix(']')?)));
+            let nested = key
+                .split_once('[')
+                .and_then(|(outer, rest)| Some((outer, rest.strip_suffix(']')?)));
             match nested {
                 None => {
                     map.insert(key, value.into());
@@ -59,7 +74,10 @@ impl Input {
                 }
                 // `variables[][key]=A&variables[][value]=B`: each `key` begins another object.
                 Some((outer, inner)) if inner.starts_with("][") => {
-                    let Value::Array(objects) = map.entry(outer).or_insert_with(|| json!([])) else { continue };
+                    let Value::Array(objects) = map.entry(outer).or_insert_with(|| json!([]))
+                    else {
+                        continue;
+                    };
                     let name = &inner[2..];
                     if objects.last().is_none_or(|last| last.get(name).is_some()) {
                         objects.push(json!({}));
@@ -73,7 +91,8 @@ impl Input {
                 }
             }
         }
-        if text(&call.headers, "content-type").is_some_and(|kind| kind.starts_with("application/json"))
+        if text(&call.headers, "content-type")
+            .is_some_and(|kind| kind.starts_with("application/json"))
             && let Ok(Value::Object(body)) = serde_json::from_slice(&call.body)
         {
             map.extend(body);
@@ -111,7 +130,9 @@ impl Input {
 
     pub(crate) fn list(&self, key: &str) -> Vec<String> {
         match self.given.get(key) {
-            Some(Value::Array(values)) => values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect(),
+            Some(Value::Array(values)) => {
+                values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()
+            }
             Some(Value::String(text)) => vec![text.clone()],
             _ => Vec::new(),
         }
@@ -119,7 +140,12 @@ impl Input {
 
     /// A blank filter is no filter.
     pub(crate) fn scope_filter(&self) -> Option<String> {
-        self.given.get("filter")?.get("environment_scope")?.as_str().map(str::to_owned).filter(|scope| !scope.trim().is_empty())
+        self.given
+            .get("filter")?
+            .get("environment_scope")?
+            .as_str()
+            .map(str::to_owned)
+            .filter(|scope| !scope.trim().is_empty())
     }
 }
 
@@ -144,8 +170,11 @@ pub(crate) fn page(input: &Input, items: Vec<Value>) -> Reply {
     let mut reply = Reply::json(200, &Value::Array(of_page));
     let next = if number < pages { (number + 1).to_string() } else { String::new() };
     let previous = if number > 1 { (number - 1).to_string() } else { String::new() };
-    let links = [("prev", &previous), ("next", &next)].into_iter().filter(|(_, number)| !number.is_empty());
-    let links: Vec<String> = links.map(|(rel, number)| format!("<{}page={number}&per_page={size}>; rel=\"{rel}\"", input.url)).collect();
+    let links =
+        [("prev", &previous), ("next", &next)].into_iter().filter(|(_, number)| !number.is_empty());
+    let links: Vec<String> = links
+        .map(|(rel, number)| format!("<{}page={number}&per_page={size}>; rel=\"{rel}\"", input.url))
+        .collect();
     for (name, value) in [
         ("Link", links.join(", ")),
         ("X-Page", number.to_string()),
@@ -166,11 +195,27 @@ impl State {
     pub(crate) fn gitlab(&mut self, call: &Call) -> Reply {
         let writes = call.method != "GET" && call.method != "HEAD";
         match self.knobs.mood {
-            Mood::NotGitlab => return Reply::html(200, "<!DOCTYPE html><html><body>Welcome to the intranet</body></html>"),
-            Mood::Challenge => return Reply::html(403, "<!DOCTYPE html><html><title>Just a moment...</title></html>"),
-            Mood::Down => return Reply::html(503, "<html><body>GitLab is not responding</body></html>"),
-            Mood::Maintenance if writes => return message(503, "503 GitLab Maintenance: system is in maintenance mode"),
-            Mood::ReadOnly if writes => return message(403, "You cannot perform write operations on a read-only instance"),
+            Mood::NotGitlab => {
+                return Reply::html(
+                    200,
+                    "<!DOCTYPE html><html><body>Welcome to the intranet</body></html>",
+                );
+            }
+            Mood::Challenge => {
+                return Reply::html(
+                    403,
+                    "<!DOCTYPE html><html><title>Just a moment...</title></html>",
+                );
+            }
+            Mood::Down => {
+                return Reply::html(503, "<html><body>GitLab is not responding</body></html>");
+            }
+            Mood::Maintenance if writes => {
+                return message(503, "503 GitLab Maintenance: system is in maintenance mode");
+            }
+            Mood::ReadOnly if writes => {
+                return message(403, "You cannot perform write operations on a read-only instance");
+            }
             _ => {}
         }
         let Some(segments) = self.lab.segments(call) else {
@@ -191,23 +236,43 @@ impl State {
         let kept: String = call
             .query
             .split('&')
-            .filter(|part| !part.is_empty() && !part.starts_with("page=") && !part.starts_with("per_page="))
+            .filter(|part| {
+                !part.is_empty() && !part.starts_with("page=") && !part.starts_with("per_page=")
+            })
             .fold(String::new(), |kept, part| kept + part + "&");
         input.url = format!("{}{}?{kept}", self.url, call.path);
         match (call.method.as_str(), &parts[..]) {
             ("GET", ["user"]) => Reply::json(200, &self.user_json(token.user)),
-            ("GET", ["personal_access_tokens", "self"]) if token.tells_about_itself => Reply::json(200, &token_json(&token, self.now())),
+            ("GET", ["personal_access_tokens", "self"]) if token.tells_about_itself => {
+                Reply::json(200, &token_json(&token, self.now()))
+            }
             ("GET", ["personal_access_tokens", "self"]) => forbidden(),
-            ("GET", ["version"]) => Reply::json(200, &json!({ "version": "18.11.0-ee", "revision": "0123abc" })),
+            ("GET", ["version"]) => {
+                Reply::json(200, &json!({ "version": "18.11.0-ee", "revision": "0123abc" }))
+            }
             (_, ["projects", named, rest @ ..]) => match self.find_project(named, &token) {
                 Err(reply) => reply,
-                Ok((_, true)) if writes => message(405, "Non GET methods are not allowed for moved projects"),
+                Ok((_, true)) if writes => {
+                    message(405, "Non GET methods are not allowed for moved projects")
+                }
                 Ok((id, true)) => {
                     let mut moved = message(301, "This resource has been moved permanently");
-                    let rest: Vec<&str> = call.path.split('/').skip(self.lab.api().split('/').count() + 2).collect();
-                    let tail = if rest.is_empty() { String::new() } else { format!("/{}", rest.join("/")) };
-                    let query = if call.query.is_empty() { String::new() } else { format!("?{}", call.query) };
-                    moved.headers.push(("Location".into(), format!("{}{}/projects/{id}{tail}{query}", self.url, self.lab.api())));
+                    let rest: Vec<&str> =
+                        call.path.split('/').skip(self.lab.api().split('/').count() + 2).collect();
+                    let tail = if rest.is_empty() {
+                        String::new()
+                    } else {
+                        format!("/{}", rest.join("/"))
+                    };
+                    let query = if call.query.is_empty() {
+                        String::new()
+                    } else {
+                        format!("?{}", call.query)
+                    };
+                    moved.headers.push((
+                        "Location".into(),
+                        format!("{}{}/projects/{id}{tail}{query}", self.url, self.lab.api()),
+                    ));
                     moved
                 }
                 Ok((id, false)) => self.in_project(call, &token, id, rest, &input),
@@ -222,16 +287,27 @@ impl State {
 
     fn token(&mut self, call: &Call) -> Result<TokenSpec, Reply> {
         let unauthorized = || message(401, "401 Unauthorized");
-        let bearer = text(&call.headers, "authorization").and_then(|value| value.strip_prefix("Bearer "));
+        let bearer =
+            text(&call.headers, "authorization").and_then(|value| value.strip_prefix("Bearer "));
         let given = text(&call.headers, "private-token").or(bearer).ok_or_else(unauthorized)?;
         self.who = given.chars().take(9).collect();
-        let token = self.lab.tokens.iter().find(|token| token.token == given).cloned().ok_or_else(unauthorized)?;
-        let invalid = |why: &str| Reply::json(401, &json!({ "error": "invalid_token", "error_description": why }));
+        let token = self
+            .lab
+            .tokens
+            .iter()
+            .find(|token| token.token == given)
+            .cloned()
+            .ok_or_else(unauthorized)?;
+        let invalid = |why: &str| {
+            Reply::json(401, &json!({ "error": "invalid_token", "error_description": why }))
+        };
         if token.revoked {
             return Err(invalid("Token was revoked. You have to re-authorize from the user."));
         }
         if token.expires_at.is_some_and(|ends| self.now() >= ends) {
-            return Err(invalid("Token is expired. You can either do re-authorization or token refresh."));
+            return Err(invalid(
+                "Token is expired. You can either do re-authorization or token refresh.",
+            ));
         }
         if token.blocked {
             return Err(message(403, "403 Forbidden - Your account has been blocked."));
@@ -244,13 +320,16 @@ impl State {
         if !(has("api") || about_itself || (reads && has("read_api") && !variables)) {
             return Err(Reply::json(
                 403,
-                &json!({ "error": "insufficient_scope", "error_description": "The request requires higher privileges than provided by the access token.", "scope": "api" }),
+                &json!({ "error": "insufficient_scope", "error_description": "The request requires \
+                     higher privileges than provided by the access token.", "scope": "api" }),
             ));
         }
         if let Some(right) = token.lacks.as_ref().filter(|_| !reads) {
             return Err(Reply::json(
                 403,
-                &json!({ "error": "insufficient_granular_scope", "error_description": format!("Access denied: Your fine-grained personal access token lacks the required permissions: [{right}].") }),
+                &json!({ "error": "insufficient_granular_scope", "error_description": format!("Access \
+                     denied: Your fine-grained personal access token lacks the required \
+                     permissions: [{right}].") }),
             ));
         }
         Ok(token)
@@ -263,9 +342,25 @@ impl State {
 
     /// The project, and whether it was named by a path that it has left.
     fn find_project(&self, named: &str, token: &TokenSpec) -> Result<(u64, bool), Reply> {
-        let by_id = named.parse().ok().filter(|id| self.lab.projects.contains_key(id)).map(|id| (id, false));
-        let by_path = || self.lab.projects.iter().find(|(_, project)| project.path.eq_ignore_ascii_case(named)).map(|(id, _)| (*id, false));
-        let by_old = || self.lab.projects.iter().find(|(_, project)| project.old_paths.iter().any(|old| old == named)).map(|(id, _)| (*id, true));
+        let by_id = named
+            .parse()
+            .ok()
+            .filter(|id| self.lab.projects.contains_key(id))
+            .map(|id| (id, false));
+        let by_path = || {
+            self.lab
+                .projects
+                .iter()
+                .find(|(_, project)| project.path.eq_ignore_ascii_case(named))
+                .map(|(id, _)| (*id, false))
+        };
+        let by_old = || {
+            self.lab
+                .projects
+                .iter()
+                .find(|(_, project)| project.old_paths.iter().any(|old| old == named))
+                .map(|(id, _)| (*id, true))
+        };
         match by_id.or_else(by_path).or_else(by_old) {
             Some((id, moved)) if self.level(token, Home::Project(id)) > 0 => Ok((id, moved)),
             _ => Err(not_found("Project")),
@@ -274,11 +369,24 @@ impl State {
 
     fn find_group(&self, named: &str, token: &TokenSpec) -> Option<u64> {
         let by_id = named.parse().ok().filter(|id| self.lab.groups.contains_key(id));
-        let by_path = || self.lab.groups.iter().find(|(_, group)| group.path.eq_ignore_ascii_case(named)).map(|(id, _)| *id);
+        let by_path = || {
+            self.lab
+                .groups
+                .iter()
+                .find(|(_, group)| group.path.eq_ignore_ascii_case(named))
+                .map(|(id, _)| *id)
+        };
         by_id.or_else(by_path).filter(|id| self.level(token, Home::Group(*id)) > 0)
     }
 
-    fn in_project(&mut self, call: &Call, token: &TokenSpec, id: u64, rest: &[&str], input: &Input) -> Reply {
+    fn in_project(
+        &mut self,
+        call: &Call,
+        token: &TokenSpec,
+        id: u64,
+        rest: &[&str],
+        input: &Input,
+    ) -> Reply {
         let level = self.level(token, Home::Project(id));
         let writes = call.method != "GET";
         let archived = self.lab.projects[&id].archived;
@@ -287,9 +395,10 @@ impl State {
             ["variables", rest @ ..] => self.variables_api(call, Home::Project(id), rest, input),
             [] if !writes => Reply::json(200, &self.project_json(id, level)),
             _ if level < 20 || (writes && (level < 30 || archived)) => forbidden(),
-            ["repository", "commits", name] => {
-                self.commit(id, name).map_or_else(|| not_found("Commit"), |sha| Reply::json(200, &self.commit_json(id, &sha)))
-            }
+            ["repository", "commits", name] => self.commit(id, name).map_or_else(
+                || not_found("Commit"),
+                |sha| Reply::json(200, &self.commit_json(id, &sha)),
+            ),
             ["repository", "branches", name] => match self.lab.projects[&id].refs.get(*name) {
                 Some(found) => Reply::json(
                     200,
@@ -301,7 +410,14 @@ impl State {
         }
     }
 
-    fn in_group(&mut self, call: &Call, token: &TokenSpec, id: u64, rest: &[&str], input: &Input) -> Reply {
+    fn in_group(
+        &mut self,
+        call: &Call,
+        token: &TokenSpec,
+        id: u64,
+        rest: &[&str],
+        input: &Input,
+    ) -> Reply {
         match rest {
             ["variables", ..] if self.level(token, Home::Group(id)) < 50 => forbidden(),
             ["variables", rest @ ..] => self.variables_api(call, Home::Group(id), rest, input),
@@ -318,9 +434,11 @@ impl State {
 
     fn commit(&self, project: u64, name: &str) -> Option<String> {
         let refs = &self.lab.projects[&project].refs;
-        refs.get(name)
-            .map(|found| found.sha.clone())
-            .or_else(|| refs.values().map(|found| found.sha.clone()).find(|sha| sha.starts_with(name) && name.len() >= 7))
+        refs.get(name).map(|found| found.sha.clone()).or_else(|| {
+            refs.values()
+                .map(|found| found.sha.clone())
+                .find(|sha| sha.starts_with(name) && name.len() >= 7)
+        })
     }
 
     fn project_json(&self, id: u64, level: u32) -> Value {
@@ -345,8 +463,12 @@ impl State {
         let above = path.rsplit_once('/').map_or("root", |(above, _)| above);
         let name = above.rsplit('/').next();
         match self.group_of(path) {
-            Some(id) => json!({ "id": id, "name": name, "path": name, "kind": "group", "full_path": above, "parent_id": self.group_of(above) }),
-            None => json!({ "id": 1, "name": name, "path": name, "kind": "user", "full_path": above, "parent_id": null }),
+            Some(id) => {
+                json!({ "id": id, "name": name, "path": name, "kind": "group", "full_path": above, "parent_id": self.group_of(above) })
+            }
+            None => {
+                json!({ "id": 1, "name": name, "path": name, "kind": "user", "full_path": above, "parent_id": null })
+            }
         }
     }
 

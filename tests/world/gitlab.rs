@@ -1,4 +1,5 @@
-//! What GitLab holds: projects and groups, tokens and their rights. Its API is in `front`, `variables` and `pipelines_api`.
+//! What GitLab holds: projects and groups, tokens and their rights. Its API is in `front`,
+//! `variables` and `pipelines_api`.
 
 use std::collections::BTreeMap;
 
@@ -95,11 +96,13 @@ pub(crate) struct Group {
 pub struct TokenSpec {
     pub token: String,
     pub scopes: Vec<String>,
-    /// 20 Reporter, 30 Developer, 40 Maintainer, 50 Owner, 0 does not see it; for what `levels` does not name.
+    /// 20 Reporter, 30 Developer, 40 Maintainer, 50 Owner, 0 does not see it; for what `levels`
+    /// does not name.
     pub level: u32,
     pub group_level: u32,
     pub levels: BTreeMap<Home, u32>,
-    /// Milliseconds since 1970, the world's time. Tokens end at midnight UTC; this one ends when you say.
+    /// Milliseconds since 1970, the world's time. Tokens end at midnight UTC; this one ends when
+    /// you say.
     pub expires_at: Option<i64>,
     pub user: u64,
     /// Whether `GET /personal_access_tokens/self` answers (403 else).
@@ -179,7 +182,9 @@ impl Lab {
 
     /// Everything that is not AWS's one path is GitLab's.
     pub(crate) fn serves(&self, call: &Call) -> bool {
-        call.path != "/" || call.method != "POST" || !call.form.iter().any(|(key, _)| key == "Action")
+        call.path != "/"
+            || call.method != "POST"
+            || !call.form.iter().any(|(key, _)| key == "Action")
     }
 
     pub(crate) fn next_id(&mut self) -> u64 {
@@ -202,11 +207,19 @@ impl Lab {
     }
 
     pub(crate) fn homes(&self) -> Vec<Home> {
-        self.projects.keys().map(|id| Home::Project(*id)).chain(self.groups.keys().map(|id| Home::Group(*id))).collect()
+        self.projects
+            .keys()
+            .map(|id| Home::Project(*id))
+            .chain(self.groups.keys().map(|id| Home::Group(*id)))
+            .collect()
     }
 
     pub(crate) fn segments(&self, call: &Call) -> Option<Vec<String>> {
         let rest = call.path.strip_prefix(&self.api())?.strip_prefix('/')?;
-        Some(rest.split('/').map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect())
+        Some(
+            rest.split('/')
+                .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
+                .collect(),
+        )
     }
 }

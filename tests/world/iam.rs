@@ -42,11 +42,17 @@ pub struct KeyView {
     pub ours: bool,
 }
 
-pub(crate) const SELF_ROTATION: [&str; 5] =
-    ["iam:ListAccessKeys", "iam:CreateAccessKey", "iam:UpdateAccessKey", "iam:DeleteAccessKey", "iam:GetAccessKeyLastUsed"];
+pub(crate) const SELF_ROTATION: [&str; 5] = [
+    "iam:ListAccessKeys",
+    "iam:CreateAccessKey",
+    "iam:UpdateAccessKey",
+    "iam:DeleteAccessKey",
+    "iam:GetAccessKeyLastUsed",
+];
 
 const ID_LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-const SECRET_LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789++++++//////";
+const SECRET_LETTERS: &str =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789++++++//////";
 
 impl super::aws::Aws {
     /// Names are unique without regard to case.
@@ -64,48 +70,86 @@ impl super::aws::Aws {
 }
 
 impl State {
-    pub(crate) fn iam(&mut self, call: &Call, action: &str, effect: &mut bool) -> Result<String, AwsError> {
+    pub(crate) fn iam(
+        &mut self,
+        call: &Call,
+        action: &str,
+        effect: &mut bool,
+    ) -> Result<String, AwsError> {
         let principal = self.authenticate(call, "iam")?;
         if matches!(principal, Principal::UserSession(_)) {
             return invalid_token();
         }
-        let parameter = |name: &str| call.form.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).filter(|value| !value.is_empty());
+        let parameter = |name: &str| {
+            call.form
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.clone())
+                .filter(|value| !value.is_empty())
+        };
         let named_key = parameter("AccessKeyId");
         let owner = match action {
             "GetAccessKeyLastUsed" => match named_key.as_deref().and_then(|id| self.aws.key(id)) {
                 Some(key) => key.owner.clone(),
                 None => principal.clone(),
             },
-            "ListAccessKeys" | "CreateAccessKey" | "UpdateAccessKey" | "DeleteAccessKey" | "GetUser" => {
-                self.subject(&principal, parameter("UserName"))?
+            "ListAccessKeys" | "CreateAccessKey" | "UpdateAccessKey" | "DeleteAccessKey"
+            | "GetUser" => self.subject(&principal, parameter("UserName"))?,
+            _ => {
+                return fail(
+                    400,
+                    "InvalidAction",
+                    format!("Could not find operation {action} for version 2010-05-08"),
+                );
             }
-            _ => return fail(400, "InvalidAction", format!("Could not find operation {action} for version 2010-05-08")),
         };
         self.authorize(&principal, &format!("iam:{action}"), &owner)?;
         let user = match &owner {
             Principal::User(name) => match self.aws.user(name) {
                 Some(user) => user.name.clone(),
-                None => return fail(404, "NoSuchEntity", format!("The user with name {name} cannot be found.")),
+                None => {
+                    return fail(
+                        404,
+                        "NoSuchEntity",
+                        format!("The user with name {name} cannot be found."),
+                    );
+                }
             },
             _ => String::new(),
         };
         let result = match action {
-            "ListAccessKeys" => self.list(&owner, &user, parameter("Marker").as_deref(), parameter("MaxItems").as_deref(), call.connection)?,
+            "ListAccessKeys" => self.list(
+                &owner,
+                &user,
+                parameter("Marker").as_deref(),
+                parameter("MaxItems").as_deref(),
+                call.connection,
+            )?,
             "CreateAccessKey" => {
                 *effect = self.owned(&owner).count() < self.knobs.keys_per_user;
                 self.create(&owner, &user)?
             }
-            "GetUser" => format!("<User>{}<Path>{}</Path><Arn>{}</Arn></User>", user_name(&user), xml(&self.path(&user)), xml(&self.aws.arn(&owner))),
+            "GetUser" => format!(
+                "<User>{}<Path>{}</Path><Arn>{}</Arn></User>",
+                user_name(&user),
+                xml(&self.path(&user)),
+                xml(&self.aws.arn(&owner))
+            ),
             _ => {
                 let Some(id) = named_key else {
                     return fail(
                         400,
                         "ValidationError",
-                        "1 validation error detected: Value null at 'accessKeyId' failed to satisfy constraint: Member must not be null",
+                        "1 validation error detected: Value null at 'accessKeyId' failed to \
+                         satisfy constraint: Member must not be null",
                     );
                 };
                 if self.aws.key(&id).is_none_or(|key| key.owner != owner) {
-                    return fail(404, "NoSuchEntity", format!("The Access Key with id {id} cannot be found."));
+                    return fail(
+                        404,
+                        "NoSuchEntity",
+                        format!("The Access Key with id {id} cannot be found."),
+                    );
                 }
                 match action {
                     "GetAccessKeyLastUsed" => self.last_used(&id, &user),
@@ -129,18 +173,33 @@ impl State {
     /// On whose keys the call acts: the named user's, else the signer's own.
     fn subject(&self, principal: &Principal, named: Option<String>) -> Result<Principal, AwsError> {
         match (named, principal) {
-            (Some(name), _) => Ok(Principal::User(self.aws.user(&name).map_or(name, |user| user.name.clone()))),
+            (Some(name), _) => {
+                Ok(Principal::User(self.aws.user(&name).map_or(name, |user| user.name.clone())))
+            }
             (None, Principal::User(_) | Principal::Root) => Ok(principal.clone()),
-            (None, _) => fail(400, "ValidationError", "Must specify userName when calling with non-User credentials"),
+            (None, _) => fail(
+                400,
+                "ValidationError",
+                "Must specify userName when calling with non-User credentials",
+            ),
         }
     }
 
-    fn authorize(&self, principal: &Principal, action: &str, owner: &Principal) -> Result<(), AwsError> {
+    fn authorize(
+        &self,
+        principal: &Principal,
+        action: &str,
+        owner: &Principal,
+    ) -> Result<(), AwsError> {
         let (statements, username) = match principal {
             Principal::Root => return Ok(()),
             Principal::User(name) | Principal::UserSession(name) => {
                 let user = self.aws.user(name);
-                let statements: Vec<Statement> = user.into_iter().flat_map(|user| user.quarantine.iter().chain(&user.policy)).cloned().collect();
+                let statements: Vec<Statement> = user
+                    .into_iter()
+                    .flat_map(|user| user.quarantine.iter().chain(&user.policy))
+                    .cloned()
+                    .collect();
                 (statements, Some(name.as_str()))
             }
             Principal::Role(name, _) => {
@@ -150,29 +209,51 @@ impl State {
         };
         let why = match decide(&statements, action, &self.aws.arn(owner), username) {
             Decision::Allowed => return Ok(()),
-            Decision::ExplicitlyDenied => "with an explicit deny in an identity-based policy".to_owned(),
-            Decision::NotAllowed => format!("because no identity-based policy allows the {action} action"),
+            Decision::ExplicitlyDenied => {
+                "with an explicit deny in an identity-based policy".to_owned()
+            }
+            Decision::NotAllowed => {
+                format!("because no identity-based policy allows the {action} action")
+            }
         };
         let subject = match owner {
             Principal::User(name) => format!("user {name}"),
             other => self.aws.arn(other),
         };
-        fail(403, "AccessDenied", format!("User: {} is not authorized to perform: {action} on resource: {subject} {why}", self.aws.arn(principal)))
+        fail(
+            403,
+            "AccessDenied",
+            format!(
+                "User: {} is not authorized to perform: {action} on resource: {subject} {why}",
+                self.aws.arn(principal)
+            ),
+        )
     }
 
     fn owned<'a>(&'a self, owner: &'a Principal) -> impl Iterator<Item = &'a Key> + 'a {
         self.aws.keys.iter().filter(move |key| &key.owner == owner && !key.deleted)
     }
 
-    fn list(&self, owner: &Principal, user: &str, marker: Option<&str>, max: Option<&str>, connection: u64) -> Result<String, AwsError> {
-        let size = max.and_then(|max| max.parse().ok()).unwrap_or(100usize).min(self.knobs.iam_page);
-        let keys: Vec<&Key> = self.owned(owner).filter(|key| !self.unseen(key, connection)).collect();
+    fn list(
+        &self,
+        owner: &Principal,
+        user: &str,
+        marker: Option<&str>,
+        max: Option<&str>,
+        connection: u64,
+    ) -> Result<String, AwsError> {
+        let size =
+            max.and_then(|max| max.parse().ok()).unwrap_or(100usize).min(self.knobs.iam_page);
+        let keys: Vec<&Key> =
+            self.owned(owner).filter(|key| !self.unseen(key, connection)).collect();
         let start = match marker {
             None => 0,
-            Some(marker) => match marker.strip_prefix("marker-").and_then(|start| start.parse::<usize>().ok()) {
-                Some(start) => start,
-                None => return fail(400, "ValidationError", "Invalid Marker."),
-            },
+            Some(marker) => {
+                match marker.strip_prefix("marker-").and_then(|start| start.parse::<usize>().ok()) {
+                    Some(start) => start,
+                    None => return fail(400, "ValidationError", "Invalid Marker."),
+                }
+            }
         };
         let mut members = String::new();
         for key in keys.iter().skip(start).take(size) {
@@ -196,10 +277,15 @@ impl State {
     fn create(&mut self, owner: &Principal, user: &str) -> Result<String, AwsError> {
         let limit = self.knobs.keys_per_user;
         if self.owned(owner).count() >= limit {
-            return fail(409, "LimitExceeded", format!("Cannot exceed quota for AccessKeysPerUser: {limit}"));
+            return fail(
+                409,
+                "LimitExceeded",
+                format!("Cannot exceed quota for AccessKeysPerUser: {limit}"),
+            );
         }
         let id = self.make_key(owner.clone(), self.now(), true);
-        let until = wall() + i64::try_from(self.knobs.invisible_for.as_millis()).unwrap_or(i64::MAX);
+        let until =
+            wall() + i64::try_from(self.knobs.invisible_for.as_millis()).unwrap_or(i64::MAX);
         let key = self.aws.key_mut(&id).expect("just made");
         key.visible_after = until;
         key.verified = false;
@@ -221,23 +307,32 @@ impl State {
                 return fail(
                     400,
                     "ValidationError",
-                    "1 validation error detected: Value at 'status' failed to satisfy constraint: Member must satisfy enum value set: [Active, Inactive]",
+                    "1 validation error detected: Value at 'status' failed to satisfy constraint: \
+                     Member must satisfy enum value set: [Active, Inactive]",
                 );
             }
         };
         let changed = self.set_key_active(id, active);
         if changed {
-            self.mutated(&if active { Mutation::KeyEnabled(id.into()) } else { Mutation::KeyDisabled(id.into()) });
+            self.mutated(&if active {
+                Mutation::KeyEnabled(id.into())
+            } else {
+                Mutation::KeyDisabled(id.into())
+            });
         }
         Ok(changed)
     }
 
     fn last_used(&self, id: &str, user: &str) -> String {
         let horizon = self.now() - self.knobs.last_used_lag * 1000;
-        let last = self.aws.key(id).and_then(|key| key.uses.iter().rev().find(|(at, ..)| *at <= horizon));
+        let last =
+            self.aws.key(id).and_then(|key| key.uses.iter().rev().find(|(at, ..)| *at <= horizon));
         let used = match last {
             Some((at, service, region)) => {
-                format!("<LastUsedDate>{}</LastUsedDate><ServiceName>{service}</ServiceName><Region>{region}</Region>", iso_seconds(*at))
+                format!(
+                    "<LastUsedDate>{}</LastUsedDate><ServiceName>{service}</ServiceName><Region>{region}</Region>",
+                    iso_seconds(*at)
+                )
             }
             None => "<ServiceName>N/A</ServiceName><Region>N/A</Region>".to_owned(),
         };
@@ -246,7 +341,9 @@ impl State {
 
     fn create_date(&self, key: &Key) -> String {
         match self.knobs.create_date {
-            CreateDate::WholeSeconds => format!("<CreateDate>{}</CreateDate>", iso_seconds(key.created)),
+            CreateDate::WholeSeconds => {
+                format!("<CreateDate>{}</CreateDate>", iso_seconds(key.created))
+            }
             CreateDate::Fractions => format!("<CreateDate>{}</CreateDate>", iso(key.created)),
             CreateDate::Missing => String::new(),
         }

@@ -14,12 +14,14 @@ pub struct JobSpec {
     pub allow_failure: bool,
     pub ms: i64,
     pub outcome: JobEnd,
-    /// It signs a real STS call with the pair it is given, at its start, and fails where that is refused.
+    /// It signs a real STS call with the pair it is given, at its start, and fails where that is
+    /// refused.
     pub reads: Option<(String, String)>,
     pub environment: Option<String>,
     /// Production runs with what this job has read, once it has succeeded.
     pub deploys: bool,
-    /// A trigger job: the downstream project, and whether it waits for its pipeline (`strategy: depend`).
+    /// A trigger job: the downstream project, and whether it waits for its pipeline (`strategy:
+    /// depend`).
     pub bridge: Option<(u64, bool)>,
     /// No runner takes it.
     pub no_runner: bool,
@@ -56,7 +58,8 @@ impl JobSpec {
     /// A deploy that reads the usual pair; no environment where the name is empty.
     pub fn deploy(name: &str, environment: &str) -> Self {
         let environment = Some(environment.to_owned()).filter(|name| !name.is_empty());
-        Self { environment, deploys: true, stage: "deploy".into(), ..Self::new(name) }.reads("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        Self { environment, deploys: true, stage: "deploy".into(), ..Self::new(name) }
+            .reads("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     }
 
     pub fn bridge(name: &str, project: u64, depend: bool) -> Self {

@@ -1,6 +1,8 @@
-//! The judge: after every single change, whether the invariants of `ARCHITECTURE.md` still hold. It knows what no caller can know.
+//! The judge: after every single change, whether the invariants of `ARCHITECTURE.md` still hold. It
+//! knows what no caller can know.
 //!
-//! What a person does (through the tests' own functions) is never a violation; what it breaks is taken as it then is.
+//! What a person does (through the tests' own functions) is never a violation; what it breaks is
+//! taken as it then is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +45,14 @@ pub(crate) enum Mutation {
 
 impl Target {
     pub(crate) fn new(home: Home, scope: &str, id_variable: &str, secret_variable: &str) -> Self {
-        Self { home, scope: scope.into(), id_variable: id_variable.into(), secret_variable: secret_variable.into(), last: None, trouble: None }
+        Self {
+            home,
+            scope: scope.into(),
+            id_variable: id_variable.into(),
+            secret_variable: secret_variable.into(),
+            last: None,
+            trouble: None,
+        }
     }
 }
 
@@ -55,12 +64,20 @@ impl State {
         }
         let mut found = Vec::new();
         match mutation {
-            Mutation::Variable { home, key, scope } => self.judge_variable(*home, key, scope, &mut found),
+            Mutation::Variable { home, key, scope } => {
+                self.judge_variable(*home, key, scope, &mut found)
+            }
             Mutation::KeyDisabled(id) => self.judge_retirement(id, "disabled", true, &mut found),
-            Mutation::KeyDeleted { id, was_active } => self.judge_retirement(id, "deleted", *was_active, &mut found),
+            Mutation::KeyDeleted { id, was_active } => {
+                self.judge_retirement(id, "deleted", *was_active, &mut found)
+            }
             Mutation::Deployed { project, environment, pair } => {
                 if !self.works(pair) {
-                    found.push(format!("(2) project {project} {environment} was deployed with {}, which does not work any more", pair.id));
+                    found.push(format!(
+                        "(2) project {project} {environment} was deployed with {}, \
+                         which does not work any more",
+                        pair.id
+                    ));
                 }
             }
             Mutation::KeyCreated(_) | Mutation::KeyEnabled(_) => {}
@@ -68,7 +85,9 @@ impl State {
         self.judge_targets(&mut found);
         if !self.judge.person {
             let at = format!("at call {} of the log", self.log.len());
-            self.judge.violations.extend(found.into_iter().map(|text| format!("{text}, {at} by {}", self.who)));
+            self.judge
+                .violations
+                .extend(found.into_iter().map(|text| format!("{text}, {at} by {}", self.who)));
         }
     }
 
@@ -78,24 +97,48 @@ impl State {
 
     /// (4): nothing of an unverified key in a variable.
     fn judge_variable(&self, home: Home, name: &str, scope: &str, found: &mut Vec<String>) {
-        let variable = self.lab.variables(home).into_iter().flatten().find(|variable| variable.key == name && variable.scope == scope);
+        let variable = self
+            .lab
+            .variables(home)
+            .into_iter()
+            .flatten()
+            .find(|variable| variable.key == name && variable.scope == scope);
         let Some(value) = variable.map(|variable| variable.value.trim()) else { return };
         for key in self.aws.keys.iter().filter(|key| !key.verified) {
             if value == key.id || value == key.secret {
-                found.push(format!("(4) {name}@{scope} of {home} was given key {} before it had signed a GetCallerIdentity", key.id));
+                found.push(format!(
+                    "(4) {name}@{scope} of {home} was given key {} before it had \
+                     signed a GetCallerIdentity",
+                    key.id
+                ));
             }
         }
     }
 
     fn judge_retirement(&self, id: &str, how: &str, was_active: bool, found: &mut Vec<String>) {
         for home in self.lab.homes() {
-            for variable in self.lab.variables(home).into_iter().flatten().filter(|variable| variable.value.trim() == id) {
-                found.push(format!("(3) key {id} was {how} while {}@{} of {home} names it", variable.key, variable.scope));
+            for variable in self
+                .lab
+                .variables(home)
+                .into_iter()
+                .flatten()
+                .filter(|variable| variable.value.trim() == id)
+            {
+                found.push(format!(
+                    "(3) key {id} was {how} while {}@{} of {home} names it",
+                    variable.key, variable.scope
+                ));
             }
         }
         if was_active {
-            for ((project, environment), pair) in self.judge.productions.iter().filter(|(_, pair)| pair.id == id) {
-                found.push(format!("(2) key {} was {how} while the production {environment} of project {project} runs with it", pair.id));
+            for ((project, environment), pair) in
+                self.judge.productions.iter().filter(|(_, pair)| pair.id == id)
+            {
+                found.push(format!(
+                    "(2) key {} was {how} while the production {environment} of \
+                     project {project} runs with it",
+                    pair.id
+                ));
             }
         }
         if self.aws.keys.iter().any(|key| key.id == id && !key.ours) {
@@ -103,12 +146,23 @@ impl State {
         }
         if was_active && self.judge.published.contains(id) {
             for project in &self.judge.deploys {
-                let named: Vec<&String> = self.judge.targets.iter().filter_map(|target| target.last.as_ref()).collect();
-                let runs: Vec<&Pair> = self.judge.productions.iter().filter(|((of, _), _)| of == project).map(|(_, pair)| pair).collect();
-                if runs.is_empty() || runs.iter().any(|pair| pair.id == id || !named.contains(&&pair.id)) {
-                    let with = runs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>().join(", ");
+                let named: Vec<&String> =
+                    self.judge.targets.iter().filter_map(|target| target.last.as_ref()).collect();
+                let runs: Vec<&Pair> = self
+                    .judge
+                    .productions
+                    .iter()
+                    .filter(|((of, _), _)| of == project)
+                    .map(|(_, pair)| pair)
+                    .collect();
+                if runs.is_empty()
+                    || runs.iter().any(|pair| pair.id == id || !named.contains(&&pair.id))
+                {
+                    let with =
+                        runs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>().join(", ");
                     found.push(format!(
-                        "(6) key {id} was {how} before project {project} had been deployed with the published one (it runs with '{with}')"
+                        "(6) key {id} was {how} before project {project} had been deployed with \
+                         the published one (it runs with '{with}')"
                     ));
                 }
             }
@@ -130,19 +184,34 @@ impl State {
             if let Some(id) = &id {
                 self.judge.published.insert(id.clone());
             }
-            let trouble = self.pair_trouble(id.as_deref(), secret.as_deref(), target.last.as_deref());
-            if trouble.is_none() && id.as_deref().is_some_and(|id| self.aws.key(id).is_some_and(|key| Some(&key.secret) == secret.as_ref())) {
+            let trouble =
+                self.pair_trouble(id.as_deref(), secret.as_deref(), target.last.as_deref());
+            if trouble.is_none()
+                && id.as_deref().is_some_and(|id| {
+                    self.aws.key(id).is_some_and(|key| Some(&key.secret) == secret.as_ref())
+                })
+            {
                 target.last = id;
             }
-            if let Some(text) = trouble.as_ref().filter(|text| target.trouble.as_ref() != Some(text)) {
-                found.push(format!("(1) {}@{} of {}: {text}", target.id_variable, target.scope, target.home));
+            if let Some(text) =
+                trouble.as_ref().filter(|text| target.trouble.as_ref() != Some(text))
+            {
+                found.push(format!(
+                    "(1) {}@{} of {}: {text}",
+                    target.id_variable, target.scope, target.home
+                ));
             }
             target.trouble = trouble;
         }
         self.judge.targets = targets;
     }
 
-    fn pair_trouble(&self, id: Option<&str>, secret: Option<&str>, last: Option<&str>) -> Option<String> {
+    fn pair_trouble(
+        &self,
+        id: Option<&str>,
+        secret: Option<&str>,
+        last: Option<&str>,
+    ) -> Option<String> {
         let active = |id: &str| self.aws.key(id).is_some_and(|key| key.active);
         match (id, secret) {
             (None, _) => last.map(|last| format!("the id is gone, it was {last}")),
@@ -160,7 +229,8 @@ impl State {
         }
     }
 
-    /// What the tests do themselves: judged as nobody's, and the judge takes note of how things are now.
+    /// What the tests do themselves: judged as nobody's, and the judge takes note of how things are
+    /// now.
     pub(crate) fn as_person<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let before = std::mem::replace(&mut self.judge.person, true);
         let result = act(self);

@@ -97,7 +97,11 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn open(port: Port, mut listener: TcpListener, acceptor: Option<Acceptor>) -> (Self, Away) {
+    pub(crate) fn open(
+        port: Port,
+        mut listener: TcpListener,
+        acceptor: Option<Acceptor>,
+    ) -> (Self, Away) {
         let number = port.number;
         let (sender, arriving) = mpsc::unbounded_channel();
         let (away, mut asked) = mpsc::unbounded_channel::<(Duration, oneshot::Sender<()>)>();
@@ -129,13 +133,15 @@ impl Listener for Lines {
     async fn accept(&mut self) -> (Cuttable, Line) {
         let Some(stream) = self.arriving.recv().await else { std::future::pending().await };
         self.count += 1;
-        let scissors = Arc::new(Scissors { cut: AtomicBool::new(false), body_left: AtomicI64::new(-1) });
+        let scissors =
+            Arc::new(Scissors { cut: AtomicBool::new(false), body_left: AtomicI64::new(-1) });
         let line = Line { number: self.count, scissors: Arc::clone(&scissors) };
         (Cuttable { stream, scissors, in_body: false }, line)
     }
 
     fn local_addr(&self) -> io::Result<Line> {
-        let scissors = Arc::new(Scissors { cut: AtomicBool::new(false), body_left: AtomicI64::new(-1) });
+        let scissors =
+            Arc::new(Scissors { cut: AtomicBool::new(false), body_left: AtomicI64::new(-1) });
         Ok(Line { number: 0, scissors })
     }
 }
@@ -166,21 +172,33 @@ impl Cuttable {
     fn passed(&mut self, bytes: &[u8], count: usize) {
         if self.in_body {
             self.scissors.body_left.fetch_sub(i64::try_from(count).unwrap_or(0), Ordering::SeqCst);
-        } else if self.scissors.body_left.load(Ordering::SeqCst) >= 0 && bytes[..count].ends_with(b"\r\n\r\n") {
+        } else if self.scissors.body_left.load(Ordering::SeqCst) >= 0
+            && bytes[..count].ends_with(b"\r\n\r\n")
+        {
             self.in_body = true;
         }
     }
 }
 
 impl AsyncRead for Cuttable {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Cuttable {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(allowed) = self.allowed(bytes) else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(allowed) = self.allowed(bytes) else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
         let written = Pin::new(&mut self.stream).poll_write(context, &bytes[..allowed]);
         if let Poll::Ready(Ok(count)) = written {
             self.passed(bytes, count);

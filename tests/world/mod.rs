@@ -1,7 +1,8 @@
 //! The world: a hostile stand-in for AWS IAM, AWS STS and GitLab over real HTTP on loopback.
 //!
-//! One world is one server on its own thread (a test may block as it likes), one clock, one lock, one log and one judge.
-//! It behaves as AWS and GitLab do, and no kinder. Hostile by default (`.calm()` turns that off); the chaos is seeded.
+//! One world is one server on its own thread (a test may block as it likes), one clock, one lock,
+//! one log and one judge. It behaves as AWS and GitLab do, and no kinder. Hostile by default
+//! (`.calm()` turns that off); the chaos is seeded.
 //!
 //! ```ignore
 //! #[path = "world/mod.rs"] mod world;
@@ -31,12 +32,14 @@
 //! let deletes = world.log().iter().filter(|entry| entry.action == "iam:DeleteAccessKey").count();
 //! ```
 //!
-//! Names of actions, for `fault_on` and the log: `iam:CreateAccessKey`, `sts:GetCallerIdentity`, and for GitLab the verb and the
-//! path with its placeholders, `PUT /projects/:id/variables/:key`; `what` follows (`deployer AKIA…`, `AWS_ACCESS_KEY_ID@*`), so that
-//! `fault_on("PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID", 1, …)` is the first PUT of that variable.
+//! Names of actions, for `fault_on` and the log: `iam:CreateAccessKey`, `sts:GetCallerIdentity`,
+//! and for GitLab the verb and the path with its placeholders, `PUT /projects/:id/variables/:key`;
+//! `what` follows (`deployer AKIA…`, `AWS_ACCESS_KEY_ID@*`), so that `fault_on("PUT
+//! /projects/:id/variables/:key AWS_ACCESS_KEY_ID", 1, …)` is the first PUT of that variable.
 
-//! For a run inside a pipeline (`ROTATOR_DEPLOY=none`) make the rotator a job of the configuration, `JobSpec::new("rotate").never_ends()`,
-//! find its id in `world.jobs(42)`, and end it with `job_set_status`: the later stages follow.
+//! For a run inside a pipeline (`ROTATOR_DEPLOY=none`) make the rotator a job of the configuration,
+//! `JobSpec::new("rotate").never_ends()`, find its id in `world.jobs(42)`, and end it with
+//! `job_set_status`: the later stages follow.
 
 #![allow(dead_code, unused_imports, unreachable_pub)]
 
@@ -102,7 +105,13 @@ pub struct Builder {
 
 impl World {
     pub fn builder() -> Builder {
-        Builder { seed: fastrand::u64(..), calm: false, partition: "aws".into(), prefix: String::new(), tls: None }
+        Builder {
+            seed: fastrand::u64(..),
+            calm: false,
+            partition: "aws".into(),
+            prefix: String::new(),
+            tls: None,
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -45,22 +45,38 @@ impl World {
     }
 
     /// Changes a variable as it is.
-    pub fn person_edits_variable(&self, home: impl Into<Home>, key: &str, scope: &str, edit: impl FnOnce(&mut Variable)) {
+    pub fn person_edits_variable(
+        &self,
+        home: impl Into<Home>,
+        key: &str,
+        scope: &str,
+        edit: impl FnOnce(&mut Variable),
+    ) {
         let home = home.into();
         self.lock().as_person(|state| {
             let variables = state.lab.variables_mut(home).expect("the home exists");
-            edit(variables.iter_mut().find(|known| known.key == key && known.scope == scope).expect("a variable that exists"));
+            edit(
+                variables
+                    .iter_mut()
+                    .find(|known| known.key == key && known.scope == scope)
+                    .expect("a variable that exists"),
+            );
         });
     }
 
     pub fn person_removes_variable(&self, home: impl Into<Home>, key: &str, scope: &str) {
         let home = home.into();
         self.lock().as_person(|state| {
-            state.lab.variables_mut(home).expect("the home exists").retain(|known| !(known.key == key && known.scope == scope));
+            state
+                .lab
+                .variables_mut(home)
+                .expect("the home exists")
+                .retain(|known| !(known.key == key && known.scope == scope));
         });
     }
 
-    /// A pipeline of the project's configuration on its default branch, by `source` (`push`, `schedule`, `web`). Returns its id.
+    /// A pipeline of the project's configuration on its default branch, by `source` (`push`,
+    /// `schedule`, `web`). Returns its id.
     pub fn start_pipeline(&self, project: u64, source: &str) -> u64 {
         let (jobs, branch) = {
             let state = self.lock();
@@ -71,12 +87,18 @@ impl World {
     }
 
     /// The same with jobs of its own.
-    pub fn start_pipeline_with(&self, project: u64, source: &str, branch: &str, jobs: Vec<JobSpec>) -> u64 {
+    pub fn start_pipeline_with(
+        &self,
+        project: u64,
+        source: &str,
+        branch: &str,
+        jobs: Vec<JobSpec>,
+    ) -> u64 {
         self.lock().make_pipeline(project, branch, source, 5, jobs)
     }
 
-    /// Lets all that is under way in pipelines happen at once, until nothing moves by itself any more. The moments are written down as they
-    /// would have been, so they may lie a little ahead.
+    /// Lets all that is under way in pipelines happen at once, until nothing moves by itself any
+    /// more. The moments are written down as they would have been, so they may lie a little ahead.
     pub fn finish_pipelines(&self) {
         let mut state = self.lock();
         while let Some(next) = state.next_event() {
@@ -102,7 +124,8 @@ impl World {
 
     /// The pipeline says this whatever its jobs do; `None` lets them speak again.
     pub fn force_pipeline_status(&self, pipeline: u64, status: Option<&str>) {
-        self.lock().lab.pipelines.get_mut(&pipeline).expect("a pipeline that exists").forced = status.map(str::to_owned);
+        self.lock().lab.pipelines.get_mut(&pipeline).expect("a pipeline that exists").forced =
+            status.map(str::to_owned);
     }
 
     /// `POST …/retry` of this job is refused from now on.

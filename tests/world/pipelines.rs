@@ -1,4 +1,5 @@
-//! Pipelines that run by themselves: jobs are picked up, read the variables at that very moment, end, and leave a production behind.
+//! Pipelines that run by themselves: jobs are picked up, read the variables at that very moment,
+//! end, and leave a production behind.
 
 use serde_json::Value;
 
@@ -19,7 +20,12 @@ impl State {
     pub(crate) fn advance_to(&mut self, until: Millis) {
         loop {
             let job = self.lab.jobs.values().filter_map(|job| Some((job.due?, 1, job.id))).min();
-            let planned = self.lab.pipelines.iter().filter_map(|(id, pipeline)| Some((pipeline.planned.as_ref()?.1, 0, *id))).min();
+            let planned = self
+                .lab
+                .pipelines
+                .iter()
+                .filter_map(|(id, pipeline)| Some((pipeline.planned.as_ref()?.1, 0, *id)))
+                .min();
             match job.into_iter().chain(planned).min() {
                 Some((due, 0, pipeline)) if due <= until => self.fill(pipeline, due),
                 Some((due, _, job)) if due <= until => match self.lab.jobs[&job].status.as_str() {
@@ -34,11 +40,19 @@ impl State {
     /// The moment of the next event, real time.
     pub(crate) fn next_event(&self) -> Option<Millis> {
         let jobs = self.lab.jobs.values().filter_map(|job| job.due);
-        let pipelines = self.lab.pipelines.values().filter_map(|pipeline| Some(pipeline.planned.as_ref()?.1));
+        let pipelines =
+            self.lab.pipelines.values().filter_map(|pipeline| Some(pipeline.planned.as_ref()?.1));
         jobs.chain(pipelines).filter(|due| *due < Millis::MAX).min()
     }
 
-    pub(crate) fn make_pipeline(&mut self, project: u64, name: &str, source: &str, user: u64, jobs: Vec<JobSpec>) -> u64 {
+    pub(crate) fn make_pipeline(
+        &mut self,
+        project: u64,
+        name: &str,
+        source: &str,
+        user: u64,
+        jobs: Vec<JobSpec>,
+    ) -> u64 {
         let at = wall();
         let fill_at = match self.knobs.pipeline_creation {
             _ if source != "api" => at,
@@ -47,8 +61,13 @@ impl State {
             PipelineCreation::Stuck { .. } => Millis::MAX,
         };
         let id = self.lab.next_id();
-        let iid = self.lab.pipelines.values().filter(|pipeline| pipeline.project == project).count() as u64 + 1;
-        let sha = self.lab.projects[&project].refs.get(name).map_or_else(|| "0".repeat(40), |found| found.sha.clone());
+        let iid = self.lab.pipelines.values().filter(|pipeline| pipeline.project == project).count()
+            as u64
+            + 1;
+        let sha = self.lab.projects[&project]
+            .refs
+            .get(name)
+            .map_or_else(|| "0".repeat(40), |found| found.sha.clone());
         let now = self.now();
         let pipeline = Pipeline {
             project,
@@ -75,7 +94,11 @@ impl State {
     }
 
     fn fill(&mut self, pipeline: u64, at: Millis) {
-        let Some((specs, _)) = self.lab.pipelines.get_mut(&pipeline).and_then(|pipeline| pipeline.planned.take()) else { return };
+        let Some((specs, _)) =
+            self.lab.pipelines.get_mut(&pipeline).and_then(|pipeline| pipeline.planned.take())
+        else {
+            return;
+        };
         for spec in specs {
             self.make_job(pipeline, spec, at);
         }
@@ -114,7 +137,8 @@ impl State {
     /// Sets off the jobs whose turn it is.
     pub(crate) fn settle(&mut self, pipeline: u64, at: Millis) {
         let Some(of) = self.lab.pipelines.get(&pipeline) else { return };
-        let ids: Vec<u64> = of.jobs.iter().copied().filter(|id| !self.lab.jobs[id].retried).collect();
+        let ids: Vec<u64> =
+            of.jobs.iter().copied().filter(|id| !self.lab.jobs[id].retried).collect();
         let mut stages: Vec<String> = Vec::new();
         for id in &of.jobs {
             let stage = &self.lab.jobs[id].spec.stage;
@@ -141,23 +165,30 @@ impl State {
                         job.due = (!job.spec.no_runner).then_some(at + queue);
                     }
                 }
-                waits |= !(DONE.contains(&job.status.as_str()) || (job.status == "manual" && job.spec.allow_failure));
+                waits |= !(DONE.contains(&job.status.as_str())
+                    || (job.status == "manual" && job.spec.allow_failure));
             }
             if waits {
                 break;
             }
-            passed &= ids
-                .iter()
-                .map(|id| &self.lab.jobs[id])
-                .filter(|job| job.spec.stage == stage)
-                .all(|job| job.spec.allow_failure || !["failed", "canceled", "skipped"].contains(&job.status.as_str()));
+            passed &=
+                ids.iter().map(|id| &self.lab.jobs[id]).filter(|job| job.spec.stage == stage).all(
+                    |job| {
+                        job.spec.allow_failure
+                            || !["failed", "canceled", "skipped"].contains(&job.status.as_str())
+                    },
+                );
         }
         let now = at + self.shift;
         let status = self.pipeline_status(pipeline);
         let of = self.lab.pipelines.get_mut(&pipeline).expect("seen above");
         of.updated = of.updated.max(now);
         if let (Some(bridge), true) = (of.bridge, DONE.contains(&status.as_str())) {
-            let waiting = self.lab.jobs.get(&bridge).is_some_and(|job| job.status == "running" && job.due.is_none());
+            let waiting = self
+                .lab
+                .jobs
+                .get(&bridge)
+                .is_some_and(|job| job.status == "running" && job.due.is_none());
             if waiting {
                 self.finish(bridge, if status == "success" { "success" } else { "failed" }, at);
             }
@@ -176,13 +207,29 @@ impl State {
         if let Some(environment) = &spec.environment {
             let id_of = self.lab.next_id();
             let (environment, status) = (environment.clone(), "running".into());
-            self.lab.deployments.push(Deployment { id: id_of, project, environment, job: id, status, created: started, updated: started });
+            self.lab.deployments.push(Deployment {
+                id: id_of,
+                project,
+                environment,
+                job: id,
+                status,
+                created: started,
+                updated: started,
+            });
         }
         if let Some((id_variable, secret_variable)) = &spec.reads {
             let given = self.job_variables(id);
-            let find = |name: &str| given.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).filter(|value| !value.is_empty());
+            let find = |name: &str| {
+                given
+                    .iter()
+                    .find(|(key, _)| key == name)
+                    .map(|(_, value)| value.clone())
+                    .filter(|value| !value.is_empty())
+            };
             let pair = match (find(id_variable), find(secret_variable)) {
-                (Some(id), Some(secret)) => Some(Pair { id, secret, token: find("AWS_SESSION_TOKEN") }),
+                (Some(id), Some(secret)) => {
+                    Some(Pair { id, secret, token: find("AWS_SESSION_TOKEN") })
+                }
                 _ => None,
             };
             let trouble = match &pair {
@@ -193,11 +240,10 @@ impl State {
             (job.pair, job.trouble) = (pair, trouble);
         }
         if let Some((project, depend)) = spec.bridge {
-            let (config, branch) = self
-                .lab
-                .projects
-                .get(&project)
-                .map_or_else(|| (Vec::new(), String::new()), |project| (project.config.clone(), project.default_branch.clone()));
+            let (config, branch) = self.lab.projects.get(&project).map_or_else(
+                || (Vec::new(), String::new()),
+                |project| (project.config.clone(), project.default_branch.clone()),
+            );
             let user = self.lab.pipelines[&pipeline].user;
             let downstream = self.make_pipeline(project, &branch, "pipeline", user, config);
             self.lab.pipelines.get_mut(&downstream).expect("just made").bridge = Some(id);
@@ -227,14 +273,24 @@ impl State {
         job.due = None;
         let (spec, pair, pipeline) = (job.spec.clone(), job.pair.clone(), job.pipeline);
         let project = self.lab.pipelines.get(&pipeline).map_or(0, |pipeline| pipeline.project);
-        for deployment in self.lab.deployments.iter_mut().filter(|deployment| deployment.job == id) {
+        for deployment in self.lab.deployments.iter_mut().filter(|deployment| deployment.job == id)
+        {
             deployment.status = status.into();
             deployment.updated = finished;
         }
         let with = pair.as_ref().map_or("nothing", |pair| pair.id.as_str()).to_owned();
-        self.note(finished, &format!("job {status}"), &format!("job {id}"), &format!("{} of {project} {status} with {with}", spec.name));
+        self.note(
+            finished,
+            &format!("job {status}"),
+            &format!("job {id}"),
+            &format!("{} of {project} {status} with {with}", spec.name),
+        );
         if let (true, "success", Some(pair)) = (spec.deploys, status, pair) {
-            self.mutated(&Mutation::Deployed { project, environment: spec.environment.unwrap_or_default(), pair });
+            self.mutated(&Mutation::Deployed {
+                project,
+                environment: spec.environment.unwrap_or_default(),
+                pair,
+            });
         }
         self.settle(pipeline, at);
     }
@@ -264,16 +320,25 @@ impl State {
         if let Some(forced) = &pipeline.forced {
             return forced.clone();
         }
-        let jobs: Vec<&Job> = pipeline.jobs.iter().map(|id| &self.lab.jobs[id]).filter(|job| !job.retried).collect();
+        let jobs: Vec<&Job> =
+            pipeline.jobs.iter().map(|id| &self.lab.jobs[id]).filter(|job| !job.retried).collect();
         let any = |status: &str| {
-            jobs.iter().any(|job| job.status == status && !(job.spec.allow_failure && ["failed", "canceled", "manual"].contains(&status)))
+            jobs.iter().any(|job| {
+                job.status == status
+                    && !(job.spec.allow_failure
+                        && ["failed", "canceled", "manual"].contains(&status))
+            })
         };
         let begun = jobs.iter().any(|job| job.started.is_some());
         if jobs.is_empty() {
             "created"
         } else if any("running") || any("canceling") || (begun && any("pending")) {
             "running"
-        } else if let Some(status) = ["pending", "waiting_for_resource", "preparing", "waiting_for_callback"].into_iter().find(|status| any(status)) {
+        } else if let Some(status) =
+            ["pending", "waiting_for_resource", "preparing", "waiting_for_callback"]
+                .into_iter()
+                .find(|status| any(status))
+        {
             status
         } else if any("manual") {
             "manual"

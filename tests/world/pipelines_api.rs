@@ -10,24 +10,37 @@ use super::serve::{Call, Reply};
 use super::state::State;
 
 impl State {
-    pub(crate) fn pipelines_api(&mut self, call: &Call, token: &TokenSpec, project: u64, rest: &[&str], input: &Input) -> Reply {
+    pub(crate) fn pipelines_api(
+        &mut self,
+        call: &Call,
+        token: &TokenSpec,
+        project: u64,
+        rest: &[&str],
+        input: &Input,
+    ) -> Reply {
         let no_route = || Reply::json(404, &json!({ "error": "404 Not Found" }));
         let hidden = self.lab.projects[&project].jobs_hidden;
         match (call.method.as_str(), rest) {
             ("POST", ["pipeline"]) => self.post_pipeline(token, project, input),
             ("GET", ["pipelines"]) => page(input, self.pipeline_list(project, input)),
-            (method, ["pipelines", id, rest @ ..]) => match id.parse().ok().filter(|id| self.pipeline_of(project, *id)) {
-                None => not_found("Pipeline"),
-                Some(id) => self.pipeline_api(method, token, project, id, rest, input),
-            },
-            ("GET", ["jobs"]) if !input.list("scope").iter().all(|scope| self.knows_scope(scope)) => {
+            (method, ["pipelines", id, rest @ ..]) => {
+                match id.parse().ok().filter(|id| self.pipeline_of(project, *id)) {
+                    None => not_found("Pipeline"),
+                    Some(id) => self.pipeline_api(method, token, project, id, rest, input),
+                }
+            }
+            ("GET", ["jobs"])
+                if !input.list("scope").iter().all(|scope| self.knows_scope(scope)) =>
+            {
                 Reply::json(400, &json!({ "error": "scope does not have a valid value" }))
             }
             ("GET", ["jobs"]) => page(input, self.job_list(project, input)),
-            (method, ["jobs", id, rest @ ..]) => match id.parse().ok().filter(|id| !hidden && self.job_of(project, *id)) {
-                None => message(404, "404 Not Found"),
-                Some(id) => self.job_api(method, id, rest),
-            },
+            (method, ["jobs", id, rest @ ..]) => {
+                match id.parse().ok().filter(|id| !hidden && self.job_of(project, *id)) {
+                    None => message(404, "404 Not Found"),
+                    Some(id) => self.job_api(method, id, rest),
+                }
+            }
             ("GET", ["environments"]) => page(input, self.environments(project, input)),
             ("GET", ["deployments"]) => page(input, self.deployments(project, input)),
             _ => no_route(),
@@ -36,9 +49,21 @@ impl State {
 
     /// `waiting_for_callback` came with 16.11, `canceling` with 17.0.
     fn knows_scope(&self, scope: &str) -> bool {
-        let old =
-            ["created", "pending", "running", "failed", "success", "canceled", "skipped", "waiting_for_resource", "manual", "preparing", "scheduled"];
-        old.contains(&scope) || (self.knobs.new_job_scopes && ["canceling", "waiting_for_callback"].contains(&scope))
+        let old = [
+            "created",
+            "pending",
+            "running",
+            "failed",
+            "success",
+            "canceled",
+            "skipped",
+            "waiting_for_resource",
+            "manual",
+            "preparing",
+            "scheduled",
+        ];
+        old.contains(&scope)
+            || (self.knobs.new_job_scopes && ["canceling", "waiting_for_callback"].contains(&scope))
     }
 
     fn pipeline_of(&self, project: u64, id: u64) -> bool {
@@ -58,7 +83,8 @@ impl State {
             return base("Reference not found");
         };
         let may_not = format!(
-            "You do not have sufficient permission to run a pipeline on '{name}'. Please select a different branch or contact your administrator for assistance."
+            "You do not have sufficient permission to run a pipeline on '{name}'. Please select a \
+             different branch or contact your administrator for assistance."
         );
         if found.protected && self.level(token, Home::Project(project)) < 40 {
             return base(&may_not);
@@ -68,47 +94,76 @@ impl State {
             None => {}
             Some(Refusal::Empty) => {
                 return base(
-                    "The resulting pipeline would have been empty. Review the [rules](https://docs.gitlab.com/ci/yaml/#rules) configuration for the relevant jobs.",
+                    "The resulting pipeline would have been empty. Review the \
+                     [rules](https://docs.gitlab.com/ci/yaml/#rules) configuration for the \
+                     relevant jobs.",
                 );
             }
             Some(Refusal::EmptyOld) => {
                 return base(
-                    "Pipeline will not run for the selected trigger. The rules configuration prevented any jobs from being added to the pipeline.",
+                    "Pipeline will not run for the selected trigger. The rules configuration \
+                     prevented any jobs from being added to the pipeline.",
                 );
             }
             Some(Refusal::Workflow) => {
                 return base(
-                    "The pipeline did not run. Review the [workflow:rules](https://docs.gitlab.com/ci/yaml/workflow/) configuration for the pipeline.",
+                    "The pipeline did not run. Review the \
+                     [workflow:rules](https://docs.gitlab.com/ci/yaml/workflow/) configuration for \
+                     the pipeline.",
                 );
             }
             Some(Refusal::WorkflowOld) => return base("Pipeline filtered out by workflow rules."),
             Some(Refusal::Permission) => return base(&may_not),
             Some(Refusal::VariablesForbidden) if variables.is_empty() => {}
-            Some(Refusal::VariablesForbidden) => return base("Insufficient permissions to set pipeline variables"),
+            Some(Refusal::VariablesForbidden) => {
+                return base("Insufficient permissions to set pipeline variables");
+            }
             Some(Refusal::Other(text)) => return base(&text),
         }
         let inputs = input.raw("inputs").cloned().unwrap_or(Value::Null);
-        let unknown = inputs.as_object().into_iter().flatten().map(|(name, _)| name).find(|name| !self.lab.projects[&project].inputs.contains(name));
+        let unknown = inputs
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name)
+            .find(|name| !self.lab.projects[&project].inputs.contains(name));
         if let Some(unknown) = unknown {
-            return base(&format!("Given inputs not defined in the `spec` section of the included configuration file: {unknown}"));
+            return base(&format!(
+                "Given inputs not defined in the `spec` section of the included configuration \
+                 file: {unknown}"
+            ));
         }
         let specs = self.lab.projects[&project].config.clone();
         if specs.is_empty() {
             return base(
-                "The resulting pipeline would have been empty. Review the [rules](https://docs.gitlab.com/ci/yaml/#rules) configuration for the relevant jobs.",
+                "The resulting pipeline would have been empty. Review the \
+                 [rules](https://docs.gitlab.com/ci/yaml/#rules) configuration for the relevant \
+                 jobs.",
             );
         }
         let id = self.make_pipeline(project, &name, "api", token.user, specs);
         let pipeline = self.lab.pipelines.get_mut(&id).expect("just made");
-        (pipeline.variables, pipeline.inputs, pipeline.started_by_program) = (variables, inputs, true);
+        (pipeline.variables, pipeline.inputs, pipeline.started_by_program) =
+            (variables, inputs, true);
         let mut reply = Reply::json(201, &self.pipeline_json(id, true)).with_effect();
-        if matches!(self.knobs.pipeline_creation, PipelineCreation::Slow { .. } | PipelineCreation::Stuck { lose_reply: true }) {
+        if matches!(
+            self.knobs.pipeline_creation,
+            PipelineCreation::Slow { .. } | PipelineCreation::Stuck { lose_reply: true }
+        ) {
             reply.status = 0;
         }
         reply
     }
 
-    fn pipeline_api(&mut self, method: &str, token: &TokenSpec, project: u64, id: u64, rest: &[&str], input: &Input) -> Reply {
+    fn pipeline_api(
+        &mut self,
+        method: &str,
+        token: &TokenSpec,
+        project: u64,
+        id: u64,
+        rest: &[&str],
+        input: &Input,
+    ) -> Reply {
         match (method, rest) {
             ("GET", []) => Reply::json(200, &self.pipeline_json(id, true)),
             ("DELETE", []) if self.level(token, Home::Project(project)) < 50 => forbidden(),
@@ -118,7 +173,9 @@ impl State {
             }
             ("GET", ["jobs"]) => page(input, self.jobs_of(id, input, false)),
             ("GET", ["bridges"]) => page(input, self.jobs_of(id, input, true)),
-            ("GET", ["trigger_jobs"]) if self.knobs.trigger_jobs => page(input, self.jobs_of(id, input, true)),
+            ("GET", ["trigger_jobs"]) if self.knobs.trigger_jobs => {
+                page(input, self.jobs_of(id, input, true))
+            }
             ("POST", ["cancel"]) => {
                 self.cancel(id);
                 Reply::json(200, &self.pipeline_json(id, true)).with_effect()
@@ -175,7 +232,13 @@ impl State {
     fn pipeline_list(&self, project: u64, input: &Input) -> Vec<Value> {
         let moment = |name: &str| input.text(name).and_then(|text| parse(&text));
         let is = |name: &str, actual: &str| input.text(name).is_none_or(|wanted| wanted == actual);
-        let mut ids: Vec<u64> = self.lab.pipelines.iter().filter(|(_, pipeline)| pipeline.project == project).map(|(id, _)| *id).collect();
+        let mut ids: Vec<u64> = self
+            .lab
+            .pipelines
+            .iter()
+            .filter(|(_, pipeline)| pipeline.project == project)
+            .map(|(id, _)| *id)
+            .collect();
         ids.retain(|id| {
             let pipeline = &self.lab.pipelines[id];
             is("ref", &pipeline.name)
@@ -205,7 +268,9 @@ impl State {
         let mut ids: Vec<u64> = self.lab.pipelines[&pipeline].jobs.clone();
         ids.retain(|id| {
             let job = &self.lab.jobs[id];
-            job.spec.bridge.is_some() == bridges && (retried || !job.retried) && (scopes.is_empty() || scopes.contains(&job.status))
+            job.spec.bridge.is_some() == bridges
+                && (retried || !job.retried)
+                && (scopes.is_empty() || scopes.contains(&job.status))
         });
         ids.sort_unstable_by(|a, b| b.cmp(a));
         ids.into_iter().map(|id| self.job_json(id)).collect()
@@ -214,9 +279,15 @@ impl State {
     fn job_list(&self, project: u64, input: &Input) -> Vec<Value> {
         let scopes = input.list("scope");
         let jobs = self.lab.jobs.values().rev().filter(|job| {
-            self.pipeline_of(project, job.pipeline) && job.spec.bridge.is_none() && (scopes.is_empty() || scopes.contains(&job.status))
+            self.pipeline_of(project, job.pipeline)
+                && job.spec.bridge.is_none()
+                && (scopes.is_empty() || scopes.contains(&job.status))
         });
-        if self.lab.projects[&project].jobs_hidden { Vec::new() } else { jobs.map(|job| self.job_json(job.id)).collect() }
+        if self.lab.projects[&project].jobs_hidden {
+            Vec::new()
+        } else {
+            jobs.map(|job| self.job_json(job.id)).collect()
+        }
     }
 
     fn environments(&self, project: u64, input: &Input) -> Vec<Value> {
@@ -224,8 +295,12 @@ impl State {
         // An environment comes into being with the pipeline that has a job for it.
         let of = self.lab.jobs.values().filter(|job| self.pipeline_of(project, job.pipeline));
         let configured = of.filter_map(|job| job.spec.environment.as_deref());
-        let deployed =
-            self.lab.deployments.iter().filter(|deployment| deployment.project == project).map(|deployment| deployment.environment.as_str());
+        let deployed = self
+            .lab
+            .deployments
+            .iter()
+            .filter(|deployment| deployment.project == project)
+            .map(|deployment| deployment.environment.as_str());
         for name in configured.chain(deployed) {
             if !names.contains(&name) {
                 names.push(name);
@@ -244,7 +319,11 @@ impl State {
             .iter()
             .filter(|deployment| {
                 deployment.project == project
-                    && self.lab.jobs.get(&deployment.job).is_some_and(|job| self.lab.pipelines.contains_key(&job.pipeline))
+                    && self
+                        .lab
+                        .jobs
+                        .get(&deployment.job)
+                        .is_some_and(|job| self.lab.pipelines.contains_key(&job.pipeline))
                     && is("environment", &deployment.environment)
                     && is("status", &deployment.status)
             })
@@ -286,14 +365,23 @@ impl State {
     }
 
     fn finished_at(&self, id: u64) -> Option<Millis> {
-        let ended = ["success", "failed", "canceled", "skipped"].contains(&self.pipeline_status(id).as_str());
-        self.lab.pipelines[&id].jobs.iter().filter_map(|job| self.lab.jobs[job].finished).max().filter(|_| ended)
+        let ended = ["success", "failed", "canceled", "skipped"]
+            .contains(&self.pipeline_status(id).as_str());
+        self.lab.pipelines[&id]
+            .jobs
+            .iter()
+            .filter_map(|job| self.lab.jobs[job].finished)
+            .max()
+            .filter(|_| ended)
     }
 
     pub(crate) fn job_json(&self, id: u64) -> Value {
         let job: &Job = &self.lab.jobs[&id];
         let pipeline = &self.lab.pipelines[&job.pipeline];
-        let duration = job.started.zip(job.finished.or_else(|| Some(self.now()))).map(|(from, to)| to.saturating_sub(from) as f64 / 1000.0);
+        let duration = job
+            .started
+            .zip(job.finished.or_else(|| Some(self.now())))
+            .map(|(from, to)| to.saturating_sub(from) as f64 / 1000.0);
         let mut json = json!({
             "id": id, "status": job.status, "stage": job.spec.stage, "name": job.spec.name, "ref": pipeline.name, "tag": false, "coverage": null,
             "allow_failure": job.spec.allow_failure, "created_at": iso(job.created), "started_at": job.started.map(iso), "finished_at": job.finished.map(iso),
@@ -306,7 +394,8 @@ impl State {
         }
         if job.spec.bridge.is_some() {
             let downstream = job.downstream.filter(|id| self.lab.pipelines.contains_key(id));
-            json["downstream_pipeline"] = downstream.map_or(Value::Null, |id| self.pipeline_json(id, false));
+            json["downstream_pipeline"] =
+                downstream.map_or(Value::Null, |id| self.pipeline_json(id, false));
         }
         json
     }
@@ -320,5 +409,10 @@ fn environment_json(name: &str) -> Value {
 /// JSON: a list of objects; in a form GitLab takes `variables[][key]=…&variables[][value]=…`.
 fn variables_of(value: Option<&Value>) -> Vec<(String, String)> {
     let text = |item: &Value, name: &str| item[name].as_str().unwrap_or_default().to_owned();
-    value.and_then(Value::as_array).into_iter().flatten().map(|item| (text(item, "key"), text(item, "value"))).collect()
+    value
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|item| (text(item, "key"), text(item, "value")))
+        .collect()
 }

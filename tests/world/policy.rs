@@ -1,4 +1,5 @@
-//! IAM's policies, as far as an access key's rotation meets them: effect, action, resource, `${aws:username}`, wildcards.
+//! IAM's policies, as far as an access key's rotation meets them: effect, action, resource,
+//! `${aws:username}`, wildcards.
 
 use serde_json::Value;
 
@@ -19,9 +20,16 @@ pub(crate) enum Decision {
 }
 
 /// `username` is none for a role: a policy variable without a value matches nothing.
-pub(crate) fn decide(statements: &[Statement], action: &str, resource: &str, username: Option<&str>) -> Decision {
+pub(crate) fn decide(
+    statements: &[Statement],
+    action: &str,
+    resource: &str,
+    username: Option<&str>,
+) -> Decision {
     let mut decision = Decision::NotAllowed;
-    for statement in statements.iter().filter(|statement| statement.applies(action, resource, username)) {
+    for statement in
+        statements.iter().filter(|statement| statement.applies(action, resource, username))
+    {
         if statement.deny {
             return Decision::ExplicitlyDenied;
         }
@@ -33,13 +41,20 @@ pub(crate) fn decide(statements: &[Statement], action: &str, resource: &str, use
 impl Statement {
     pub(crate) fn allow(actions: &[&str], resources: &[&str]) -> Self {
         let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        Self { deny: false, actions: own(actions), resources: own(resources), conditions: Vec::new() }
+        Self {
+            deny: false,
+            actions: own(actions),
+            resources: own(resources),
+            conditions: Vec::new(),
+        }
     }
 
     fn applies(&self, action: &str, resource: &str, username: Option<&str>) -> bool {
         let action = action.to_lowercase();
         self.actions.iter().any(|pattern| glob(&pattern.to_lowercase(), &action))
-            && self.resources.iter().any(|pattern| resolve(pattern, username).is_some_and(|pattern| glob(&pattern, resource)))
+            && self.resources.iter().any(|pattern| {
+                resolve(pattern, username).is_some_and(|pattern| glob(&pattern, resource))
+            })
             && self.conditions.iter().all(|condition| holds(condition, username))
     }
 
@@ -56,7 +71,10 @@ impl Statement {
     fn from_json(statement: &Value) -> Self {
         let object = statement.as_object().expect("a statement is an object");
         for key in object.keys() {
-            assert!(["Sid", "Effect", "Action", "Resource", "Condition"].contains(&key.as_str()), "the world does not know {key}");
+            assert!(
+                ["Sid", "Effect", "Action", "Resource", "Condition"].contains(&key.as_str()),
+                "the world does not know {key}"
+            );
         }
         let deny = match object["Effect"].as_str() {
             Some("Allow") => false,
@@ -64,12 +82,19 @@ impl Statement {
             other => panic!("effect {other:?}"),
         };
         let mut conditions = Vec::new();
-        for (operator, keys) in object.get("Condition").and_then(Value::as_object).into_iter().flatten() {
+        for (operator, keys) in
+            object.get("Condition").and_then(Value::as_object).into_iter().flatten()
+        {
             for (key, values) in keys.as_object().expect("a condition is an object") {
                 conditions.push((operator.clone(), key.clone(), strings(values)));
             }
         }
-        Self { deny, actions: strings(&object["Action"]), resources: strings(&object["Resource"]), conditions }
+        Self {
+            deny,
+            actions: strings(&object["Action"]),
+            resources: strings(&object["Resource"]),
+            conditions,
+        }
     }
 }
 
@@ -91,7 +116,9 @@ fn holds((operator, key, values): &(String, String, Vec<String>), username: Opti
     let resolved = |value: &String| resolve(value, username).unwrap_or_default();
     match operator.as_str() {
         "StringEquals" => values.iter().any(|value| actual == Some(&resolved(value))),
-        "StringLike" => values.iter().any(|value| actual.is_some_and(|actual| glob(&resolved(value), actual))),
+        "StringLike" => {
+            values.iter().any(|value| actual.is_some_and(|actual| glob(&resolved(value), actual)))
+        }
         "StringNotEquals" => values.iter().all(|value| actual != Some(&resolved(value))),
         "Bool" => values.iter().any(|value| actual == Some(value)),
         "BoolIfExists" => actual.is_none() || values.iter().any(|value| actual == Some(value)),
@@ -113,11 +140,15 @@ pub(crate) fn glob(pattern: &str, text: &str) -> bool {
         None => text.is_empty(),
         Some('*') => {
             let rest = &pattern[1..];
-            text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| glob(rest, &text[at..]))
+            text.char_indices()
+                .map(|(at, _)| at)
+                .chain([text.len()])
+                .any(|at| glob(rest, &text[at..]))
         }
         Some(first) => {
             let mut letters = text.chars();
-            letters.next().is_some_and(|letter| first == '?' || letter == first) && glob(&pattern[first.len_utf8()..], letters.as_str())
+            letters.next().is_some_and(|letter| first == '?' || letter == first)
+                && glob(&pattern[first.len_utf8()..], letters.as_str())
         }
     }
 }

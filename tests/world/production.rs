@@ -1,4 +1,5 @@
-//! What a job gets from GitLab, and whether AWS accepts it: the production that every rotation is for.
+//! What a job gets from GitLab, and whether AWS accepts it: the production that every rotation is
+//! for.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -17,9 +18,15 @@ impl State {
         let project = &self.lab.projects[&pipeline.project];
         let protected = project.refs.get(&pipeline.name).is_some_and(|found| found.protected);
         let environment = job.spec.environment.as_deref();
-        let mut groups: Vec<_> = self.lab.groups.iter().filter(|(_, group)| project.path.starts_with(&format!("{}/", group.path))).collect();
+        let mut groups: Vec<_> = self
+            .lab
+            .groups
+            .iter()
+            .filter(|(_, group)| project.path.starts_with(&format!("{}/", group.path)))
+            .collect();
         groups.sort_by_key(|(_, group)| group.path.len());
-        let homes = groups.iter().map(|(id, _)| Home::Group(**id)).chain([Home::Project(pipeline.project)]);
+        let homes =
+            groups.iter().map(|(id, _)| Home::Group(**id)).chain([Home::Project(pipeline.project)]);
         let mut given: Vec<(String, String, bool)> = Vec::new();
         let mut give = |key: &str, value: String, raw: bool| {
             given.retain(|(known, ..)| known != key);
@@ -27,21 +34,32 @@ impl State {
         };
         for home in homes {
             let mut here: Vec<_> = self.lab.variables(home).into_iter().flatten().collect();
-            here.retain(|variable| (!variable.protected || protected) && covers(&variable.scope, environment));
+            here.retain(|variable| {
+                (!variable.protected || protected) && covers(&variable.scope, environment)
+            });
             here.sort_by_key(|variable| (!variable.scope.contains('*'), variable.scope.len()));
             for variable in here {
                 let path = format!("/builds/{}.tmp/{}", project.path, variable.key);
-                give(&variable.key, if variable.file { path } else { variable.value.clone() }, variable.raw || variable.file);
+                give(
+                    &variable.key,
+                    if variable.file { path } else { variable.value.clone() },
+                    variable.raw || variable.file,
+                );
             }
         }
         for (key, value) in &pipeline.variables {
             give(key, value.clone(), true);
         }
-        let plain: Vec<(String, String)> = given.iter().map(|(key, value, _)| (key.clone(), value.clone())).collect();
-        given.into_iter().map(|(key, value, raw)| (key, if raw { value } else { expand(&value, &plain) })).collect()
+        let plain: Vec<(String, String)> =
+            given.iter().map(|(key, value, _)| (key.clone(), value.clone())).collect();
+        given
+            .into_iter()
+            .map(|(key, value, raw)| (key, if raw { value } else { expand(&value, &plain) }))
+            .collect()
     }
 
-    /// A job's own STS call, signed as any other and checked as any other, without the way over the network.
+    /// A job's own STS call, signed as any other and checked as any other, without the way over the
+    /// network.
     pub(crate) fn job_signs(&mut self, job: u64, pair: &Pair) -> Result<(), String> {
         let form = "Action=GetCallerIdentity&Version=2011-06-15";
         let url = "http://world";
@@ -66,7 +84,11 @@ impl State {
         self.note(now, "sts:GetCallerIdentity", &format!("job {job}"), &pair.id);
         let entry = self.log.last_mut().expect("just noted");
         (entry.status, entry.effect, entry.service) = (reply.status, false, "sts".into());
-        if reply.status == 200 { Ok(()) } else { Err(format!("{}: {}", reply.status, String::from_utf8_lossy(&reply.body))) }
+        if reply.status == 200 {
+            Ok(())
+        } else {
+            Err(format!("{}: {}", reply.status, String::from_utf8_lossy(&reply.body)))
+        }
     }
 }
 
@@ -84,7 +106,10 @@ fn expand(value: &str, given: &[(String, String)]) -> String {
         rest = &rest[at + 1..];
         let braced = rest.starts_with('{');
         let name_from = usize::from(braced);
-        let length = rest[name_from..].chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').count();
+        let length = rest[name_from..]
+            .chars()
+            .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
+            .count();
         let name = &rest[name_from..name_from + length];
         if name.is_empty() {
             out.push('$');

@@ -69,7 +69,8 @@ impl Server {
         let number = port.number;
         let tls = tls.map(|(chain, key)| acceptor(chain, key));
         let (stop, stopped) = oneshot::channel::<()>();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         // Whoever asks the world next is to find it there.
         let listener = {
             let _entered = runtime.enter();
@@ -78,10 +79,11 @@ impl Server {
         std::thread::spawn(move || {
             runtime.block_on(async move {
                 let (lines, away) = Lines::open(port, listener, tls);
-                let router = Router::new().fallback(move |line: ConnectInfo<Line>, request: Request| {
-                    let (state, away) = (Arc::clone(&state), away.clone());
-                    async move { handle(&state, line.0, &away, request).await }
-                });
+                let router =
+                    Router::new().fallback(move |line: ConnectInfo<Line>, request: Request| {
+                        let (state, away) = (Arc::clone(&state), away.clone());
+                        async move { handle(&state, line.0, &away, request).await }
+                    });
                 let service = router.into_make_service_with_connect_info::<Line>();
                 tokio::select! {
                     _ = axum::serve(lines, service) => {}
@@ -93,7 +95,12 @@ impl Server {
     }
 }
 
-async fn handle(state: &Arc<Mutex<State>>, line: Line, away: &Away, request: Request) -> Response<Body> {
+async fn handle(
+    state: &Arc<Mutex<State>>,
+    line: Line,
+    away: &Away,
+    request: Request,
+) -> Response<Body> {
     let Some(call) = read(request, line.number).await else {
         line.cut();
         return Response::new(Body::empty());
@@ -109,8 +116,15 @@ async fn handle(state: &Arc<Mutex<State>>, line: Line, away: &Away, request: Req
     response
 }
 
-async fn answer(state: &Arc<Mutex<State>>, line: &Line, away: &Away, outcome: Outcome) -> Response<Body> {
-    let date = |state: &Arc<Mutex<State>>| http_date(state.lock().unwrap_or_else(PoisonError::into_inner).now());
+async fn answer(
+    state: &Arc<Mutex<State>>,
+    line: &Line,
+    away: &Away,
+    outcome: Outcome,
+) -> Response<Body> {
+    let date = |state: &Arc<Mutex<State>>| {
+        http_date(state.lock().unwrap_or_else(PoisonError::into_inner).now())
+    };
     match outcome {
         Outcome::Answer(reply, delay) => {
             if !delay.is_zero() {
@@ -128,8 +142,13 @@ async fn answer(state: &Arc<Mutex<State>>, line: &Line, away: &Away, outcome: Ou
         }
         Outcome::Endless(text) => {
             let chunk = axum::body::Bytes::from(text.repeat(65_536 / text.len()));
-            let body = futures_util::stream::repeat_with(move || Ok::<_, std::convert::Infallible>(chunk.clone()));
-            Response::builder().header("date", date(state)).body(Body::from_stream(body)).expect("a valid response")
+            let body = futures_util::stream::repeat_with(move || {
+                Ok::<_, std::convert::Infallible>(chunk.clone())
+            });
+            Response::builder()
+                .header("date", date(state))
+                .body(Body::from_stream(body))
+                .expect("a valid response")
         }
         Outcome::Close => {
             line.cut();
@@ -149,7 +168,8 @@ async fn answer(state: &Arc<Mutex<State>>, line: &Line, away: &Away, outcome: Ou
 async fn read(request: Request, connection: u64) -> Option<Call> {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, 64 << 20).await.ok()?.to_vec();
-    let is_form = aws::text(&parts.headers, "content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+    let is_form = aws::text(&parts.headers, "content-type")
+        .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     let form = if is_form { pairs(&String::from_utf8_lossy(&body)) } else { Vec::new() };
     Some(Call {
         method: parts.method.to_string(),
@@ -165,7 +185,8 @@ async fn read(request: Request, connection: u64) -> Option<Call> {
 
 /// Decodes `a=b&c=d`.
 pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
-    let decode = |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let decode =
+        |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
     text.split('&')
         .filter(|part| !part.is_empty())
         .map(|part| part.split_once('=').unwrap_or((part, "")))
@@ -178,7 +199,8 @@ impl State {
     fn take(&mut self, call: &Call) -> Outcome {
         self.advance();
         let is_gitlab = self.lab.serves(call);
-        let (service, action, what) = if is_gitlab { front::action_of(&self.lab, call) } else { aws::action_of(call) };
+        let (service, action, what) =
+            if is_gitlab { front::action_of(&self.lab, call) } else { aws::action_of(call) };
         self.who.clear();
         let seq = self.log.len() + 1;
         let mut n = None;
@@ -222,19 +244,32 @@ impl State {
         let outcome = match (fault, reply) {
             (None, Some(reply)) if reply.status == 0 => Outcome::Close,
             (None, Some(reply)) => Outcome::Answer(reply, delay),
-            (Some(Fault::Refuse { status, body, headers } | Fault::Instead { status, body, headers }), _) => {
-                Outcome::Answer(Reply::refusal(service, status, body, headers), delay)
+            (
+                Some(
+                    Fault::Refuse { status, body, headers }
+                    | Fault::Instead { status, body, headers },
+                ),
+                _,
+            ) => Outcome::Answer(Reply::refusal(service, status, body, headers), delay),
+            (Some(Fault::Html(status)), _) => Outcome::Answer(
+                Reply::html(status, "<html><body><h1>Bad Gateway</h1></body></html>"),
+                delay,
+            ),
+            (Some(Fault::Truncate), Some(reply)) if reply.body.len() > 1 => {
+                Outcome::Truncate(reply)
             }
-            (Some(Fault::Html(status)), _) => Outcome::Answer(Reply::html(status, "<html><body><h1>Bad Gateway</h1></body></html>"), delay),
-            (Some(Fault::Truncate), Some(reply)) if reply.body.len() > 1 => Outcome::Truncate(reply),
-            (Some(Fault::ThenRefuse { ms }), Some(reply)) => Outcome::ThenRefuse(reply, Duration::from_millis(ms)),
+            (Some(Fault::ThenRefuse { ms }), Some(reply)) => {
+                Outcome::ThenRefuse(reply, Duration::from_millis(ms))
+            }
             (Some(Fault::Endless(text)), _) => Outcome::Endless(text),
             (Some(Fault::Hang { .. }), _) => Outcome::Hang,
             (Some(Fault::KillBefore | Fault::KillAfter), _) => Outcome::Kill(self.on_kill.clone()),
             (Some(_), _) | (None, None) => Outcome::Close,
         };
         let status = match &outcome {
-            Outcome::Answer(reply, _) | Outcome::ThenRefuse(reply, _) | Outcome::Truncate(reply) => reply.status,
+            Outcome::Answer(reply, _)
+            | Outcome::ThenRefuse(reply, _)
+            | Outcome::Truncate(reply) => reply.status,
             _ => 0,
         };
         let who = std::mem::take(&mut self.who);
@@ -247,14 +282,24 @@ impl State {
     fn chaos(&mut self, service: &str, method: &str) -> Option<Fault> {
         let knobs = self.knobs.clone();
         match (service, method) {
-            ("iam", _) if self.chance(knobs.iam_throttling) => Some(Fault::Refuse { status: 400, body: String::new(), headers: Vec::new() }),
-            ("gitlab", "GET" | "PUT") if self.chance(knobs.gitlab_429) => {
-                Some(Fault::Refuse { status: 429, body: "Retry later\n".into(), headers: vec![("Retry-After".into(), "1".into())] })
+            ("iam", _) if self.chance(knobs.iam_throttling) => {
+                Some(Fault::Refuse { status: 400, body: String::new(), headers: Vec::new() })
             }
+            ("gitlab", "GET" | "PUT") if self.chance(knobs.gitlab_429) => Some(Fault::Refuse {
+                status: 429,
+                body: "Retry later\n".into(),
+                headers: vec![("Retry-After".into(), "1".into())],
+            }),
             ("gitlab", "GET") if self.chance(knobs.gitlab_502) => Some(Fault::Html(502)),
             ("gitlab", "PUT") if self.chance(knobs.gitlab_502) => {
-                let body = "<html><body><h1>502</h1>Whoops, GitLab is taking too much time to respond.</body></html>".to_owned();
-                if self.rng.bool() { Some(Fault::Html(502)) } else { Some(Fault::Instead { status: 502, body, headers: Vec::new() }) }
+                let body = "<html><body><h1>502</h1>Whoops, GitLab is taking too much time to \
+                     respond.</body></html>"
+                    .to_owned();
+                if self.rng.bool() {
+                    Some(Fault::Html(502))
+                } else {
+                    Some(Fault::Instead { status: 502, body, headers: Vec::new() })
+                }
             }
             _ => None,
         }
@@ -268,7 +313,13 @@ impl Reply {
     }
 
     pub(crate) fn html(status: u16, body: &str) -> Self {
-        Self { status, headers: Vec::new(), content_type: "text/html; charset=utf-8", body: body.into(), effect: false }
+        Self {
+            status,
+            headers: Vec::new(),
+            content_type: "text/html; charset=utf-8",
+            body: body.into(),
+            effect: false,
+        }
     }
 
     pub(crate) fn with_effect(mut self) -> Self {
@@ -280,7 +331,11 @@ impl Reply {
     fn refusal(service: &str, status: u16, body: String, headers: Vec<(String, String)>) -> Self {
         let (content_type, own) = match service {
             "gitlab" if status == 429 => ("text/plain", "Retry later\n".to_owned()),
-            "gitlab" => ("application/json", serde_json::json!({ "message": format!("{status} {}", reason(status)) }).to_string()),
+            "gitlab" => (
+                "application/json",
+                serde_json::json!({ "message": format!("{status} {}", reason(status)) })
+                    .to_string(),
+            ),
             _ => ("text/xml", {
                 let code = match status {
                     400 | 429 => "Throttling",
@@ -290,20 +345,30 @@ impl Reply {
                     503 => "ServiceUnavailable",
                     _ => "InternalFailure",
                 };
-                let message = if code == "Throttling" { "Rate exceeded" } else { "The world refuses this call" };
+                let message = if code == "Throttling" {
+                    "Rate exceeded"
+                } else {
+                    "The world refuses this call"
+                };
                 format!(
-                    "<ErrorResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error><RequestId>0</RequestId></ErrorResponse>"
+                    "<ErrorResponse \
+                     xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error><RequestId>0</RequestId></ErrorResponse>"
                 )
             }),
         };
-        let content_type = if body.trim_start().starts_with('<') && service == "gitlab" { "text/html" } else { content_type };
+        let content_type = if body.trim_start().starts_with('<') && service == "gitlab" {
+            "text/html"
+        } else {
+            content_type
+        };
         let body = if body.is_empty() { own } else { body };
         Self { status, headers, content_type, body: body.into(), effect: false }
     }
 
     fn into_response(self, date: &str) -> Response<Body> {
         let mut response = Response::builder().status(self.status).header("date", date);
-        let has_type = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        let has_type =
+            self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         if self.status != 204 && !has_type {
             response = response.header("content-type", self.content_type);
         }
@@ -315,5 +380,8 @@ impl Reply {
 }
 
 fn reason(status: u16) -> &'static str {
-    http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error")
+    http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Error")
 }

@@ -1,4 +1,5 @@
-//! How a test sets the world up, and how it looks at it afterwards: time, switches, faults, log, judge.
+//! How a test sets the world up, and how it looks at it afterwards: time, switches, faults, log,
+//! judge.
 
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ impl World {
         self.lock().now()
     }
 
-    /// Every `Date` of the world is `seconds` ahead of the real clock from now on (so the runner looks as far behind).
+    /// Every `Date` of the world is `seconds` ahead of the real clock from now on (so the runner
+    /// looks as far behind).
     pub fn shift_clock(&self, seconds: i64) {
         self.lock().shift = seconds * 1000;
     }
@@ -39,7 +41,13 @@ impl World {
     }
 
     fn plan(&self, on: On, fault: Fault) {
-        self.lock().faults.push(PlannedFault { on, seen: 0, fault, hit: None, target: String::new() });
+        self.lock().faults.push(PlannedFault {
+            on,
+            seen: 0,
+            fault,
+            hit: None,
+            target: String::new(),
+        });
     }
 
     pub fn clear_faults(&self) {
@@ -53,7 +61,15 @@ impl World {
 
     pub fn faults_hit(&self) -> Vec<FaultView> {
         let state = self.lock();
-        state.faults.iter().map(|planned| FaultView { fault: planned.fault.clone(), hit: planned.hit, target: planned.target.clone() }).collect()
+        state
+            .faults
+            .iter()
+            .map(|planned| FaultView {
+                fault: planned.fault.clone(),
+                hit: planned.hit,
+                target: planned.target.clone(),
+            })
+            .collect()
     }
 
     /// Counted calls since the start or the last `restart_count`.
@@ -80,8 +96,16 @@ impl World {
     }
 
     /// This target's pair must work from now on, whoever changes what.
-    pub fn watch_target(&self, home: impl Into<Home>, scope: &str, id_variable: &str, secret_variable: &str) {
-        self.lock().as_person(|state| state.judge.targets.push(Target::new(home.into(), scope, id_variable, secret_variable)));
+    pub fn watch_target(
+        &self,
+        home: impl Into<Home>,
+        scope: &str,
+        id_variable: &str,
+        secret_variable: &str,
+    ) {
+        self.lock().as_person(|state| {
+            state.judge.targets.push(Target::new(home.into(), scope, id_variable, secret_variable))
+        });
     }
 
     /// An old key may go only after this project has been deployed with the published one.

@@ -11,13 +11,20 @@ impl World {
     /// A user in account 123456789012, allowed to rotate its own keys. Returns its ARN.
     pub fn add_user(&self, path: &str, name: &str) -> String {
         let mut state = self.lock();
-        state.aws.users.push(User { name: name.into(), path: path.into(), policy: Vec::new(), quarantine: Vec::new() });
+        state.aws.users.push(User {
+            name: name.into(),
+            path: path.into(),
+            policy: Vec::new(),
+            quarantine: Vec::new(),
+        });
         let arn = state.aws.user_arn(name);
-        state.aws.users.last_mut().expect("just added").policy = vec![Statement::allow(&SELF_ROTATION, &[&arn])];
+        state.aws.users.last_mut().expect("just added").policy =
+            vec![Statement::allow(&SELF_ROTATION, &[&arn])];
         arn
     }
 
-    /// A key of any age, visible everywhere. It is foreign until a variable names it or `ours` is called.
+    /// A key of any age, visible everywhere. It is foreign until a variable names it or `ours` is
+    /// called.
     pub fn add_key(&self, user: &str, age_days: i64) -> Pair {
         self.add_key_of(Principal::User(user.into()), age_days)
     }
@@ -40,7 +47,8 @@ impl World {
         self.set_statements(user, &[Statement::allow(actions, &[&arn])]);
     }
 
-    /// A whole policy document: Effect, Action, Resource (`${aws:username}`, wildcards), simple conditions.
+    /// A whole policy document: Effect, Action, Resource (`${aws:username}`, wildcards), simple
+    /// conditions.
     pub fn set_policy_json(&self, user: &str, document: &str) {
         self.set_statements(user, &Statement::parse(document));
     }
@@ -51,7 +59,8 @@ impl World {
         }
     }
 
-    /// Another policy beside it that denies these actions on everything: MFA rule, SCP, quarantine of a leaked key.
+    /// Another policy beside it that denies these actions on everything: MFA rule, SCP, quarantine
+    /// of a leaked key.
     pub fn deny(&self, user: &str, actions: &[&str]) {
         let statement = Statement { deny: true, ..Statement::allow(actions, &["*"]) };
         for found in self.lock().aws.users.iter_mut().filter(|found| found.name == user) {
@@ -59,10 +68,16 @@ impl World {
         }
     }
 
-    /// A role and what it may do (a policy document); its sessions last so long at most. Returns its ARN.
+    /// A role and what it may do (a policy document); its sessions last so long at most. Returns
+    /// its ARN.
     pub fn add_role(&self, name: &str, trust: Trust, seconds: i64, policy: &str) -> String {
         let mut state = self.lock();
-        state.aws.roles.push(Role { name: name.into(), trust, seconds, policy: Statement::parse(policy) });
+        state.aws.roles.push(Role {
+            name: name.into(),
+            trust,
+            seconds,
+            policy: Statement::parse(policy),
+        });
         state.aws.role_arn(name)
     }
 
@@ -80,7 +95,8 @@ impl World {
         state.id_token(aud, sub, ends)
     }
 
-    /// Temporary credentials of a user, as `GetSessionToken` gives them: good everywhere but in IAM.
+    /// Temporary credentials of a user, as `GetSessionToken` gives them: good everywhere but in
+    /// IAM.
     pub fn user_session(&self, user: &str, seconds: i64) -> Pair {
         let mut state = self.lock();
         let ends = state.now() + seconds * 1000;
@@ -101,8 +117,19 @@ impl World {
     /// The user's keys that exist, oldest first as they were made.
     pub fn keys(&self, user: &str) -> Vec<KeyView> {
         let state = self.lock();
-        let keys = state.aws.keys.iter().filter(|key| !key.deleted && key.owner == Principal::User(user.into()));
-        keys.map(|key| KeyView { id: key.id.clone(), secret: key.secret.clone(), active: key.active, created: key.created, ours: key.ours }).collect()
+        let keys = state
+            .aws
+            .keys
+            .iter()
+            .filter(|key| !key.deleted && key.owner == Principal::User(user.into()));
+        keys.map(|key| KeyView {
+            id: key.id.clone(),
+            secret: key.secret.clone(),
+            active: key.active,
+            created: key.created,
+            ours: key.ours,
+        })
+        .collect()
     }
 
     /// Makes the key look so much older.

@@ -14,7 +14,11 @@ impl World {
         let mut state = self.lock();
         let sha = |state: &mut State| state.random("0123456789abcdef", 40);
         let (main, feature) = (sha(&mut state), sha(&mut state));
-        let refs = [("main".into(), Ref { sha: main, protected: true }), ("feature".into(), Ref { sha: feature, protected: false })].into();
+        let refs = [
+            ("main".into(), Ref { sha: main, protected: true }),
+            ("feature".into(), Ref { sha: feature, protected: false }),
+        ]
+        .into();
         let project = Project {
             path: path.into(),
             old_paths: Vec::new(),
@@ -40,7 +44,8 @@ impl World {
         state.project(project).refs.insert(name.into(), Ref { sha, protected });
     }
 
-    /// Sets a variable, or replaces the one of the same key and scope, as a person would. A key that it names becomes ours.
+    /// Sets a variable, or replaces the one of the same key and scope, as a person would. A key
+    /// that it names becomes ours.
     pub fn set_variable(&self, home: impl Into<Home>, variable: Variable) {
         let home = home.into();
         let mut state = self.lock();
@@ -49,7 +54,10 @@ impl World {
         }
         state.as_person(|state| {
             let variables = state.lab.variables_mut(home).expect("the home exists");
-            match variables.iter_mut().find(|known| known.key == variable.key && known.scope == variable.scope) {
+            match variables
+                .iter_mut()
+                .find(|known| known.key == variable.key && known.scope == variable.scope)
+            {
                 Some(known) => *known = variable,
                 None => variables.push(variable),
             }
@@ -68,7 +76,9 @@ impl World {
     }
 
     pub fn variable(&self, home: impl Into<Home>, key: &str, scope: &str) -> Option<Variable> {
-        self.variables(home).into_iter().find(|variable| variable.key == key && variable.scope == scope)
+        self.variables(home)
+            .into_iter()
+            .find(|variable| variable.key == key && variable.scope == scope)
     }
 
     /// Adds a token, or replaces it. Returns the token itself.
@@ -82,11 +92,19 @@ impl World {
 
     /// Changes a token (the world's own, or another) as it is.
     pub fn change_token(&self, token: &str, change: impl FnOnce(&mut TokenSpec)) {
-        change(self.lock().lab.tokens.iter_mut().find(|known| known.token == token).expect("a known token"));
+        change(
+            self.lock()
+                .lab
+                .tokens
+                .iter_mut()
+                .find(|known| known.token == token)
+                .expect("a known token"),
+        );
     }
 
-    /// A job that does what the test says: the rotator's own, or one that still runs. In a pipeline of its own (`schedule`). The
-    /// status `running` has started now, one that has ended has ended now.
+    /// A job that does what the test says: the rotator's own, or one that still runs. In a pipeline
+    /// of its own (`schedule`). The status `running` has started now, one that has ended has ended
+    /// now.
     pub fn add_job(&self, project: u64, id: u64, status: &str) {
         let mut state = self.lock();
         let (now, at) = (state.now(), wall());
@@ -121,7 +139,14 @@ impl World {
     }
 
     /// With the moments given, in milliseconds since 1970.
-    pub fn add_job_at(&self, project: u64, id: u64, status: &str, started: Option<i64>, finished: Option<i64>) {
+    pub fn add_job_at(
+        &self,
+        project: u64,
+        id: u64,
+        status: &str,
+        started: Option<i64>,
+        finished: Option<i64>,
+    ) {
         self.add_job(project, id, status);
         let mut state = self.lock();
         let job = state.lab.jobs.get_mut(&id).expect("just added");
@@ -224,7 +249,13 @@ impl World {
             .lab
             .jobs
             .values()
-            .filter(|job| state.lab.pipelines.get(&job.pipeline).is_some_and(|pipeline| pipeline.project == project))
+            .filter(|job| {
+                state
+                    .lab
+                    .pipelines
+                    .get(&job.pipeline)
+                    .is_some_and(|pipeline| pipeline.project == project)
+            })
             .map(view)
             .collect()
     }
@@ -236,8 +267,9 @@ impl World {
         of.map(|((_, environment), pair)| (environment.clone(), pair.clone())).collect()
     }
 
-    /// The environment that this job gets, whole: GitLab's predefined variables, the project's (by their scope and protection), the
-    /// token, and where AWS and its region are. Change it as you like before it is used.
+    /// The environment that this job gets, whole: GitLab's predefined variables, the project's (by
+    /// their scope and protection), the token, and where AWS and its region are. Change it as you
+    /// like before it is used.
     pub fn env(&self, project: u64, job: u64) -> Vec<(String, String)> {
         let state = self.lock();
         let of = &state.lab.jobs[&job];
@@ -248,7 +280,10 @@ impl World {
             ("CI", "true".to_owned()),
             ("GITLAB_CI", "true".into()),
             ("CI_API_V4_URL", format!("{}{}", state.url, state.lab.api())),
-            ("CI_SERVER_URL", format!("{}{}", state.url, state.lab.api().trim_end_matches("/api/v4"))),
+            (
+                "CI_SERVER_URL",
+                format!("{}{}", state.url, state.lab.api().trim_end_matches("/api/v4")),
+            ),
             ("CI_SERVER_VERSION", "18.11.0-ee".into()),
             ("CI_PROJECT_ID", project.to_string()),
             ("CI_PROJECT_PATH", home.path.clone()),

@@ -35,7 +35,8 @@ pub(crate) struct State {
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub seq: usize,
-    /// Its number among the counted calls since the start or the last `restart_count`; none for the test's own.
+    /// Its number among the counted calls since the start or the last `restart_count`; none for the
+    /// test's own.
     pub n: Option<usize>,
     /// The world's time, in milliseconds since 1970.
     pub at: i64,
@@ -61,7 +62,8 @@ pub struct Knobs {
     /// How long a new key is unknown on some connections, and on how many of a hundred.
     pub invisible_for: Duration,
     pub invisible_share: u8,
-    /// Per cent of GitLab's GETs and PUTs that are 502 (of PUTs half have happened nevertheless), and 429.
+    /// Per cent of GitLab's GETs and PUTs that are 502 (of PUTs half have happened nevertheless),
+    /// and 429.
     pub gitlab_502: u8,
     pub gitlab_429: u8,
     /// Per cent of IAM's calls that are throttled.
@@ -89,7 +91,8 @@ pub struct Knobs {
     pub pipeline_creation: PipelineCreation,
     /// Milliseconds a job waits for its runner.
     pub queue_ms: i64,
-    /// 17.0 and up: jobs can be asked for by `scope[]=canceling` and `waiting_for_callback` (400 else).
+    /// 17.0 and up: jobs can be asked for by `scope[]=canceling` and `waiting_for_callback` (400
+    /// else).
     pub new_job_scopes: bool,
     /// 19.2 and up: `/trigger_jobs` exists.
     pub trigger_jobs: bool,
@@ -153,8 +156,8 @@ pub enum Fault {
     Close,
     /// The effect, then the connection is closed without an answer.
     LoseReply,
-    /// The effect and its answer; then nobody listens for so many milliseconds. Needs `close_connections`, or the next call comes all
-    /// the same.
+    /// The effect and its answer; then nobody listens for so many milliseconds. Needs
+    /// `close_connections`, or the next call comes all the same.
     ThenRefuse { ms: u64 },
     /// No answer ever, with or without the effect.
     Hang { effect: bool },
@@ -177,11 +180,23 @@ impl Fault {
     }
 
     pub fn retry_after(status: u16, seconds: u32) -> Self {
-        Self::Refuse { status, body: String::new(), headers: vec![("Retry-After".into(), seconds.to_string())] }
+        Self::Refuse {
+            status,
+            body: String::new(),
+            headers: vec![("Retry-After".into(), seconds.to_string())],
+        }
     }
 
     pub(crate) fn spares_effect(&self) -> bool {
-        matches!(self, Self::Refuse { .. } | Self::Html(_) | Self::Endless(_) | Self::Close | Self::KillBefore | Self::Hang { effect: false })
+        matches!(
+            self,
+            Self::Refuse { .. }
+                | Self::Html(_)
+                | Self::Endless(_)
+                | Self::Close
+                | Self::KillBefore
+                | Self::Hang { effect: false }
+        )
     }
 }
 
@@ -258,7 +273,13 @@ impl State {
     }
 
     /// The fault planned for this call, if any; counts it.
-    pub(crate) fn fault_for(&mut self, n: usize, action: &str, what: &str, seq: usize) -> Option<Fault> {
+    pub(crate) fn fault_for(
+        &mut self,
+        n: usize,
+        action: &str,
+        what: &str,
+        seq: usize,
+    ) -> Option<Fault> {
         let mut chosen = None;
         for planned in &mut self.faults {
             let due = match &planned.on {

@@ -10,8 +10,15 @@ use super::serve::Call;
 use super::state::State;
 
 impl State {
-    pub(crate) fn sts(&mut self, call: &Call, action: &str, effect: &mut bool) -> Result<String, AwsError> {
-        let parameter = |name: &str| call.form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+    pub(crate) fn sts(
+        &mut self,
+        call: &Call,
+        action: &str,
+        effect: &mut bool,
+    ) -> Result<String, AwsError> {
+        let parameter = |name: &str| {
+            call.form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
+        };
         let result = match action {
             "GetCallerIdentity" => {
                 let principal = self.signer(call)?;
@@ -23,25 +30,41 @@ impl State {
                 let user_id = match &principal {
                     Principal::Root => account.clone(),
                     Principal::Role(role, session) => format!("AROA{}:{session}", unique(role)),
-                    Principal::User(name) | Principal::UserSession(name) => format!("AIDA{}", unique(name)),
+                    Principal::User(name) | Principal::UserSession(name) => {
+                        format!("AIDA{}", unique(name))
+                    }
                 };
-                format!("<Arn>{}</Arn><UserId>{user_id}</UserId><Account>{account}</Account>", xml(&arn))
+                format!(
+                    "<Arn>{}</Arn><UserId>{user_id}</UserId><Account>{account}</Account>",
+                    xml(&arn)
+                )
             }
             "AssumeRoleWithWebIdentity" => {
-                let (arn, session) = (parameter("RoleArn"), valid_session(parameter("RoleSessionName"))?);
+                let (arn, session) =
+                    (parameter("RoleArn"), valid_session(parameter("RoleSessionName"))?);
                 self.check_id_token(arn, parameter("WebIdentityToken"))?;
                 *effect = true;
                 let credentials = self.open(arn, session, parameter("DurationSeconds"))?;
-                format!("{credentials}<SubjectFromWebIdentityToken>{}</SubjectFromWebIdentityToken>", xml(&subject(parameter("WebIdentityToken"))))
+                format!(
+                    "{credentials}<SubjectFromWebIdentityToken>{}</SubjectFromWebIdentityToken>",
+                    xml(&subject(parameter("WebIdentityToken")))
+                )
             }
             "AssumeRole" => {
                 let principal = self.signer(call)?;
-                let (arn, session) = (parameter("RoleArn"), valid_session(parameter("RoleSessionName"))?);
+                let (arn, session) =
+                    (parameter("RoleArn"), valid_session(parameter("RoleSessionName"))?);
                 self.check_chain(arn, &principal)?;
                 *effect = true;
                 self.open(arn, session, parameter("DurationSeconds"))?
             }
-            _ => return fail(400, "InvalidAction", format!("Could not find operation {action} for version 2011-06-15")),
+            _ => {
+                return fail(
+                    400,
+                    "InvalidAction",
+                    format!("Could not find operation {action} for version 2011-06-15"),
+                );
+            }
         };
         Ok(format!("<{action}Result>{result}</{action}Result>"))
     }
@@ -64,24 +87,36 @@ impl State {
             return fail(
                 400,
                 "InvalidIdentityToken",
-                "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)",
+                "The ID Token provided is not a valid JWT. (You may see this error if you sent an \
+                 Access Token)",
             );
         };
         if !self.knobs.oidc_provider {
-            return fail(400, "InvalidIdentityToken", format!("No OpenIDConnect provider found in your account for {}", self.url));
+            return fail(
+                400,
+                "InvalidIdentityToken",
+                format!("No OpenIDConnect provider found in your account for {}", self.url),
+            );
         }
         let (now, ends) = (self.now() / 1000, issued.ends / 1000);
         if now >= ends {
             return fail(
                 400,
                 "ExpiredTokenException",
-                format!("Token expired: current date/time {now} must be before the expiration date/time{ends}"),
+                format!(
+                    "Token expired: current date/time {now} must be before the expiration \
+                     date/time{ends}"
+                ),
             );
         }
         match self.trust(arn) {
-            Some(Trust::WebIdentity { aud, sub }) if !glob(aud, &issued.aud) => fail(400, "InvalidIdentityToken", "Incorrect token audience"),
+            Some(Trust::WebIdentity { aud, sub }) if !glob(aud, &issued.aud) => {
+                fail(400, "InvalidIdentityToken", "Incorrect token audience")
+            }
             Some(Trust::WebIdentity { sub, .. }) if glob(sub, &issued.sub) => Ok(()),
-            _ => fail(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity"),
+            _ => {
+                fail(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity")
+            }
         }
     }
 
@@ -90,23 +125,43 @@ impl State {
         let (standing, statements, username) = match principal {
             Principal::Role(name, _) => {
                 let role = self.aws.roles.iter().find(|role| &role.name == name);
-                (self.aws.role_arn(name), role.map_or_else(Vec::new, |role| role.policy.clone()), None)
+                (
+                    self.aws.role_arn(name),
+                    role.map_or_else(Vec::new, |role| role.policy.clone()),
+                    None,
+                )
             }
-            Principal::User(name) | Principal::UserSession(name) => {
-                (caller.clone(), self.aws.user(name).map_or_else(Vec::new, |user| user.policy.clone()), Some(name.as_str()))
+            Principal::User(name) | Principal::UserSession(name) => (
+                caller.clone(),
+                self.aws.user(name).map_or_else(Vec::new, |user| user.policy.clone()),
+                Some(name.as_str()),
+            ),
+            Principal::Root => {
+                return fail(403, "AccessDenied", "Roles may not be assumed by root accounts.");
             }
-            Principal::Root => return fail(403, "AccessDenied", "Roles may not be assumed by root accounts."),
         };
-        let trusted = matches!(self.trust(arn), Some(Trust::Principal(trusted)) if *trusted == standing);
-        let denied = decide(&statements, "sts:AssumeRole", arn, username) == Decision::ExplicitlyDenied;
+        let trusted =
+            matches!(self.trust(arn), Some(Trust::Principal(trusted)) if *trusted == standing);
+        let denied =
+            decide(&statements, "sts:AssumeRole", arn, username) == Decision::ExplicitlyDenied;
         if trusted && !denied {
             return Ok(());
         }
-        fail(403, "AccessDenied", format!("User: {caller} is not authorized to perform: sts:AssumeRole on resource: {arn}"))
+        fail(
+            403,
+            "AccessDenied",
+            format!(
+                "User: {caller} is not authorized to perform: sts:AssumeRole on resource: {arn}"
+            ),
+        )
     }
 
     fn trust(&self, arn: &str) -> Option<&Trust> {
-        self.aws.roles.iter().find(|role| self.aws.role_arn(&role.name) == arn).map(|role| &role.trust)
+        self.aws
+            .roles
+            .iter()
+            .find(|role| self.aws.role_arn(&role.name) == arn)
+            .map(|role| &role.trust)
     }
 
     /// New temporary credentials, as XML.
@@ -115,10 +170,22 @@ impl State {
             "" => 3600,
             text => match text.parse::<i64>() {
                 Ok(seconds) if (900..=43_200).contains(&seconds) => seconds,
-                _ => return fail(400, "ValidationError", "1 validation error detected: Value at 'durationSeconds' failed to satisfy constraint"),
+                _ => {
+                    return fail(
+                        400,
+                        "ValidationError",
+                        "1 validation error detected: Value at 'durationSeconds' failed to satisfy \
+                         constraint",
+                    );
+                }
             },
         };
-        let role = self.aws.roles.iter().find(|role| self.aws.role_arn(&role.name) == arn).expect("trusted, so it exists");
+        let role = self
+            .aws
+            .roles
+            .iter()
+            .find(|role| self.aws.role_arn(&role.name) == arn)
+            .expect("trusted, so it exists");
         let (name, seconds) = (role.name.clone(), role.seconds.min(asked));
         let ends = self.now() + seconds * 1000;
         let pair = self.session(Principal::Role(name.clone(), session.into()), ends);
@@ -135,8 +202,11 @@ impl State {
 
     pub(crate) fn session(&mut self, principal: Principal, ends: Millis) -> Pair {
         let id = format!("ASIA{}", self.random("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16));
-        let secret = self.random("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 40);
-        let token = self.random("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 120) + "==";
+        let secret =
+            self.random("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 40);
+        let token = self
+            .random("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 120)
+            + "==";
         self.keep_secret(&secret);
         self.keep_secret(&token);
         let pair = Pair { id, secret, token: Some(token) };
@@ -151,10 +221,16 @@ impl State {
         let claims = encode(serde_json::json!({
             "iss": self.url, "aud": aud, "sub": sub, "iat": issued, "nbf": issued - 5, "exp": ends / 1000, "jti": self.rng.u64(..).to_string(),
         }));
-        let signature = self.random("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", 86);
+        let signature =
+            self.random("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", 86);
         let token = format!("{header}.{claims}.{signature}");
         self.keep_secret(&token);
-        self.aws.id_tokens.push(super::aws::IdToken { token: token.clone(), aud: aud.into(), sub: sub.into(), ends });
+        self.aws.id_tokens.push(super::aws::IdToken {
+            token: token.clone(),
+            aud: aud.into(),
+            sub: sub.into(),
+            ends,
+        });
         token
     }
 }
@@ -168,19 +244,25 @@ fn valid_session(name: &str) -> Result<&str, AwsError> {
         400,
         "ValidationError",
         format!(
-            "1 validation error detected: Value '{name}' at 'roleSessionName' failed to satisfy constraint: Member must satisfy regular expression pattern: [\\w+=,.@-]*"
+            "1 validation error detected: Value '{name}' at 'roleSessionName' failed to satisfy \
+             constraint: Member must satisfy regular expression pattern: [\\w+=,.@-]*"
         ),
     )
 }
 
 fn subject(token: &str) -> String {
-    let claims = token.split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok()).unwrap_or_default();
+    let claims = token
+        .split('.')
+        .nth(1)
+        .and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok())
+        .unwrap_or_default();
     let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap_or_default();
     claims["sub"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The stable, opaque part of a unique id.
 fn unique(name: &str) -> String {
-    let sum = name.bytes().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let sum =
+        name.bytes().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     format!("{sum:016X}")
 }

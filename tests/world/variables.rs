@@ -106,11 +106,19 @@ impl Variable {
         if self.description.as_ref().is_some_and(|description| description.chars().count() > 255) {
             faults.insert("description".into(), json!(["is too long (maximum is 255 characters)"]));
         }
-        let scope = |letter: char| letter.is_ascii_alphanumeric() || " _/\\$\\{\\}.-*".contains(letter);
+        let scope =
+            |letter: char| letter.is_ascii_alphanumeric() || " _/\\$\\{\\}.-*".contains(letter);
         if self.scope.is_empty() || !self.scope.chars().all(scope) {
-            faults.insert("environment_scope".into(), json!(["can contain only letters, digits, '-', '_', '/', '$', '{', '}', '.', '*' and spaces"]));
+            faults.insert(
+                "environment_scope".into(),
+                json!(["can contain only letters, digits, \
+                 '-', '_', '/', '$', '{', '}', '.', '*' and spaces"]),
+            );
         } else if self.scope.len() > 255 {
-            faults.insert("environment_scope".into(), json!(["is too long (maximum is 255 characters)"]));
+            faults.insert(
+                "environment_scope".into(),
+                json!(["is too long (maximum is 255 characters)"]),
+            );
         }
         faults
     }
@@ -123,25 +131,42 @@ fn maskable(value: &str, raw: bool) -> bool {
 }
 
 impl State {
-    pub(crate) fn variables_api(&mut self, call: &Call, home: Home, rest: &[&str], input: &Input) -> Reply {
+    pub(crate) fn variables_api(
+        &mut self,
+        call: &Call,
+        home: Home,
+        rest: &[&str],
+        input: &Input,
+    ) -> Reply {
         match (call.method.as_str(), rest) {
             ("GET", []) => {
-                let all = self.lab.variables(home).into_iter().flatten().map(Variable::json).collect();
+                let all =
+                    self.lab.variables(home).into_iter().flatten().map(Variable::json).collect();
                 page(input, all)
             }
             ("POST", []) => self.post_variable(home, input),
-            (method @ ("GET" | "PUT" | "DELETE"), [key]) => match self.choose(home, key, input, method == "PUT") {
-                Err(reply) => reply,
-                Ok(at) => match method {
-                    "GET" => Reply::json(200, &self.variable(home, at).json()),
-                    "PUT" => self.put_variable(home, at, input),
-                    _ => {
-                        let gone = self.lab.variables_mut(home).expect("the home was found").remove(at);
-                        self.mutated(&Mutation::Variable { home, key: gone.key, scope: gone.scope });
-                        Reply::json(204, &Value::Null).with_effect()
-                    }
-                },
-            },
+            (method @ ("GET" | "PUT" | "DELETE"), [key]) => {
+                match self.choose(home, key, input, method == "PUT") {
+                    Err(reply) => reply,
+                    Ok(at) => match method {
+                        "GET" => Reply::json(200, &self.variable(home, at).json()),
+                        "PUT" => self.put_variable(home, at, input),
+                        _ => {
+                            let gone = self
+                                .lab
+                                .variables_mut(home)
+                                .expect("the home was found")
+                                .remove(at);
+                            self.mutated(&Mutation::Variable {
+                                home,
+                                key: gone.key,
+                                scope: gone.scope,
+                            });
+                            Reply::json(204, &Value::Null).with_effect()
+                        }
+                    },
+                }
+            }
             _ => Reply::json(405, &json!({ "error": "405 Not Allowed" })),
         }
     }
@@ -152,15 +177,23 @@ impl State {
 
     /// Which of the variables of this key is meant.
     fn choose(&self, home: Home, key: &str, input: &Input, put: bool) -> Result<usize, Reply> {
-        let of_key: Vec<(usize, &Variable)> =
-            self.lab.variables(home).into_iter().flatten().enumerate().filter(|(_, variable)| variable.key == key).collect();
+        let of_key: Vec<(usize, &Variable)> = self
+            .lab
+            .variables(home)
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .filter(|(_, variable)| variable.key == key)
+            .collect();
         if of_key.is_empty() {
             return Err(not_found("Variable"));
         }
         match input.scope_filter() {
-            None if of_key.len() > 1 => {
-                Err(message(409, "There are multiple variables with provided parameters. Please use 'filter[environment_scope]'"))
-            }
+            None if of_key.len() > 1 => Err(message(
+                409,
+                "There are multiple variables with provided parameters. Please use \
+                 'filter[environment_scope]'",
+            )),
             None => Ok(of_key[0].0),
             Some(scope) => match of_key.iter().find(|(_, variable)| variable.scope == scope) {
                 Some((at, _)) => Ok(*at),
@@ -172,7 +205,11 @@ impl State {
     }
 
     fn post_variable(&mut self, home: Home, input: &Input) -> Reply {
-        let missing: Vec<String> = ["key", "value"].iter().filter(|name| !input.has(name)).map(|name| format!("{name} is missing")).collect();
+        let missing: Vec<String> = ["key", "value"]
+            .iter()
+            .filter(|name| !input.has(name))
+            .map(|name| format!("{name} is missing"))
+            .collect();
         if !missing.is_empty() {
             return Reply::json(400, &json!({ "error": missing.join(", ") }));
         }
@@ -204,7 +241,8 @@ impl State {
         if variable.hidden && input.flag("masked") == Some(false) {
             return Reply::json(
                 400,
-                &json!({ "message": { "base": ["The visibility setting cannot be changed for masked and hidden variables."] } }),
+                &json!({ "message": { "base": ["The visibility setting cannot be changed for \
+                     masked and hidden variables."] } }),
             );
         }
         self.assign(&mut variable, home, input);
@@ -232,27 +270,38 @@ impl State {
         if input.raw("description").is_some() {
             variable.description = input.text("description");
         }
-        if let Some(scope) = input.text("environment_scope").filter(|_| self.knobs.group_scopes || matches!(home, Home::Project(_))) {
+        if let Some(scope) = input
+            .text("environment_scope")
+            .filter(|_| self.knobs.group_scopes || matches!(home, Home::Project(_)))
+        {
             variable.scope = scope;
         }
     }
 
-    fn save(&mut self, home: Home, at: Option<usize>, variable: Variable, mut faults: serde_json::Map<String, Value>, status: u16) -> Reply {
-        let taken = self
-            .lab
-            .variables(home)
-            .into_iter()
-            .flatten()
-            .enumerate()
-            .any(|(other, known)| Some(other) != at && known.key == variable.key && known.scope == variable.scope);
+    fn save(
+        &mut self,
+        home: Home,
+        at: Option<usize>,
+        variable: Variable,
+        mut faults: serde_json::Map<String, Value>,
+        status: u16,
+    ) -> Reply {
+        let taken =
+            self.lab.variables(home).into_iter().flatten().enumerate().any(|(other, known)| {
+                Some(other) != at && known.key == variable.key && known.scope == variable.scope
+            });
         if taken {
-            faults.insert("key".into(), json!([format!("({}) has already been taken", variable.key)]));
+            faults.insert(
+                "key".into(),
+                json!([format!("({}) has already been taken", variable.key)]),
+            );
         }
         if !faults.is_empty() {
             return Reply::json(400, &json!({ "message": faults }));
         }
         let reply = Reply::json(status, &variable.json()).with_effect();
-        let mutation = Mutation::Variable { home, key: variable.key.clone(), scope: variable.scope.clone() };
+        let mutation =
+            Mutation::Variable { home, key: variable.key.clone(), scope: variable.scope.clone() };
         let variables = self.lab.variables_mut(home).expect("the home was found");
         match at {
             Some(at) => variables[at] = variable,
@@ -277,6 +326,8 @@ fn check_types(input: &Input) -> Result<(), Reply> {
     }
     match input.text("variable_type").as_deref() {
         None | Some("env_var" | "file") => Ok(()),
-        Some(_) => Err(Reply::json(400, &json!({ "error": "variable_type does not have a valid value" }))),
+        Some(_) => {
+            Err(Reply::json(400, &json!({ "error": "variable_type does not have a valid value" })))
+        }
     }
 }
