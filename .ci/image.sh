@@ -7,7 +7,7 @@
 # is proven is the Dockerfile and the program in it, not the base images that it names. The stage `build` runs nothing
 # here either: the binary comes from .ci/image/build.sh, which is all that this stage does. On linux/arm64 the image is
 # assembled, with a stand-in for the binary, and not run.
-# With SANDBOX, the example `serve`, which is the world of the tests as a process, a key is rotated from inside the image.
+# With SANDBOX, the example `serve`, which is the fake as a process, a key is rotated from inside the image.
 # shellcheck disable=SC2016 # what is in single quotes is for the shell in the image to expand
 set -euo pipefail
 
@@ -27,9 +27,9 @@ fi
 
 work=$(mktemp -d)
 containers=()
-world=
+fake=
 end() {
-  [ -z "$world" ] || kill "$world" 2>/dev/null || true
+  [ -z "$fake" ] || kill "$fake" 2>/dev/null || true
   [ ${#containers[@]} -eq 0 ] || buildah rm "${containers[@]}" >/dev/null 2>&1 || true
   rm -rf "$work"
 }
@@ -194,7 +194,7 @@ prove 'without settings the program says what is missing, and ends with 2' \
 
 if [ -n "$sandbox" ]; then
   tls=$work/builds/tls
-  mkdir -p "$tls" "$work/world"
+  mkdir -p "$tls" "$work/fake"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj '/CN=Sandbox CA' \
     -addext 'basicConstraints=critical,CA:TRUE' -keyout "$work/ca.key" -out "$tls/ca.pem" 2>/dev/null
   openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj '/CN=gitlab.example.com' \
@@ -203,13 +203,13 @@ if [ -n "$sandbox" ]; then
     -extfile <(printf 'subjectAltName=DNS:gitlab.example.com,DNS:aws.example.com\nbasicConstraints=CA:FALSE\n') \
     -out "$work/leaf.pem" 2>/dev/null
   chmod -R a+rX "$tls"
-  "$sandbox" in-project "$work/world" "$work/leaf.pem" "$work/leaf.key" &
-  world=$!
+  "$sandbox" in-project "$work/fake" "$work/leaf.pem" "$work/leaf.key" &
+  fake=$!
   for _ in $(seq 100); do
-    [ ! -s "$work/world/control" ] || break
+    [ ! -s "$work/fake/control" ] || break
     sleep 0.1
   done
-  control=$(cat "$work/world/control")
+  control=$(cat "$work/fake/control")
   container=$(buildah from --pull-never --add-host gitlab.example.com:127.0.0.1 --add-host aws.example.com:127.0.0.1 localhost/one)
   containers+=("$container")
   # job: what GitLab gives to the next job, with names instead of the address; the ID token has no role to be for.

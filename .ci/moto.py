@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""An independent judge of the world: the same binary against moto as IAM and STS, in self mode and in role mode.
+"""An independent judge of the fake: the same binary against moto as IAM and STS, in self mode and in role mode.
 
-GitLab is the world of the tests, kept open by the example `serve`. moto checks signatures and policies once `reset-auth` is posted; it keeps
+GitLab is the fake, kept open by the example `serve`. moto checks signatures and policies once `reset-auth` is posted; it keeps
 accepting disabled keys, so what is disabled is read from its list. Usage: moto.py PROGRAM SERVE
 """
 import json
@@ -13,7 +13,7 @@ import urllib.parse
 import urllib.request
 
 import boto3
-from world import World
+from fake import World
 
 PROGRAM, SERVE = sys.argv[1:3]
 PORT = 15999
@@ -50,7 +50,7 @@ def as_credentials(key):
 def gitlab(env, verb, path, **form):
     data = urllib.parse.urlencode(form).encode() if form else None
     request = urllib.request.Request(env["CI_API_V4_URL"] + path, data, {"PRIVATE-TOKEN": env["ROTATOR_GITLAB_TOKEN"]}, method=verb)
-    for _ in range(20):  # the world answers 429 and 502 now and then
+    for _ in range(20):  # the fake answers 429 and 502 now and then
         try:
             with urllib.request.urlopen(request) as reply:
                 return json.load(reply)
@@ -80,7 +80,7 @@ def check_after(calls):
 
 
 def run(env, **more):
-    """One run by hand: `none` as the deploy, for the world's own deploy job signs at the world."""
+    """One run by hand: `none` as the deploy, for the fake's own deploy job signs at the fake."""
     if "ROTATOR_AWS_ROLE_ARN" in more:
         check_after(1)  # moto cannot take AssumeRoleWithWebIdentity, which is unsigned, once it checks; every later call is checked
     given = {
@@ -115,10 +115,10 @@ def main():
     moto = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(PORT)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: urllib.request.urlopen(f"{MOTO}/moto-api/").status == 200)
-        with World(SERVE, "in-project") as world:
-            env = world.job("moto")
+        with World(SERVE, "in-project") as fake:
+            env = fake.job("moto")
             # The runs below are by hand: a job that went on running would have the old pair, and be waited for.
-            world.end(env)
+            fake.end(env)
             judge(env)
     finally:
         moto.terminate()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The IAM policies of the README, judged by @cloud-copilot/iam-simulate, which knows nothing of this project's own world.
+# The IAM policies of the README, judged by @cloud-copilot/iam-simulate, which knows nothing of this project's own fake.
 # The simulator goes to a cache outside the repository: TOOLS_CACHE, else the system's folder for temporary files.
 set -euo pipefail
 

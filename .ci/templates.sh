@@ -3,9 +3,9 @@
 # the program in them is given.
 #
 #   .ci/templates.sh                                    with a stand-in that writes its environment down
-#   ROTATOR_BIN=PATH SANDBOX=PATH .ci/templates.sh      then also with the program, against the world of the tests
+#   ROTATOR_BIN=PATH SANDBOX=PATH .ci/templates.sh      then also with the program, against the fake
 #
-# SANDBOX is the example `serve`, which is this world as a process; what it has seen is what is asserted then.
+# SANDBOX is the example `serve`, which is this fake as a process; what it has seen is what is asserted then.
 # Tools go to a cache outside the repository: TOOLS_CACHE, else the system's folder for temporary files.
 # shellcheck disable=SC2016 # what is in single quotes is for GitLab to expand
 set -euo pipefail
@@ -14,10 +14,10 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 cache=${TOOLS_CACHE:-${TMPDIR:-/tmp}/credential-rotator-cache}
 work=$(mktemp -d)
 server=
-world=
+fake=
 end() {
   [ -z "$server" ] || kill "$server" 2>/dev/null || true
-  [ -z "$world" ] || kill "$world" 2>/dev/null || true
+  [ -z "$fake" ] || kill "$fake" 2>/dev/null || true
   rm -rf "$work"
 }
 trap end EXIT
@@ -453,17 +453,17 @@ prove 'own pipeline: the release notes are its section of the changelog' \
   is "$(grep . "$project/.gitlab-ci-local/artifacts/version/notes.md")" '- This'
 prove 'own pipeline: the tag of another version does not pass' fails pipeline push --variable CI_COMMIT_TAG=9.9.9 version
 
-# --- the program, in the world of the tests ----------------------------------------------------------------------------
+# --- the program, in the fake ----------------------------------------------------------------------------
 
 if [ -n "$program_under_test" ]; then
-  : "${SANDBOX:?the example that serves the world}"
+  : "${SANDBOX:?the example that serves the fake}"
   program=$work/real
   mkdir -p "$program"
   PROGRAM=$(realpath "$program_under_test")
   export PROGRAM CONTROL
   cat >"$program/credential-rotator" <<'REAL'
 #!/bin/sh
-# What GitLab gives to a job at the moment when a runner takes it, this world gives; the rest comes from the pipeline.
+# What GitLab gives to a job at the moment when a runner takes it, this fake gives; the rest comes from the pipeline.
 set -eu
 environment=$(curl -fsS -G "$CONTROL/job" --data-urlencode "name=$CI_JOB_NAME" --data-urlencode "pipeline=$CI_PIPELINE_IID")
 eval "$environment"
@@ -473,86 +473,86 @@ curl -fsS "$CONTROL/end?job=$CI_JOB_ID&exit=$status"
 exit "$status"
 REAL
   chmod +x "$program/credential-rotator"
-  new_world() { # SCENARIO
-    [ -z "$world" ] || kill "$world" 2>/dev/null || true
-    rm -rf "$work/world"
-    mkdir -p "$work/world"
-    "$SANDBOX" "$1" "$work/world" &
-    world=$!
+  new_fake() { # SCENARIO
+    [ -z "$fake" ] || kill "$fake" 2>/dev/null || true
+    rm -rf "$work/fake"
+    mkdir -p "$work/fake"
+    "$SANDBOX" "$1" "$work/fake" &
+    fake=$!
     for _ in $(seq 100); do
-      [ ! -s "$work/world/control" ] || break
+      [ ! -s "$work/fake/control" ] || break
       sleep 0.1
     done
-    CONTROL=$(cat "$work/world/control")
+    CONTROL=$(cat "$work/fake/control")
   }
-  world_is() { # JQ: true of what there is now
+  fake_is() { # JQ: true of what there is now
     curl -fsS "$CONTROL/state" >"$work/state"
     jq -e "def count(\$name): .actions[\$name] // 0; $1" "$work/state" >/dev/null || { jq -c . "$work/state"; return 1; }
   }
   outcome_is() { is "$(jq -r .outcome "$project/.gitlab-ci-local/artifacts/$1/credential-rotator.json")" "$2"; }
 
   daily=(--variable 'CI_PIPELINE_SCHEDULE_DESCRIPTION=Rotate the AWS key')
-  new_world in-project
+  new_fake in-project
   project in-project shop
   old=$(curl -fsS "$CONTROL/state" | jq -r '.projects["42"].named')
-  prove 'world, in-project: a push runs' pipeline push
-  prove 'world, in-project: ...and the world hears nothing of it' world_is '.actions == {}'
-  prove 'world, in-project: by hand with dry_run' pipeline web --input dry_run=true
-  prove 'world, in-project: ...changes nothing' world_is \
+  prove 'fake, in-project: a push runs' pipeline push
+  prove 'fake, in-project: ...and the fake hears nothing of it' fake_is '.actions == {}'
+  prove 'fake, in-project: by hand with dry_run' pipeline web --input dry_run=true
+  prove 'fake, in-project: ...changes nothing' fake_is \
     "(.actions | keys | all(test(\"^(GET |iam:(List|Get)|sts:)\"))) and .projects[\"42\"].named == \"$old\""
-  prove 'world, in-project: ...and says so' outcome_is rotate-key dry_run
-  prove 'world, in-project: the schedule runs' pipeline schedule "${daily[@]}"
-  prove 'world, in-project: one key was made' world_is 'count("iam:CreateAccessKey") == 1 and (.keys["svc-shop"] | length == 2)'
-  prove 'world, in-project: the variables name it' world_is ".projects[\"42\"].named != \"$old\""
-  prove 'world, in-project: one deploy was started, and went well' world_is \
+  prove 'fake, in-project: ...and says so' outcome_is rotate-key dry_run
+  prove 'fake, in-project: the schedule runs' pipeline schedule "${daily[@]}"
+  prove 'fake, in-project: one key was made' fake_is 'count("iam:CreateAccessKey") == 1 and (.keys["svc-shop"] | length == 2)'
+  prove 'fake, in-project: the variables name it' fake_is ".projects[\"42\"].named != \"$old\""
+  prove 'fake, in-project: one deploy was started, and went well' fake_is \
     '[.projects["42"].pipelines[] | select(.source == "api") | .status] == ["success"]'
-  prove 'world, in-project: production runs with it' world_is '.projects["42"] | .runs.production == .named'
-  prove 'world, in-project: the old key is still active' world_is ".keys[\"svc-shop\"] | any(.id == \"$old\" and .active)"
-  prove 'world, in-project: the schedule runs again' pipeline schedule "${daily[@]}"
-  prove 'world, in-project: ...and waits for the overlap' outcome_is rotate-key waiting
-  prove 'world, in-project: ...so there is no second key, and no second deploy' world_is \
+  prove 'fake, in-project: production runs with it' fake_is '.projects["42"] | .runs.production == .named'
+  prove 'fake, in-project: the old key is still active' fake_is ".keys[\"svc-shop\"] | any(.id == \"$old\" and .active)"
+  prove 'fake, in-project: the schedule runs again' pipeline schedule "${daily[@]}"
+  prove 'fake, in-project: ...and waits for the overlap' outcome_is rotate-key waiting
+  prove 'fake, in-project: ...so there is no second key, and no second deploy' fake_is \
     'count("iam:CreateAccessKey") == 1 and ([.projects["42"].pipelines[] | select(.source == "api")] | length == 1)'
   second=$(curl -fsS "$CONTROL/state" | jq -r '.projects["42"].named')
-  prove 'world, in-project: by hand with force' pipeline web --input force=true
-  prove 'world, in-project: ...the first rotation is ended' world_is ".keys[\"svc-shop\"] | all(.id != \"$old\")"
-  prove 'world, in-project: ...and a new key is made and deployed' world_is \
+  prove 'fake, in-project: by hand with force' pipeline web --input force=true
+  prove 'fake, in-project: ...the first rotation is ended' fake_is ".keys[\"svc-shop\"] | all(.id != \"$old\")"
+  prove 'fake, in-project: ...and a new key is made and deployed' fake_is \
     ".projects[\"42\"] | .named != \"$second\" and .runs.production == .named"
-  prove 'world, in-project: the judge has found nothing' world_is '.violations == []'
+  prove 'fake, in-project: the judge has found nothing' fake_is '.violations == []'
 
-  new_world central
+  new_fake central
   project central rotator
-  # In this world all roles are of one account.
+  # In this fake all roles are of one account.
   sed -i 's,111111111111:role/credential-rotator,123456789012:role/rotator-one,; s,222222222222:role/credential-rotator,123456789012:role/rotator-two,' \
     "$project/.gitlab-ci.yml"
   commit
-  prove 'world, central: a push runs nothing' is "$(jobs_when push)" ''
-  prove 'world, central: the schedule runs' pipeline schedule "${daily[@]}"
-  prove 'world, central: three jobs' is "$(wc -l <<<"$ran")" 3
-  prove 'world, central: each user has a new key' world_is '[.keys[] | length] == [2, 2, 2]'
-  prove 'world, central: each job took its role' world_is 'count("sts:AssumeRoleWithWebIdentity") >= 3'
-  prove 'world, central: each project runs with what it names' world_is '.projects | all(.runs.production == .named)'
-  prove 'world, central: both projects of a user have the same key' world_is '.projects["44"].named == .projects["45"].named'
-  prove 'world, central: each environment was deployed again, by no new pipeline' world_is \
+  prove 'fake, central: a push runs nothing' is "$(jobs_when push)" ''
+  prove 'fake, central: the schedule runs' pipeline schedule "${daily[@]}"
+  prove 'fake, central: three jobs' is "$(wc -l <<<"$ran")" 3
+  prove 'fake, central: each user has a new key' fake_is '[.keys[] | length] == [2, 2, 2]'
+  prove 'fake, central: each job took its role' fake_is 'count("sts:AssumeRoleWithWebIdentity") >= 3'
+  prove 'fake, central: each project runs with what it names' fake_is '.projects | all(.runs.production == .named)'
+  prove 'fake, central: both projects of a user have the same key' fake_is '.projects["44"].named == .projects["45"].named'
+  prove 'fake, central: each environment was deployed again, by no new pipeline' fake_is \
     '[.projects[].pipelines[] | select(.source == "api")] == [] and count("POST /projects/:id/jobs/:number/retry") == 4'
-  prove 'world, central: the schedule runs again' pipeline schedule "${daily[@]}"
-  prove 'world, central: ...and makes no key' world_is 'count("iam:CreateAccessKey") == 3'
-  prove 'world, central: the judge has found nothing' world_is '.violations == []'
+  prove 'fake, central: the schedule runs again' pipeline schedule "${daily[@]}"
+  prove 'fake, central: ...and makes no key' fake_is 'count("iam:CreateAccessKey") == 3'
+  prove 'fake, central: the judge has found nothing' fake_is '.violations == []'
 
   daily=(--variable 'CI_PIPELINE_SCHEDULE_DESCRIPTION=Rotate the AWS key and deploy')
-  new_world stages
+  new_fake stages
   project stages shop
   old=$(curl -fsS "$CONTROL/state" | jq -r '.projects["42"].named')
-  prove 'world, stages: the schedule runs' pipeline schedule "${daily[@]}"
-  prove 'world, stages: rotate, deploy, retire' is "$ran" "$(lines build deploy retire-key rotate-key)"
-  prove 'world, stages: the pipeline deployed with the new key' world_is \
+  prove 'fake, stages: the schedule runs' pipeline schedule "${daily[@]}"
+  prove 'fake, stages: rotate, deploy, retire' is "$ran" "$(lines build deploy retire-key rotate-key)"
+  prove 'fake, stages: the pipeline deployed with the new key' fake_is \
     ".projects[\"42\"] | .named != \"$old\" and .runs.production == .named"
-  prove 'world, stages: no other pipeline was started' world_is '[.projects["42"].pipelines[] | select(.source == "api")] == []'
-  prove 'world, stages: the second job saw it proven' outcome_is retire-key resumed
-  prove 'world, stages: the schedule runs again' pipeline schedule "${daily[@]}"
-  prove 'world, stages: ...and makes no key' world_is 'count("iam:CreateAccessKey") == 1'
-  prove 'world, stages: by hand with force' pipeline web --input force=true
-  prove 'world, stages: ...the first rotation is ended' world_is ".keys[\"svc-shop\"] | all(.id != \"$old\")"
-  prove 'world, stages: the judge has found nothing' world_is '.violations == []'
+  prove 'fake, stages: no other pipeline was started' fake_is '[.projects["42"].pipelines[] | select(.source == "api")] == []'
+  prove 'fake, stages: the second job saw it proven' outcome_is retire-key resumed
+  prove 'fake, stages: the schedule runs again' pipeline schedule "${daily[@]}"
+  prove 'fake, stages: ...and makes no key' fake_is 'count("iam:CreateAccessKey") == 1'
+  prove 'fake, stages: by hand with force' pipeline web --input force=true
+  prove 'fake, stages: ...the first rotation is ended' fake_is ".keys[\"svc-shop\"] | all(.id != \"$old\")"
+  prove 'fake, stages: the judge has found nothing' fake_is '.violations == []'
 fi
 
 printf '%d passed, %d failed\n' "$passed" "$failed"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures what the README states: binary size, and CPU, peak memory and calls of a run that finds nothing due and of a rotation.
 
-CPU time and memory come from the kernel (wait4); the calls from the program's report. The world runs in a process of its own.
+CPU time and memory come from the kernel (wait4); the calls from the program's report. The fake runs in a process of its own.
 Usage: benches/figures.py PROGRAM SERVE
 """
 import json
@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / ".ci"))
-from world import World
+from fake import World
 
 PROGRAM, SERVE = sys.argv[1:3]
 RUNS = 9
@@ -38,20 +38,20 @@ def spawn(arguments, env):
     return float(cpu), float(memory)
 
 
-def run(world, **more):
-    env = world.job("figures")
+def run(fake, **more):
+    env = fake.job("figures")
     roots = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
     cpu, memory = spawn([], {"PATH": os.environ["PATH"], **roots, **env, "ROTATOR_REPORT": str(REPORT), **more})
-    world.end(env)
+    fake.end(env)
     return cpu, memory, json.loads(REPORT.read_text())["calls"]
 
 
 def main():
-    with World(SERVE, "in-project") as world:
-        calm = [run(world, ROTATOR_ROTATE_AFTER="80d", ROTATOR_AWS_ID_TOKEN="") for _ in range(RUNS)]
-    with World(SERVE, "central") as world:
+    with World(SERVE, "in-project") as fake:
+        calm = [run(fake, ROTATOR_ROTATE_AFTER="80d", ROTATOR_AWS_ID_TOKEN="") for _ in range(RUNS)]
+    with World(SERVE, "central") as fake:
         role = {"ROTATOR_IAM_USER": "svc-shop", "ROTATOR_AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/rotator-one"}
-        rotation = run(world, ROTATOR_TARGETS="project:42@production", ROTATOR_OVERLAP="0s", ROTATOR_GRACE_PERIOD="0s", **role)
+        rotation = run(fake, ROTATOR_TARGETS="project:42@production", ROTATOR_OVERLAP="0s", ROTATOR_GRACE_PERIOD="0s", **role)
     bare = statistics.median(spawn(["--version"], {})[0] for _ in range(RUNS))
     cpu, memory = statistics.median(one[0] for one in calm), max(one[1] for one in calm)
     print(f"figures: binary {os.path.getsize(PROGRAM) / 1e6:.1f} MB")

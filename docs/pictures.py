@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the pictures of the README: the log of a job that rotates a key, and the life of two keys over nine days.
 
-The log is that of a real run in the world of the tests, with names, dates and addresses made constant. The life follows from the
+The log is that of a real run in the fake, with names, dates and addresses made constant. The life follows from the
 defaults that `--help` prints and a daily schedule. Usage: docs/pictures.py PROGRAM SERVE
 """
 import datetime
@@ -13,7 +13,7 @@ import sys
 import textwrap
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / ".ci"))
-from world import World
+from fake import World
 
 PROGRAM, SERVE = sys.argv[1:3]
 FOLDER = pathlib.Path(__file__).parent
@@ -23,11 +23,11 @@ FONT = "font-family='ui-monospace, SFMono-Regular, Menlo, Consolas, monospace'"
 
 
 def job_log():
-    """What a run with the defaults prints; the world's seconds are those of today."""
-    with World(SERVE, "in-project") as world:
-        job = world.job("rotate-key")
+    """What a run with the defaults prints; the fake's seconds are those of today."""
+    with World(SERVE, "in-project") as fake:
+        job = fake.job("rotate-key")
         # The run is nobody's job: one that went on running would have the old pair, and be waited for.
-        world.end(job)
+        fake.end(job)
         env = {name: value for name, value in job.items() if name not in ("GITLAB_CI", "CI_JOB_ID")}
         old = env["AWS_ACCESS_KEY_ID"]
         began = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)

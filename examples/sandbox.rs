@@ -1,21 +1,21 @@
 //! A rotation from end to end, on a machine that has nothing but Rust: `cargo run --example
 //! sandbox`.
 //!
-//! Builds the program, starts the world of the tests on loopback (IAM, STS and GitLab over real
+//! Builds the program, starts the fake of the tests on loopback (IAM, STS and GitLab over real
 //! HTTP), and runs the program as three scheduled jobs, by environment alone. A few seconds stand
-//! for the days of overlap and grace. Ends with an error unless the world's own log shows that
+//! for the days of overlap and grace. Ends with an error unless the fake's own log shows that
 //! production never stopped working and that the old key is gone.
 
 #![allow(clippy::print_stdout, reason = "this program is for people to look at")]
 
-#[path = "../tests/world/mod.rs"]
-mod world;
+#[path = "../tests/fake/mod.rs"]
+mod fake;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use world::{JobSpec, Variable, World};
+use fake::{Fake, JobSpec, Variable};
 
 const PROJECT: u64 = 42;
 const USER: &str = "shop-deployer";
@@ -27,45 +27,45 @@ fn main() -> ExitCode {
         Ok(program) => program,
         Err(why) => return fail(&why),
     };
-    let world = World::builder().start();
-    world.add_user("/service/", USER);
-    let old = world.add_key(USER, 75);
-    world.add_project(PROJECT, "acme/shop");
-    world.set_variable(PROJECT, Variable::new("AWS_ACCESS_KEY_ID", &old.id).masked());
-    world.set_variable(
+    let fake = Fake::builder().start();
+    fake.add_user("/service/", USER);
+    let old = fake.add_key(USER, 75);
+    fake.add_project(PROJECT, "acme/shop");
+    fake.set_variable(PROJECT, Variable::new("AWS_ACCESS_KEY_ID", &old.id).masked());
+    fake.set_variable(
         PROJECT,
         Variable::new("AWS_SECRET_ACCESS_KEY", &old.secret)
             .masked()
             .description("deploys the shop"),
     );
-    world.set_pipeline_config(
+    fake.set_pipeline_config(
         PROJECT,
         vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").stage("deploy")],
     );
-    world.start_pipeline(PROJECT, "push");
-    world.finish_pipelines();
-    world.watch_target(PROJECT, "*", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
-    world.watch_deploy(PROJECT);
+    fake.start_pipeline(PROJECT, "push");
+    fake.finish_pipelines();
+    fake.watch_target(PROJECT, "*", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+    fake.watch_deploy(PROJECT);
 
     say("Before");
-    show(&world);
+    show(&fake);
     for (job, day) in [
         (9001, "day 1"),
         (9002, "day 2: the overlap is over"),
         (9003, "day 9: the grace period is over"),
     ] {
         say(&format!("The scheduled job of {day}"));
-        world.add_job(PROJECT, job, "running");
+        fake.add_job(PROJECT, job, "running");
         let mut command = Command::new(&program);
         command
             .env_clear()
-            .envs(world.env(PROJECT, job))
+            .envs(fake.env(PROJECT, job))
             .envs(std::env::var("ROTATOR_LOG").map(|level| ("ROTATOR_LOG", level)));
         command
             .env("ROTATOR_OVERLAP", format!("{}s", WAIT.as_secs()))
             .env("ROTATOR_GRACE_PERIOD", format!("{}s", WAIT.as_secs()));
         match command.status() {
-            Ok(status) if status.success() => world.job_set_status(job, "success"),
+            Ok(status) if status.success() => fake.job_set_status(job, "success"),
             Ok(status) => return fail(&format!("the job ended with {status}")),
             Err(error) => return fail(&format!("the program could not be started: {error}")),
         }
@@ -73,11 +73,11 @@ fn main() -> ExitCode {
         std::thread::sleep(WAIT + Duration::from_millis(1500));
     }
     say("After");
-    show(&world);
-    match judge(&world, &old) {
+    show(&fake);
+    match check(&fake, &old) {
         Ok(()) => {
             say(
-                "The world's log agrees: the new pair was accepted, the old one was refused at the \
+                "The fake's log agrees: the new pair was accepted, the old one was refused at the \
                  end, it was disabled only after the deploy, and production never stopped \
                  working.",
             );
@@ -108,13 +108,13 @@ fn build() -> Result<PathBuf, String> {
     }
 }
 
-fn show(world: &World) {
+fn show(fake: &Fake) {
     println!("  access keys of {USER}:");
-    for key in world.keys(USER) {
+    for key in fake.keys(USER) {
         println!("    {}  {}", key.id, if key.active { "active" } else { "disabled" });
     }
     println!("  variables of acme/shop:");
-    for variable in world.variables(PROJECT) {
+    for variable in fake.variables(PROJECT) {
         let value = if variable.key.contains("SECRET") { "[a secret]" } else { &variable.value };
         let flags = if variable.masked { "masked" } else { "not masked" };
         println!(
@@ -126,15 +126,15 @@ fn show(world: &World) {
     }
 }
 
-/// What the world itself saw.
-fn judge(world: &World, old: &world::Pair) -> Result<(), String> {
-    if let Some(violation) = world.violations().first() {
-        return Err(format!("the judge found: {violation}"));
+/// What the fake itself saw.
+fn check(fake: &Fake, old: &fake::Pair) -> Result<(), String> {
+    if let Some(violation) = fake.violations().first() {
+        return Err(format!("the invariants found: {violation}"));
     }
-    let keys = world.keys(USER);
+    let keys = fake.keys(USER);
     let [new] = &keys[..] else { return Err(format!("there are {} keys, not one", keys.len())) };
     let stored = |name: &str| {
-        world.variable(PROJECT, name, "*").map(|variable| variable.value).unwrap_or_default()
+        fake.variable(PROJECT, name, "*").map(|variable| variable.value).unwrap_or_default()
     };
     if stored("AWS_ACCESS_KEY_ID") != new.id || stored("AWS_SECRET_ACCESS_KEY") != new.secret {
         return Err("the variables do not hold the pair that is left".to_owned());
@@ -144,15 +144,15 @@ fn judge(world: &World, old: &world::Pair) -> Result<(), String> {
         .build()
         .map_err(|error| error.to_string())?;
     // With what the last deploy has read, and with what stood there before: two signed calls that
-    // the world must judge.
-    runtime.block_on(world.production_signs(PROJECT))?;
+    // the fake must judge.
+    runtime.block_on(fake.production_signs(PROJECT))?;
     if runtime
-        .block_on(world.aws("sts", old, "Action=GetCallerIdentity"))
+        .block_on(fake.aws("sts", old, "Action=GetCallerIdentity"))
         .is_ok_and(|answer| answer.status == 200)
     {
         return Err("the old pair still works".to_owned());
     }
-    let log = world.log();
+    let log = fake.log();
     let at = |action: &str, what: &str, status: u16| {
         log.iter()
             .find(|entry| {

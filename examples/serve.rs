@@ -1,15 +1,15 @@
-//! The world of the tests as a process, for whatever is no Rust test: the samples in a pipeline,
+//! The fake of the tests as a process, for whatever is no Rust test: the samples in a pipeline,
 //! the image, a person.
 //!
-//! `serve SCENARIO FOLDER [CERTIFICATE KEY]` sets the world up, writes `FOLDER/control` (the
+//! `serve SCENARIO FOLDER [CERTIFICATE KEY]` sets the fake up, writes `FOLDER/control` (the
 //! address to ask) and serves until it is ended. To be asked, each with one GET:
 //! - `/job?name=NAME&pipeline=WORD`: a job of that name starts, in the one pipeline of that word;
 //!   its environment as a shell reads it.
 //! - `/end?job=ID&exit=CODE`: it has ended.
-//! - `/state`: what there is now, and what the world has seen, as JSON.
+//! - `/state`: what there is now, and what the fake has seen, as JSON.
 
-#[path = "../tests/world/mod.rs"]
-mod world;
+#[path = "../tests/fake/mod.rs"]
+mod fake;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -18,15 +18,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use fake::{Fake, JobSpec, Pair, Trust, Variable};
 use serde_json::json;
 use url::Url;
-use world::{JobSpec, Pair, Trust, Variable, World};
 
 const ROTATOR: u64 = 7;
 const SHOP: u64 = 42;
 
 struct Scenario {
-    world: World,
+    fake: Fake,
     users: Vec<&'static str>,
     projects: Vec<u64>,
     /// Where the jobs of the rotation run.
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         eprintln!("usage: serve in-project|stages|central FOLDER [CERTIFICATE KEY]");
         return ExitCode::from(2);
     };
-    let mut builder = World::builder().calm();
+    let mut builder = Fake::builder().calm();
     if let (Some(certificate), Some(key)) = (given.next(), given.next()) {
         let read = |path| std::fs::read_to_string(path).expect("a file in PEM");
         builder = builder.tls(&read(certificate), &read(key));
@@ -67,11 +67,11 @@ fn main() -> ExitCode {
 }
 
 /// A project that rotates its own key; 75 days old.
-fn own(world: World, stages: bool) -> Scenario {
-    world.add_user("/service/", "svc-shop");
-    project(&world, SHOP, "acme/shop", "*", &world.add_key("svc-shop", 75));
+fn own(fake: Fake, stages: bool) -> Scenario {
+    fake.add_user("/service/", "svc-shop");
+    project(&fake, SHOP, "acme/shop", "*", &fake.add_key("svc-shop", 75));
     Scenario {
-        world,
+        fake,
         users: vec!["svc-shop"],
         projects: vec![SHOP],
         home: SHOP,
@@ -81,31 +81,31 @@ fn own(world: World, stages: bool) -> Scenario {
 }
 
 /// Three users, two roles, four projects.
-fn central(world: World) -> Scenario {
+fn central(fake: Fake) -> Scenario {
     let claims = ("https://gitlab.example.com", "project_path:acme/rotator");
-    world.add_project(ROTATOR, "acme/rotator");
+    fake.add_project(ROTATOR, "acme/rotator");
     let users = ["svc-shop", "svc-mail", "svc-billing"];
     for user in users {
-        world.add_user("/", user);
+        fake.add_user("/", user);
     }
     let trust = || Trust::WebIdentity { aud: claims.0.into(), sub: claims.1.into() };
-    let both = [world.rotation_policy("svc-shop"), world.rotation_policy("svc-mail")].map(|text| {
+    let both = [fake.rotation_policy("svc-shop"), fake.rotation_policy("svc-mail")].map(|text| {
         serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["Statement"][0].clone()
     });
-    world.add_role(
+    fake.add_role(
         "rotator-one",
         trust(),
         3600,
         &json!({ "Version": "2012-10-17", "Statement": both }).to_string(),
     );
-    world.add_role("rotator-two", trust(), 3600, &world.rotation_policy("svc-billing"));
-    let keys = users.map(|user| world.add_key(user, 75));
-    project(&world, 42, "acme/shop", "production", &keys[0]);
-    project(&world, 43, "acme/mail", "production", &keys[1]);
-    project(&world, 44, "acme/billing", "production", &keys[2]);
-    project(&world, 45, "acme/ledger", "production", &keys[2]);
+    fake.add_role("rotator-two", trust(), 3600, &fake.rotation_policy("svc-billing"));
+    let keys = users.map(|user| fake.add_key(user, 75));
+    project(&fake, 42, "acme/shop", "production", &keys[0]);
+    project(&fake, 43, "acme/mail", "production", &keys[1]);
+    project(&fake, 44, "acme/billing", "production", &keys[2]);
+    project(&fake, 45, "acme/ledger", "production", &keys[2]);
     Scenario {
-        world,
+        fake,
         users: users.to_vec(),
         projects: vec![42, 43, 44, 45],
         home: ROTATOR,
@@ -114,21 +114,21 @@ fn central(world: World) -> Scenario {
     }
 }
 
-fn project(world: &World, id: u64, path: &str, scope: &str, pair: &Pair) {
-    world.add_project(id, path);
-    world.set_variable(id, Variable::new("AWS_ACCESS_KEY_ID", &pair.id).masked().scope(scope));
-    world.set_variable(
+fn project(fake: &Fake, id: u64, path: &str, scope: &str, pair: &Pair) {
+    fake.add_project(id, path);
+    fake.set_variable(id, Variable::new("AWS_ACCESS_KEY_ID", &pair.id).masked().scope(scope));
+    fake.set_variable(
         id,
         Variable::new("AWS_SECRET_ACCESS_KEY", &pair.secret).masked().scope(scope),
     );
-    world.set_pipeline_config(
+    fake.set_pipeline_config(
         id,
         vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").stage("deploy")],
     );
-    world.start_pipeline(id, "push");
-    world.finish_pipelines();
-    world.watch_target(id, scope, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
-    world.watch_deploy(id);
+    fake.start_pipeline(id, "push");
+    fake.finish_pipelines();
+    fake.watch_target(id, scope, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+    fake.watch_deploy(id);
 }
 
 struct Asked {
@@ -171,7 +171,7 @@ fn answer(asked: &mut Asked, mut stream: TcpStream) -> std::io::Result<()> {
 
 impl Asked {
     fn job(&mut self, name: &str, pipeline: &str) -> String {
-        let Scenario { world, home, .. } = &self.scenario;
+        let Scenario { fake, home, .. } = &self.scenario;
         let id = if self.scenario.stages {
             let jobs = || {
                 let held = |name: &str, stage: &str| JobSpec::new(name).stage(stage).never_ends();
@@ -184,16 +184,16 @@ impl Asked {
             let of = *self
                 .pipelines
                 .entry(pipeline.to_owned())
-                .or_insert_with(|| world.start_pipeline_with(*home, "schedule", "main", jobs()));
+                .or_insert_with(|| fake.start_pipeline_with(*home, "schedule", "main", jobs()));
             self.wait_for(of, name)
         } else {
             self.next += 1;
-            world.add_job(*home, self.next, "running");
+            fake.add_job(*home, self.next, "running");
             self.next
         };
         let (aud, sub) = self.scenario.claims;
-        let mut env = world.env(*home, id);
-        env.push(("ROTATOR_AWS_ID_TOKEN".into(), world.issue_id_token(aud, sub, 3600)));
+        let mut env = fake.env(*home, id);
+        env.push(("ROTATOR_AWS_ID_TOKEN".into(), fake.issue_id_token(aud, sub, 3600)));
         // Which kind of pipeline it is, the pipeline says.
         env.retain(|(name, _)| name != "CI_PIPELINE_SOURCE" && name != "CI_JOB_NAME");
         env.into_iter()
@@ -204,7 +204,7 @@ impl Asked {
     /// The job of this pipeline that has started.
     fn wait_for(&self, pipeline: u64, name: &str) -> u64 {
         loop {
-            let jobs = self.scenario.world.jobs(self.scenario.home);
+            let jobs = self.scenario.fake.jobs(self.scenario.home);
             if let Some(job) = jobs
                 .iter()
                 .find(|job| job.pipeline == pipeline && job.name == name && job.status == "running")
@@ -217,19 +217,19 @@ impl Asked {
 
     fn end(&self, job: &str, exit: &str) -> String {
         if let Ok(id) = job.parse() {
-            self.scenario.world.job_set_status(id, if exit == "0" { "success" } else { "failed" });
+            self.scenario.fake.job_set_status(id, if exit == "0" { "success" } else { "failed" });
         }
         String::new()
     }
 
     fn state(&self) -> String {
-        let Scenario { world, users, projects, .. } = &self.scenario;
+        let Scenario { fake, users, projects, .. } = &self.scenario;
         let mut actions: BTreeMap<String, usize> = BTreeMap::new();
-        for entry in world.log().iter().filter(|entry| entry.n.is_some()) {
+        for entry in fake.log().iter().filter(|entry| entry.n.is_some()) {
             *actions.entry(entry.action.clone()).or_default() += 1;
         }
         let keys = |user: &&str| {
-            let keys: Vec<_> = world
+            let keys: Vec<_> = fake
                 .keys(user)
                 .into_iter()
                 .map(|key| json!({ "id": key.id, "active": key.active }))
@@ -237,17 +237,17 @@ impl Asked {
             (user.to_string(), json!(keys))
         };
         let of_project = |id: &u64| {
-            let named = world
+            let named = fake
                 .variables(*id)
                 .into_iter()
                 .find(|variable| variable.key == "AWS_ACCESS_KEY_ID")
                 .map(|variable| variable.value);
-            let pipelines: Vec<_> = world
+            let pipelines: Vec<_> = fake
                 .pipelines(*id)
                 .into_iter()
                 .map(|pipeline| json!({ "source": pipeline.source, "status": pipeline.status }))
                 .collect();
-            let runs: BTreeMap<_, _> = world
+            let runs: BTreeMap<_, _> = fake
                 .productions(*id)
                 .into_iter()
                 .map(|(environment, pair)| (environment, pair.id))
@@ -258,7 +258,7 @@ impl Asked {
             "keys": users.iter().map(keys).collect::<BTreeMap<_, _>>(),
             "projects": projects.iter().map(of_project).collect::<BTreeMap<_, _>>(),
             "actions": actions,
-            "violations": world.violations(),
+            "violations": fake.violations(),
         })
         .to_string()
     }

@@ -1,12 +1,12 @@
-//! The environment, parsed: everything that configures a run, or every complaint about it at once.
+//! The environment, parsed: everything that configures a run, or every error about it at once.
 //!
 //! House rules:
 //! - [`Config::from_env`] is pure: it looks at what it is given, never at the process, the disk or
 //!   the network.
 //! - [`VARIABLES`] is the one place that knows names, defaults and meanings; `--help`, the README
 //!   and the parser read it.
-//! - A complaint names its variable and says what would be right. Values are quoted with `{:?}`,
-//!   and all complaints leave through [`Reader::finish`], which takes out whatever is secret:
+//! - A error names its variable and says what would be right. Values are quoted with `{:?}`,
+//!   and all errors leave through [`Reader::finish`], which takes out whatever is secret:
 //!   people paste tokens into the wrong field.
 //! - Parse into the type, then cross-check what parsed. Nothing stops at the first mistake.
 
@@ -84,7 +84,7 @@ pub struct Deploy {
 
 /// Who signs the calls to IAM.
 #[derive(Debug)]
-pub enum Signer {
+pub enum CredentialSource {
     /// The SDK's default chain.
     Environment,
     /// Web identity for the first role, `AssumeRole` for each further one.
@@ -125,7 +125,7 @@ pub struct Config {
     pub gitlab_token: SecretString,
     pub gitlab_ca: Option<CaFile>,
     pub iam_user: Option<String>,
-    pub signer: Signer,
+    pub credential_source: CredentialSource,
     /// Set where the environment names none (`us-east-1`, or the one of the role's partition).
     pub region: String,
     pub targets: Vec<Target>,
@@ -151,13 +151,13 @@ pub struct Config {
 
 /// Everything that is wrong with the environment. `Display` is one line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Complaints(pub Vec<Complaint>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
+pub struct ConfigError {
     pub variable: String,
     /// What is wrong, and what would be right.
-    pub problem: String,
+    pub message: String,
 }
 
 /// A row of the table behind `--help` and the README.
@@ -249,7 +249,7 @@ impl Config {
     /// Everything that is wrong, at once; see [`Complaint`].
     pub fn from_env(
         vars: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Self, Complaints> {
+    ) -> Result<Self, ConfigErrors> {
         let mut read = Reader::default();
         let vars = read.texts(vars);
         let raw: Raw = section(&vars, PREFIX);
@@ -266,14 +266,14 @@ impl Config {
         let gitlab_url = read.gitlab_url(&raw.gitlab_api_url, &ci.api_v4_url);
         let gitlab_ca = read.gitlab_ca(&raw.gitlab_ca_file, ci.server_tls_ca_file);
         let iam_user = read.optional("ROTATOR_IAM_USER", &raw.iam_user, user_name);
-        let (signer, region) = read.signer(&raw, &aws);
+        let (credential_source, region) = read.credential_source(&raw, &aws);
         let targets = read.targets(&raw.targets, job.project);
         let key_id_variable =
             read.value("ROTATOR_KEY_ID_VARIABLE", &raw.key_id_variable, variable_name);
         let secret_variable =
             read.value("ROTATOR_SECRET_VARIABLE", &raw.secret_variable, variable_name);
         if key_id_variable.is_some() && key_id_variable == secret_variable {
-            read.complain(
+            read.reject(
                 "ROTATOR_SECRET_VARIABLE",
                 "is the same as ROTATOR_KEY_ID_VARIABLE; the pair needs two variables",
             );
@@ -300,7 +300,7 @@ impl Config {
         }
         for (name, _) in deploy.iter().flat_map(|deploy| &deploy.variables) {
             if [&key_id_variable, &secret_variable].contains(&&Some(name.clone())) {
-                read.complain(
+                read.reject(
                     "ROTATOR_DEPLOY_VARIABLES",
                     format!("{name} would outrank the rotated one in the deploy; leave it out"),
                 );
@@ -311,7 +311,7 @@ impl Config {
         let log = read.value("ROTATOR_LOG", &raw.log, level);
         read.misplaced(&vars, &raw, &aws);
 
-        // A part is missing only where something was complained of.
+        // A part is missing only where something was reported.
         let config = || {
             Some(Self {
                 action: action?,
@@ -321,7 +321,7 @@ impl Config {
                 gitlab_token: gitlab_token?,
                 gitlab_ca,
                 iam_user,
-                signer: signer?,
+                credential_source: credential_source?,
                 region: region?,
                 targets: targets?,
                 key_id_variable: key_id_variable?,
@@ -343,7 +343,7 @@ impl Config {
             })
         };
         match config() {
-            Some(config) if read.complaints.is_empty() => Ok(config),
+            Some(config) if read.errors.is_empty() => Ok(config),
             _ => Err(read.finish()),
         }
     }
@@ -440,25 +440,25 @@ impl fmt::Debug for Deploy {
     }
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.variable, self.problem)
+        write!(f, "{}: {}", self.variable, self.message)
     }
 }
 
-impl fmt::Display for Complaints {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, complaint) in self.0.iter().enumerate() {
+        for (n, error) in self.0.iter().enumerate() {
             if n > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{complaint}")?;
+            write!(f, "{error}")?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for Complaints {}
+impl std::error::Error for ConfigErrors {}
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,8 @@
 //! The deploy: start it, adopt one that is under way, and prove that it ran with the new pair.
 //!
-//! A deploy that this rotation started began after the publication was `quiet`, so it read the new
-//! pair. In any other each job must have *started* later than that. What is not proven keeps both
-//! keys alive. Nothing here waits; the loop does.
+//! A deploy that this rotation started began after the publication was `drained`, so it read the
+//! new pair. In any other each job must have *started* later than that. What is not proven keeps
+//! both keys alive. Nothing here waits; the loop does.
 
 use gitlab::api::Pageable;
 use gitlab::api::common::SortOrder;
@@ -19,15 +19,15 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Config, DeployMode, Name};
+use crate::error::Error;
+use crate::gitlab::variables::{gitlab_error, id};
+use crate::gitlab::{ApiError, ApiErrorKind, Gitlab};
 use crate::plan::DeploySeen;
-use crate::record::NotedDeploy;
-use crate::transport::{Gitlab, Problem, Reason};
-use crate::trouble::Trouble;
-use crate::variables::{id, trouble};
+use crate::record::RecordedDeploy;
 
 /// A pipeline that has had no jobs for so long never gets any (gitlab-org/gitlab#452059).
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(5);
-/// Dates of jobs are whole seconds in places: a start this close to `quiet` proves nothing.
+/// Dates of jobs are whole seconds in places: a start this close to `drained` proves nothing.
 pub const START_MARGIN: SignedDuration = SignedDuration::from_secs(2);
 /// Downstream pipelines of downstream pipelines; GitLab's own limit is two levels for children.
 const DEPTH: u8 = 4;
@@ -161,36 +161,36 @@ pub fn places(config: &Config) -> Vec<Place<'_>> {
 
 /// Jobs of the projects that started before the publication and still run: they have the old pair,
 /// and may be a deploy themselves.
-pub async fn elders(
+pub async fn in_flight_jobs(
     gitlab: &Gitlab,
     projects: &[Name],
     published: Timestamp,
     exempt: &BTreeSet<u64>,
-) -> Result<Vec<String>, Trouble> {
-    let mut elders = Vec::new();
+) -> Result<Vec<String>, Error> {
+    let mut in_flight_jobs = Vec::new();
     for project in projects {
         let jobs =
-            running(gitlab, project).await.map_err(|problem| asking(gitlab, project, problem))?;
+            running(gitlab, project).await.map_err(|error| asking(gitlab, project, error))?;
         // Our clock may be a second behind GitLab's: what seems to have started right after the
         // publication may have started before it.
-        let elder = |job: &&JobSeen| {
+        let in_flight = |job: &&JobSeen| {
             job.started_at.is_some_and(|start| start <= published + START_MARGIN)
                 && !exempt.contains(&job.id)
         };
-        elders.extend(
+        in_flight_jobs.extend(
             jobs.iter()
-                .filter(elder)
+                .filter(in_flight)
                 .map(|job| format!("{} ({} of project {project})", job.name, job.link())),
         );
     }
-    Ok(elders)
+    Ok(in_flight_jobs)
 }
 
 /// The jobs that run now, those that are being canceled too: GitLab knows that word since 17.0 and
 /// refuses it before.
-async fn running(gitlab: &Gitlab, project: &Name) -> Result<Vec<JobSeen>, Problem> {
+async fn running(gitlab: &Gitlab, project: &Name) -> Result<Vec<JobSeen>, ApiError> {
     match running_in(gitlab, project, &[JobScope::Running, JobScope::Canceling]).await {
-        Err(Problem::Denied { status: 400, .. }) => {
+        Err(ApiError::Denied { status: 400, .. }) => {
             running_in(gitlab, project, &[JobScope::Running]).await
         }
         reply => reply,
@@ -201,7 +201,7 @@ async fn running_in(
     gitlab: &Gitlab,
     project: &Name,
     scopes: &[JobScope],
-) -> Result<Vec<JobSeen>, Problem> {
+) -> Result<Vec<JobSeen>, ApiError> {
     gitlab
         .list(built(Jobs::builder().project(id(project)).scopes(scopes.iter().copied()).build())?)
         .await
@@ -213,28 +213,30 @@ pub async fn look(
     gitlab: &Gitlab,
     config: &Config,
     place: &Place<'_>,
-    noted: Option<&NotedDeploy>,
+    recorded: Option<&RecordedDeploy>,
     started: bool,
     now: Timestamp,
-) -> Result<(DeploySeen, Deployed), Trouble> {
+) -> Result<(DeploySeen, Deployed), Error> {
     let nothing = |status: &str| Deployed {
         project: place.project.to_string(),
         status: status.to_owned(),
         ..Deployed::default()
     };
-    let Some(noted) = noted else { return Ok((DeploySeen::Startable, nothing("not started"))) };
-    if noted.proven.is_some() {
+    let Some(recorded) = recorded else {
+        return Ok((DeploySeen::Startable, nothing("not started")));
+    };
+    if recorded.proven.is_some() {
         let known =
-            Deployed { pipeline: Some(noted.pipeline), job: noted.job, ..nothing("success") };
-        return Ok((DeploySeen::Proven(noted.clone()), known));
+            Deployed { pipeline: Some(recorded.pipeline), job: recorded.job, ..nothing("success") };
+        return Ok((DeploySeen::Proven(recorded.clone()), known));
     }
-    let problem = |problem| asking(gitlab, place.project, problem);
+    let error = |error| asking(gitlab, place.project, error);
     // What came to nothing is started anew, once per run.
     let lost =
         |what: String| if started { DeploySeen::Failed(what) } else { DeploySeen::Startable };
-    if let Some(job) = noted.job {
+    if let Some(job) = recorded.job {
         let Some(seen) =
-            newest_try(gitlab, place.project, noted.pipeline, job).await.map_err(problem)?
+            newest_try(gitlab, place.project, recorded.pipeline, job).await.map_err(error)?
         else {
             return Ok((
                 lost(format!("job {job} of project {} was deleted", place.project)),
@@ -242,7 +244,7 @@ pub async fn look(
             ));
         };
         let state = match seen.status.as_str() {
-            "success" => DeploySeen::Proven(noted.clone()),
+            "success" => DeploySeen::Proven(recorded.clone()),
             "failed" | "canceled" | "skipped" => {
                 lost(format!("job {} {} ({})", seen.name, seen.status, seen.link()))
             }
@@ -257,7 +259,7 @@ pub async fn look(
         return Ok((
             state,
             Deployed {
-                pipeline: Some(noted.pipeline),
+                pipeline: Some(recorded.pipeline),
                 job: Some(seen.id),
                 sha,
                 url: seen.web_url,
@@ -265,10 +267,13 @@ pub async fn look(
             },
         ));
     }
-    let Some(pipeline) = pipeline(gitlab, place.project, noted.pipeline).await.map_err(problem)?
+    let Some(pipeline) = pipeline(gitlab, place.project, recorded.pipeline).await.map_err(error)?
     else {
         return Ok((
-            lost(format!("pipeline {} of project {} was deleted", noted.pipeline, place.project)),
+            lost(format!(
+                "pipeline {} of project {} was deleted",
+                recorded.pipeline, place.project
+            )),
             nothing("deleted"),
         ));
     };
@@ -280,16 +285,16 @@ pub async fn look(
         "success" => {
             let proof = prove(gitlab, place.project, pipeline.id, &config.deploy.jobs, None)
                 .await
-                .map_err(problem)?;
-            proof.seen(noted, &link)
+                .map_err(error)?;
+            proof.seen(recorded, &link)
         }
         "failed" | "canceled" | "skipped" => {
-            let jobs = jobs(gitlab, place.project, pipeline.id).await.map_err(problem)?;
+            let jobs = jobs(gitlab, place.project, pipeline.id).await.map_err(error)?;
             let failed = jobs
                 .iter()
                 .filter(|job| job.status == "failed" && !job.allow_failure)
                 .map(|job| format!("{} ({})", job.name, job.link()));
-            let bridges = bridges(gitlab, place.project, pipeline.id).await.map_err(problem)?;
+            let bridges = bridges(gitlab, place.project, pipeline.id).await.map_err(error)?;
             let broken =
                 bridges.iter().filter(|bridge| bridge.status == "failed" && !bridge.allow_failure);
             let broken = broken.map(|bridge| {
@@ -310,7 +315,7 @@ pub async fn look(
             if pipeline
                 .created_at
                 .is_some_and(|created| now.duration_since(created) > STUCK_AFTER)
-                && jobs(gitlab, place.project, pipeline.id).await.map_err(problem)?.is_empty() =>
+                && jobs(gitlab, place.project, pipeline.id).await.map_err(error)?.is_empty() =>
         {
             lost(format!("pipeline {link} never got any jobs"))
         }
@@ -325,13 +330,13 @@ pub async fn look(
     Ok((state, deployed))
 }
 
-/// Whether the pipeline's own deploy ran after `quiet`. Without a list of jobs the caller's word is
-/// taken.
+/// Whether the pipeline's own deploy ran after `drained`. Without a list of jobs the caller's word
+/// is taken.
 pub async fn look_at_own(
     gitlab: &Gitlab,
     config: &Config,
-    quiet: Timestamp,
-) -> Result<(DeploySeen, Deployed), Trouble> {
+    drained: Timestamp,
+) -> Result<(DeploySeen, Deployed), Error> {
     let (Some(project), Some(pipeline_id)) = (config.job.project, config.job.pipeline) else {
         return Ok((
             DeploySeen::Proven(own(0)),
@@ -350,8 +355,8 @@ pub async fn look_at_own(
         ));
     }
     let project = Name::Id(project);
-    let proof = prove(gitlab, &project, pipeline_id, &config.deploy.jobs, Some(quiet)).await;
-    let proof = proof.map_err(|problem| asking(gitlab, &project, problem))?;
+    let proof = prove(gitlab, &project, pipeline_id, &config.deploy.jobs, Some(drained)).await;
+    let proof = proof.map_err(|error| asking(gitlab, &project, error))?;
     let seen = proof.seen(&own(pipeline_id), &format!("pipeline {pipeline_id}"));
     let status = match &seen {
         DeploySeen::Proven(_) => "success",
@@ -361,15 +366,15 @@ pub async fn look_at_own(
     Ok((seen, Deployed { status: status.to_owned(), ..deployed }))
 }
 
-fn own(pipeline: u64) -> NotedDeploy {
-    NotedDeploy { place: "own pipeline".to_owned(), pipeline, job: None, proven: None }
+fn own(pipeline: u64) -> RecordedDeploy {
+    RecordedDeploy { place: "own pipeline".to_owned(), pipeline, job: None, proven: None }
 }
 
-/// Which pipeline may be adopted: one of our user, made after `quiet`, and not the one that came to
-/// nothing.
+/// Which pipeline may be adopted: one of our user, made after `drained`, and not the one that came
+/// to nothing.
 #[derive(Clone, Copy)]
 pub struct Ours {
-    pub quiet: Timestamp,
+    pub drained: Timestamp,
     pub user: Option<u64>,
     pub lost: Option<u64>,
 }
@@ -380,10 +385,10 @@ pub async fn start(
     config: &Config,
     place: &Place<'_>,
     ours: Ours,
-) -> Result<NotedDeploy, Trouble> {
+) -> Result<RecordedDeploy, Error> {
     match place.mode {
         DeployMode::Environment(environment) => {
-            redeploy(gitlab, place, environment, ours.quiet).await
+            redeploy(gitlab, place, environment, ours.drained).await
         }
         DeployMode::Pipeline { .. } | DeployMode::None => {
             start_pipeline(gitlab, config, place, ours).await
@@ -396,69 +401,69 @@ async fn start_pipeline(
     config: &Config,
     place: &Place<'_>,
     ours: Ours,
-) -> Result<NotedDeploy, Trouble> {
+) -> Result<RecordedDeploy, Error> {
     let what = || format!("starting the deploy pipeline of project {}", place.project);
     let branch =
-        branch(gitlab, config, place).await.map_err(|problem| trouble(gitlab, what(), problem))?;
-    let noted = |pipeline: u64| NotedDeploy {
+        branch(gitlab, config, place).await.map_err(|error| gitlab_error(gitlab, what(), error))?;
+    let recorded = |pipeline: u64| RecordedDeploy {
         place: place.name.clone(),
         pipeline,
         job: None,
         proven: None,
     };
-    // Our clock is never ahead of GitLab's, so what a run asked for right after `quiet` is later,
+    // Our clock is never ahead of GitLab's, so what a run asked for right after `drained` is later,
     // by however little.
     let late = |seen: &PipelineSeen| {
-        ours.lost != Some(seen.id) && seen.created_at.is_some_and(|created| created > ours.quiet)
+        ours.lost != Some(seen.id) && seen.created_at.is_some_and(|created| created > ours.drained)
     };
     let (found, newest) = adoptable(gitlab, place.project, &branch, late, ours.user)
         .await
-        .map_err(|problem| trouble(gitlab, what(), problem))?;
+        .map_err(|error| gitlab_error(gitlab, what(), error))?;
     if let Some(pipeline) = found {
-        return Ok(noted(pipeline));
+        return Ok(recorded(pipeline));
     }
     let create = CreatePipeline { project: place.project, branch: &branch, config };
     match gitlab.ask::<PipelineSeen>(create).await {
-        Ok(pipeline) => Ok(noted(pipeline.id)),
+        Ok(pipeline) => Ok(recorded(pipeline.id)),
         // A large configuration takes longer than the request: the pipeline appears all the same.
-        Err(problem) if problem.is_ambiguous() => {
+        Err(error) if error.is_ambiguous() => {
             for _ in 0..24 {
                 tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-                // What was not there just before is made after `quiet`, however close to it.
+                // What was not there just before is made after `drained`, however close to it.
                 let found =
                     adoptable(gitlab, place.project, &branch, |seen| seen.id > newest, ours.user)
                         .await;
                 if let Ok((Some(pipeline), _)) = found {
-                    return Ok(noted(pipeline));
+                    return Ok(recorded(pipeline));
                 }
             }
-            Err(trouble(gitlab, what(), problem))
+            Err(gitlab_error(gitlab, what(), error))
         }
         // A refusal of the pipeline that no text explains: exit and hint are a deploy's all the
         // same.
-        Err(Problem::Denied { status: status @ 400, reason: Reason::Other, pause, doubt }) => {
-            Err(trouble(
+        Err(ApiError::Denied { status: status @ 400, kind: ApiErrorKind::Other, pause, doubt }) => {
+            Err(gitlab_error(
                 gitlab,
                 what(),
-                Problem::Denied { status, reason: Reason::PipelineOther, pause, doubt },
+                ApiError::Denied { status, kind: ApiErrorKind::PipelineOther, pause, doubt },
             ))
         }
-        Err(problem) => Err(trouble(gitlab, what(), problem)),
+        Err(error) => Err(gitlab_error(gitlab, what(), error)),
     }
 }
 
 /// The ref to deploy: the configured one, this job's branch in its own project, else the default
 /// branch.
-async fn branch(gitlab: &Gitlab, config: &Config, place: &Place<'_>) -> Result<String, Problem> {
+async fn branch(gitlab: &Gitlab, config: &Config, place: &Place<'_>) -> Result<String, ApiError> {
     if let DeployMode::Pipeline { branch: Some(branch) } = place.mode {
         return Ok(branch.clone());
     }
     if let Some(branch) = config.job.branch.as_ref().filter(|_| is_own(config, place.project)) {
         return Ok(branch.clone());
     }
-    project(gitlab, place.project).await?.default_branch.ok_or(Problem::Denied {
+    project(gitlab, place.project).await?.default_branch.ok_or(ApiError::Denied {
         status: 404,
-        reason: Reason::PipelineRef,
+        kind: ApiErrorKind::PipelineRef,
         pause: None,
         doubt: false,
     })
@@ -480,7 +485,7 @@ async fn adoptable(
     branch: &str,
     is_new: impl Fn(&PipelineSeen) -> bool,
     user: Option<u64>,
-) -> Result<(Option<u64>, u64), Problem> {
+) -> Result<(Option<u64>, u64), ApiError> {
     let list = LatestPipelines(built(
         Pipelines::builder()
             .project(id(project))
@@ -511,19 +516,19 @@ async fn redeploy(
     gitlab: &Gitlab,
     place: &Place<'_>,
     environment: &str,
-    quiet: Timestamp,
-) -> Result<NotedDeploy, Trouble> {
+    drained: Timestamp,
+) -> Result<RecordedDeploy, Error> {
     let what = || format!("redeploying {environment} of project {}", place.project);
     let live = latest_deployment(gitlab, place.project, environment)
         .await
-        .map_err(|problem| trouble(gitlab, what(), problem))?;
+        .map_err(|error| gitlab_error(gitlab, what(), error))?;
     let nothing = || {
-        trouble(
+        gitlab_error(
             gitlab,
             what(),
-            Problem::Denied {
+            ApiError::Denied {
                 status: 404,
-                reason: Reason::NotRetryable,
+                kind: ApiErrorKind::NotRetryable,
                 pause: None,
                 doubt: false,
             },
@@ -531,7 +536,7 @@ async fn redeploy(
     };
     let live = live.ok_or_else(nothing)?;
     let pipeline = live.pipeline.as_ref().map(|pipeline| pipeline.id).ok_or_else(nothing)?;
-    let noted = |job: u64| NotedDeploy {
+    let recorded = |job: u64| RecordedDeploy {
         place: place.name.clone(),
         pipeline,
         job: Some(job),
@@ -540,27 +545,29 @@ async fn redeploy(
     let newest = async || {
         newest_try(gitlab, place.project, pipeline, live.id)
             .await
-            .map_err(|problem| trouble(gitlab, what(), problem))
+            .map_err(|error| gitlab_error(gitlab, what(), error))
     };
-    // A job of that name made after `quiet` is an earlier try of ours, or a person's, and as good.
-    let since =
-        |job: &JobSeen| job.id != live.id && job.created_at.is_some_and(|created| created > quiet);
+    // A job of that name made after `drained` is an earlier try of ours, or a person's, and as
+    // good.
+    let since = |job: &JobSeen| {
+        job.id != live.id && job.created_at.is_some_and(|created| created > drained)
+    };
     let dead = |job: &JobSeen| matches!(job.status.as_str(), "failed" | "canceled" | "skipped");
     let candidate = newest().await?.unwrap_or_else(|| live.clone());
     if since(&candidate) && !dead(&candidate) {
-        return Ok(noted(candidate.id));
+        return Ok(recorded(candidate.id));
     }
     let retry = RetryJob::builder().project(id(place.project)).job(candidate.id).build();
     match gitlab
-        .ask::<JobSeen>(built(retry).map_err(|problem| trouble(gitlab, what(), problem))?)
+        .ask::<JobSeen>(built(retry).map_err(|error| gitlab_error(gitlab, what(), error))?)
         .await
     {
-        Ok(job) => Ok(noted(job.id)),
-        Err(problem) if problem.is_ambiguous() => match newest().await? {
-            Some(job) if job.id != candidate.id => Ok(noted(job.id)),
-            _ => Err(trouble(gitlab, what(), problem)),
+        Ok(job) => Ok(recorded(job.id)),
+        Err(error) if error.is_ambiguous() => match newest().await? {
+            Some(job) if job.id != candidate.id => Ok(recorded(job.id)),
+            _ => Err(gitlab_error(gitlab, what(), error)),
         },
-        Err(problem) => Err(trouble(gitlab, what(), problem)),
+        Err(error) => Err(gitlab_error(gitlab, what(), error)),
     }
 }
 
@@ -568,7 +575,7 @@ async fn latest_deployment(
     gitlab: &Gitlab,
     project: &Name,
     environment: &str,
-) -> Result<Option<JobSeen>, Problem> {
+) -> Result<Option<JobSeen>, ApiError> {
     let list = Deployments::builder()
         .project(id(project))
         .environment(environment)
@@ -587,7 +594,7 @@ pub async fn has_deployment(
     gitlab: &Gitlab,
     project: &Name,
     environment: &str,
-) -> Result<bool, Problem> {
+) -> Result<bool, ApiError> {
     Ok(latest_deployment(gitlab, project, environment).await?.is_some())
 }
 
@@ -598,12 +605,12 @@ async fn newest_try(
     project: &Name,
     pipeline: u64,
     job: u64,
-) -> Result<Option<JobSeen>, Problem> {
+) -> Result<Option<JobSeen>, ApiError> {
     let one = gitlab::api::projects::jobs::Job::builder().project(id(project)).job(job).build();
     let one = match gitlab.ask::<JobSeen>(built(one)?).await {
         Ok(one) => one,
-        Err(Problem::Denied { reason: Reason::NotFound, .. }) => return Ok(None),
-        Err(problem) => return Err(problem),
+        Err(ApiError::Denied { kind: ApiErrorKind::NotFound, .. }) => return Ok(None),
+        Err(error) => return Err(error),
     };
     if one.status == "success" || one.is_alive() {
         let newer = jobs(gitlab, project, pipeline)
@@ -629,9 +636,9 @@ enum Proof {
 }
 
 impl Proof {
-    fn seen(self, noted: &NotedDeploy, link: &str) -> DeploySeen {
+    fn seen(self, recorded: &RecordedDeploy, link: &str) -> DeploySeen {
         match self {
-            Self::Proven => DeploySeen::Proven(noted.clone()),
+            Self::Proven => DeploySeen::Proven(recorded.clone()),
             Self::Running(what) => DeploySeen::Running(format!("{link}: {what}")),
             Self::Missing(what) => DeploySeen::Unproven(format!("{link}: {what}")),
         }
@@ -644,8 +651,8 @@ async fn prove(
     project: &Name,
     pipeline: u64,
     wanted: &[String],
-    quiet: Option<Timestamp>,
-) -> Result<Proof, Problem> {
+    drained: Option<Timestamp>,
+) -> Result<Proof, ApiError> {
     let (mut all, mut open) = (Vec::new(), vec![(project.clone(), pipeline, 0)]);
     // A pipeline that nobody waits for succeeds while what it triggers is yet to come.
     let (mut holes, mut to_come) = (Vec::new(), Vec::new());
@@ -666,7 +673,7 @@ async fn prove(
                 }
                 (Some(_) | None, "success") => {}
                 (Some(_) | None, status) if is_alive(status) => {
-                    to_come.push(format!("trigger job {} is {}", bridge.name, explain(status)))
+                    to_come.push(format!("trigger job {} is {}", bridge.name, explain(status)));
                 }
                 (Some(_) | None, status) if !bridge.allow_failure || status != "failed" => {
                     holes.push(format!(
@@ -676,7 +683,7 @@ async fn prove(
                     ));
                 }
                 (Some(_) | None, status) => {
-                    holes.push(format!("trigger job {} {status}, which it may", bridge.name))
+                    holes.push(format!("trigger job {} {status}, which it may", bridge.name));
                 }
             }
         }
@@ -700,26 +707,27 @@ async fn prove(
     let (mut running, mut missing) = (Vec::new(), Vec::new());
     for (name, found) in by_name {
         // In our own pipeline what is to come waits for this very job.
-        if found.is_empty() && (to_come.is_empty() || quiet.is_some()) {
+        if found.is_empty() && (to_come.is_empty() || drained.is_some()) {
             missing.push(format!("there is no job {name}"));
         } else if found.is_empty() {
             running.push(format!("there is no job {name} yet, but {}", to_come.join(", ")));
         }
         for job in found {
-            let late =
-                |quiet: Timestamp| job.started_at.is_some_and(|start| start > quiet + START_MARGIN);
+            let late = |drained: Timestamp| {
+                job.started_at.is_some_and(|start| start > drained + START_MARGIN)
+            };
             match job.status.as_str() {
-                "success" if quiet.is_none_or(late) => {}
+                "success" if drained.is_none_or(late) => {}
                 "success" => missing.push(format!(
                     "job {} started before the new pair was in place ({})",
                     job.name,
                     job.link()
                 )),
                 "manual" => {
-                    missing.push(format!("job {} waits for a person ({})", job.name, job.link()))
+                    missing.push(format!("job {} waits for a person ({})", job.name, job.link()));
                 }
                 _ if job.is_alive() => {
-                    running.push(format!("job {} is {}", job.name, explain(&job.status)))
+                    running.push(format!("job {} is {}", job.name, explain(&job.status)));
                 }
                 status => missing.push(format!("job {} {status} ({})", job.name, job.link())),
             }
@@ -796,24 +804,24 @@ fn explain(status: &str) -> String {
     }
 }
 
-pub async fn project(gitlab: &Gitlab, project: &Name) -> Result<ProjectSeen, Problem> {
+pub async fn project(gitlab: &Gitlab, project: &Name) -> Result<ProjectSeen, ApiError> {
     gitlab.ask(built(gitlab::api::projects::Project::builder().project(id(project)).build())?).await
 }
 
-pub async fn group(gitlab: &Gitlab, group: u64) -> Result<GroupSeen, Problem> {
+pub async fn group(gitlab: &Gitlab, group: u64) -> Result<GroupSeen, ApiError> {
     gitlab.ask(built(gitlab::api::groups::Group::builder().group(group).build())?).await
 }
 
 /// Whether the project has this branch or tag.
-pub async fn has_ref(gitlab: &Gitlab, project: &Name, name: &str) -> Result<bool, Problem> {
+pub async fn has_ref(gitlab: &Gitlab, project: &Name, name: &str) -> Result<bool, ApiError> {
     let commit = gitlab::api::projects::repository::commits::Commit::builder()
         .project(id(project))
         .commit(name)
         .build();
     match gitlab.tell(built(commit)?).await {
         Ok(()) => Ok(true),
-        Err(Problem::Denied { reason: Reason::NotFound, .. }) => Ok(false),
-        Err(problem) => Err(problem),
+        Err(ApiError::Denied { kind: ApiErrorKind::NotFound, .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -821,18 +829,18 @@ async fn pipeline(
     gitlab: &Gitlab,
     project: &Name,
     pipeline: u64,
-) -> Result<Option<PipelineSeen>, Problem> {
+) -> Result<Option<PipelineSeen>, ApiError> {
     match gitlab
         .ask(built(Pipeline::builder().project(id(project)).pipeline(pipeline).build())?)
         .await
     {
         Ok(pipeline) => Ok(Some(pipeline)),
-        Err(Problem::Denied { reason: Reason::NotFound, .. }) => Ok(None),
-        Err(problem) => Err(problem),
+        Err(ApiError::Denied { kind: ApiErrorKind::NotFound, .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-async fn jobs(gitlab: &Gitlab, project: &Name, pipeline: u64) -> Result<Vec<JobSeen>, Problem> {
+async fn jobs(gitlab: &Gitlab, project: &Name, pipeline: u64) -> Result<Vec<JobSeen>, ApiError> {
     gitlab
         .list(built(PipelineJobs::builder().project(id(project)).pipeline(pipeline).build())?)
         .await
@@ -843,24 +851,24 @@ async fn bridges(
     gitlab: &Gitlab,
     project: &Name,
     pipeline: u64,
-) -> Result<Vec<BridgeSeen>, Problem> {
+) -> Result<Vec<BridgeSeen>, ApiError> {
     match gitlab
         .list(built(PipelineBridges::builder().project(id(project)).pipeline(pipeline).build())?)
         .await
     {
-        Err(Problem::Denied { reason: Reason::NotFound | Reason::Redirected, .. }) => {
-            gitlab.list(TriggerJobs { project, pipeline }).await
-        }
+        Err(ApiError::Denied {
+            kind: ApiErrorKind::NotFound | ApiErrorKind::Redirected, ..
+        }) => gitlab.list(TriggerJobs { project, pipeline }).await,
         reply => reply,
     }
 }
 
-fn asking(gitlab: &Gitlab, project: &Name, problem: Problem) -> Trouble {
-    trouble(gitlab, format!("looking at the jobs of project {project}"), problem)
+fn asking(gitlab: &Gitlab, project: &Name, error: ApiError) -> Error {
+    gitlab_error(gitlab, format!("looking at the jobs of project {project}"), error)
 }
 
-fn built<T, E>(endpoint: Result<T, E>) -> Result<T, Problem> {
-    endpoint.map_err(|_| Problem::Garbled)
+fn built<T, E>(endpoint: Result<T, E>) -> Result<T, ApiError> {
+    endpoint.map_err(|_| ApiError::Garbled)
 }
 
 /// <https://docs.gitlab.com/api/pipelines/#create-a-new-pipeline>, with `inputs`, which the crate's

@@ -3,18 +3,17 @@
 //! One run is one story: [`config`] reads the environment, [`rotate`] observes IAM and GitLab,
 //! [`plan`] decides one step, the loop does it and decides again, until the plan says that the run
 //! is done or refuses. [`keys`], [`variables`] and [`deploy`] are the hands; [`record`] is what the
-//! rotation writes down, [`report`] what it tells, [`trouble`] what it says when it cannot go on.
+//! rotation writes down, [`report`] what it tells, [`error`] what it says when it cannot go on.
 
+pub mod aws;
 pub mod config;
 pub mod deploy;
+pub mod error;
 pub mod fence;
-pub mod keys;
+pub mod gitlab;
 pub mod plan;
 mod preflight;
 pub mod record;
 pub mod report;
-pub mod rotate;
-pub mod stop;
-pub mod transport;
-pub mod trouble;
-pub mod variables;
+pub mod run;
+pub mod shutdown;

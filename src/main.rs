@@ -7,10 +7,10 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use credential_rotator::config::Config;
+use credential_rotator::error::{Error, exit};
 use credential_rotator::report;
-use credential_rotator::rotate::{End, rotate};
-use credential_rotator::stop::Stop;
-use credential_rotator::trouble::{Trouble, exit};
+use credential_rotator::run::{End, rotate};
+use credential_rotator::shutdown::Shutdown;
 use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -52,28 +52,28 @@ fn run() -> anyhow::Result<u8> {
     );
     let config = match Config::from_env(std::env::vars_os()) {
         Ok(config) => config,
-        Err(complaints) => return Ok(refuse(&Trouble::Configuration(complaints))),
+        Err(errors) => return Ok(refuse(&Error::Configuration(errors))),
     };
     log(config.log);
-    if let Err(trouble) = report::open_files(&config) {
-        return Ok(refuse(&trouble));
+    if let Err(error) = report::open_files(&config) {
+        return Ok(refuse(&error));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?;
     runtime.block_on(async {
-        let stop = Stop::listen().context("listening for signals")?;
+        let shutdown = Shutdown::listen().context("listening for signals")?;
         let secret = std::env::var("AWS_SECRET_ACCESS_KEY")
             .ok()
             .filter(|secret| !secret.is_empty())
             .map(SecretString::from);
-        let (end, report) = rotate(&config, secret, &stop).await;
+        let (end, report) = rotate(&config, secret, &shutdown).await;
         report.write(&config);
         let _ = report.print(&end);
         Ok(match end {
             End::Done(_) | End::DryRun(_) => exit::OK,
-            End::Trouble(trouble) => trouble.exit(),
+            End::Error(error) => error.exit(),
         })
     })
 }
@@ -111,9 +111,9 @@ fn log(level: LevelFilter) {
     tracing_subscriber::registry().with(filter).with(lines).init();
 }
 
-fn refuse(trouble: &Trouble) -> u8 {
-    let lines = trouble.lines();
-    eprintln!("error: {}\nstate: {}\nhint: {}", lines.error, trouble.state(None), lines.hint);
+fn refuse(error: &Error) -> u8 {
+    let lines = error.lines();
+    eprintln!("error: {}\nstate: {}\nhint: {}", lines.error, error.state(None), lines.hint);
     lines.exit
 }
 

@@ -2,45 +2,45 @@
 //!
 //! Pure: no I/O, no clock, no randomness, no secret. `Observed` says what is there, a `Picture`
 //! reduces it to what matters, and one total `match` decides. A row of this table is an arm of
-//! [`decide`]; B is the fresh key of the unfinished rotation.
+//! [`decide`]; B is the new key of the unfinished rotation.
 //!
 //! | stage | seen | step | dying right after it leaves | who repairs |
 //! | --- | --- | --- | --- | --- |
 //! | any | another run is alive and there is something to do | refuse: busy | – | – |
 //! | any | something to do, no claim held | claim | a bare record | the next run |
-//! | any | claim held, other records left | take their facts over, delete them | two records | the next run |
-//! | making | nothing was made, or B is gone and every target untouched | take the facts out | nothing | – |
-//! | making | … but a run that ended in order recorded `creating` within the last two minutes | wait: lists lag | – | – |
-//! | making | a target holds neither B nor a previous id; B, written somewhere, gone or disabled | refuse (forced: begin anew) | – | a person |
-//! | making | a torn target: the secret is B's, the id is a previous one | write the id | published pair | rows below |
-//! | making | B at hand, not verified | verify | an orphan | orphan row |
-//! | making | B at hand, given up before its secret was sent: named nowhere / somewhere | delete / refuse | nothing | – / a person |
-//! | making | a target not on B, B's secret at hand | write the secret, then the id; hidden targets last | torn or partly published | this row |
-//! | making | B not at hand, written nowhere, used by `sts` alone | disable, delete | disabled orphan | this row |
-//! | making | B not at hand, written nowhere, used by something else or named by another variable | refuse | – | a person |
-//! | making | a target not on B, B's secret not to be had | refuse (forced: begin anew) | – | a person |
-//! | making | every target on B | record `published` | two good keys | deploying rows |
+//! | any | claim held, other records left | take their progress over, delete them | two records | the next run |
+//! | publishing | nothing was made, or B is gone and every target untouched | take the progress out | nothing | – |
+//! | publishing | … but a run that ended in order recorded `creating` within the last two minutes | wait: lists lag | – | – |
+//! | publishing | a target holds neither B nor a previous id; B, written somewhere, gone or disabled | refuse (forced: begin anew) | – | a person |
+//! | publishing | a torn target: the secret is B's, the id is a previous one | write the id | published pair | rows below |
+//! | publishing | B at hand, not verified | verify | an orphan | orphan row |
+//! | publishing | B at hand, given up before its secret was sent: named nowhere / somewhere | delete / refuse | nothing | – / a person |
+//! | publishing | a target not on B, B's secret at hand | write the secret, then the id; hidden targets last | torn or partly published | this row |
+//! | publishing | B not at hand, written nowhere, used by `sts` alone | disable, delete | disabled orphan | this row |
+//! | publishing | B not at hand, written nowhere, used by something else or named by another variable | refuse | – | a person |
+//! | publishing | a target not on B, B's secret not to be had | refuse (forced: begin anew) | – | a person |
+//! | publishing | every target on B | record `published` | two good keys | deploying rows |
 //! | deploying | a target not on B, or B not active | refuse (forced: begin anew) | – | a person |
-//! | deploying | a job older than the publication still runs / none does | wait, or done / record `quiet` | two good keys | this row |
+//! | deploying | a job older than the publication still runs / none does | wait, or done / record `drained` | two good keys | this row |
 //! | deploying | deploys not all proven / all proven | start or wait / record `deployed` | two good keys | this row |
 //! | retiring | overlap not over, or the old key still in use | done: waiting | two good keys | this row |
 //! | retiring | the old key was disabled by us and is active again | refuse | – | a person |
 //! | retiring | old key active / disabled / grace over / grace not over | disable / record / delete / done: waiting | old key disabled | this row |
 //! | retiring | nothing left to do | record `finished` | – | this row |
-//! | resting | targets differ, mismatch, name an unknown key, a reference, a path | refuse (forced, where that mends it: begin) | – | a person |
-//! | resting | no variables | `setup`: begin; else refuse | an orphan | orphan row |
-//! | resting | the key is due | begin: preflight, facts, create | an orphan | orphan row |
-//! | resting | due, but no slot | refuse, naming each key | – | a person |
-//! | resting | otherwise | done: not due | – | – |
+//! | idle | targets differ, mismatch, name an unknown key, a reference, a path | refuse (forced, where that fixes it: begin) | – | a person |
+//! | idle | no variables | `setup`: begin; else refuse | an orphan | orphan row |
+//! | idle | the key is due | begin: preflight, progress, create | an orphan | orphan row |
+//! | idle | due, but no slot | refuse, naming each key | – | a person |
+//! | idle | otherwise | done: not due | – | – |
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Action;
-use crate::record::{AccessKeyId, Facts, NotedDeploy, Published};
+use crate::record::{AccessKeyId, Progress, Published, RecordedDeploy};
 
-mod words;
+mod describe;
 
 /// How long after the list that recorded `creating` a key may have been made by us.
 const CREATION_WINDOW: SignedDuration = SignedDuration::from_mins(2);
@@ -72,16 +72,16 @@ pub struct Observed {
     pub keys: Vec<Key>,
     pub targets: Vec<TargetSeen>,
     /// Where else a key's id stands among the variables that we can read.
-    pub mentions: BTreeMap<AccessKeyId, Vec<String>>,
+    pub other_references: BTreeMap<AccessKeyId, Vec<String>>,
     /// The records of other runs for the same user, and our own released one.
     pub records: Vec<RecordSeen>,
     pub claim: Option<Claim>,
     /// The key that this process has made.
-    pub hand: Option<Hand>,
-    pub begun: Begun,
+    pub new_key: Option<NewKey>,
+    pub attempt: Attempt,
     pub preflight: Option<Vec<String>>,
     /// Whether jobs run that started before the publication.
-    pub elders: Option<Vec<String>>,
+    pub in_flight_jobs: Option<Vec<String>>,
     pub deploys: Option<Vec<DeploySeen>>,
     /// The time that this run may wait is over.
     pub waited_out: bool,
@@ -126,12 +126,12 @@ pub enum SecretSeen {
     Absent,
     Unusable(String),
     Hidden { tag: Option<AccessKeyId> },
-    Readable { tag: Option<AccessKeyId>, owner: Owner },
+    Readable { tag: Option<AccessKeyId>, owner: SecretOwner },
 }
 
 /// Whose secret a readable value is, as STS says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub enum SecretOwner {
     NotAsked,
     Key(AccessKeyId),
     /// It works with none of the active keys.
@@ -144,27 +144,27 @@ pub struct RecordSeen {
     pub at: Timestamp,
     pub released: bool,
     pub alive: bool,
-    pub facts: Option<Facts>,
+    pub progress: Option<Progress>,
 }
 
 /// Our own record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub name: String,
-    pub facts: Option<Facts>,
+    pub progress: Option<Progress>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hand {
+pub struct NewKey {
     pub key: AccessKeyId,
     pub verified: bool,
-    /// An error that nothing mends came before its secret was sent anywhere: it has to go.
-    pub doomed: bool,
+    /// An error that nothing fixes came before its secret was sent anywhere: it has to go.
+    pub abandoned: bool,
 }
 
 /// How far this run has come with a rotation of its own. A run begins at most one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begun {
+pub enum Attempt {
     No,
     Recorded,
     Tried,
@@ -175,7 +175,7 @@ pub enum DeploySeen {
     /// Nothing is noted; or what was noted came to nothing and this run may start one more.
     Startable,
     Running(String),
-    Proven(NotedDeploy),
+    Proven(RecordedDeploy),
     Failed(String),
     Unproven(String),
 }
@@ -184,52 +184,52 @@ pub enum DeploySeen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Made {
     Key(Key),
-    Deploy(NotedDeploy),
+    Deploy(RecordedDeploy),
 }
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    Ask(Question),
+    Ask(Query),
     Claim,
     TakeOver,
-    Record(Note),
+    Record(Checkpoint),
     Create,
     Verify(AccessKeyId),
     WriteSecret { target: usize, key: AccessKeyId },
     WriteId { target: usize, key: AccessKeyId },
     StartDeploy(usize),
     Wait(Waiting),
-    Disable(AccessKeyId, Role),
-    Delete(AccessKeyId, Role),
+    Disable(AccessKeyId, KeyRole),
+    Delete(AccessKeyId, KeyRole),
     Done(Done),
     Refuse(Refusal),
 }
 
 /// What the plan needs to know and nobody has asked yet. None has an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum Query {
     WhoseSecrets,
     LastUse(AccessKeyId),
     Preflight,
-    ElderJobs,
+    InFlightJobs,
     Deploys,
 }
 
 /// What our record is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
+pub enum Checkpoint {
     Begin,
     Nothing,
     Published,
-    Quiet,
+    Drained,
     Proven,
     Disabled,
     Finished,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum KeyRole {
     Old,
     /// Made by a run that died before its secret was written anywhere, or never verified.
     Orphan,
@@ -242,7 +242,7 @@ pub enum Waiting {
     Unsettled {
         until: Timestamp,
     },
-    ElderJobs(Vec<String>),
+    InFlightJobs(Vec<String>),
     Deploys(Vec<String>),
     OwnDeploy,
     Overlap {
@@ -285,12 +285,12 @@ pub enum Done {
     },
 }
 
-/// Why a run goes no further; the text and the hint are `Trouble`'s.
+/// Why a run goes no further; the text and the hint are `Error`'s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Busy,
     NoVariables,
-    Half { target: String, missing_secret: bool },
+    PartMissing { target: String, missing_secret: bool },
     Differ(Vec<(String, Option<AccessKeyId>)>),
     Mismatch { target: String, id: AccessKeyId, tag: AccessKeyId },
     Unknown { target: String, key: AccessKeyId },
@@ -298,10 +298,10 @@ pub enum Refusal {
     NoSlot { keys: Vec<Key>, named: Option<AccessKeyId> },
     Preflight(Vec<String>),
     Several(Vec<AccessKeyId>),
-    Stranger { target: String, fresh: AccessKeyId },
-    FreshLost { key: AccessKeyId, disabled: bool },
+    ChangedExternally { target: String, new_key: AccessKeyId },
+    NewKeyLost { key: AccessKeyId, disabled: bool },
     SecretLost { key: AccessKeyId, target: String },
-    Taken { key: AccessKeyId, service: String },
+    KeyCompromised { key: AccessKeyId, service: String },
     NotPublishedAnyMore { key: AccessKeyId, target: String },
     EnabledAgain { key: AccessKeyId },
     StillNamed { key: AccessKeyId, places: Vec<String> },
@@ -319,14 +319,14 @@ pub fn plan(seen: &Observed, policy: &Policy) -> Step {
     if seen.in_own_deploy {
         return Step::Done(Done::InOwnDeploy);
     }
-    let step = decide(picture(seen, policy), seen, policy);
+    let step = decide(stage(seen, policy), seen, policy);
     let others_alive = seen.records.iter().any(|record| record.alive && !record.released);
     match (&seen.claim, step) {
         // While another run is at work, what looks like a person's act may be half of its step.
         (None, step)
             if others_alive
                 && (step.has_effect()
-                    || matches!(&step, Step::Refuse(refusal) if refusal.blames_a_person())) =>
+                    || matches!(&step, Step::Refuse(refusal) if refusal.needs_confirmation())) =>
         {
             Step::Refuse(Refusal::Busy)
         }
@@ -340,10 +340,10 @@ pub fn plan(seen: &Observed, policy: &Policy) -> Step {
 }
 
 /// The stage of a rotation, and what matters in it.
-enum Picture {
-    Resting(Named, Due),
-    Making(Fresh, Held),
-    Deploying(Intact, Quiet, Deploys),
+enum Stage {
+    Idle(Named, Due),
+    Publishing(NewKeyState, TargetsState),
+    Deploying(Intact, Drained, Deploys),
     Retiring(Intact, Old),
 }
 
@@ -351,9 +351,9 @@ enum Picture {
 enum Named {
     Nothing,
     One(Key),
-    /// Force mends it.
+    /// Force fixes it.
     Wrong(Refusal),
-    /// Nothing but a person mends it.
+    /// Nothing but a person fixes it.
     Hopeless(Refusal),
     Unasked,
 }
@@ -365,26 +365,26 @@ enum Due {
 }
 
 /// What became of the key of the unfinished rotation.
-enum Fresh {
+enum NewKeyState {
     ToMake,
     Never,
     Several(Vec<AccessKeyId>),
     Gone(AccessKeyId),
     Disabled(Key),
     /// Active; its secret is neither in this process nor to be read anywhere.
-    NotAtHand(Key),
+    SecretUnknown(Key),
     Unverified(AccessKeyId),
-    Doomed(AccessKeyId),
+    Abandoned(AccessKeyId),
     Ready(AccessKeyId),
 }
 
 /// How far the targets have come.
-enum Held {
+enum TargetsState {
     Unasked,
-    Stranger(String),
+    ChangedExternally(String),
     Torn(usize),
     Untouched,
-    /// At least one is on the fresh key, this one is not.
+    /// At least one is on the new key, this one is not.
     Partly(usize, String),
     All,
 }
@@ -396,9 +396,9 @@ enum Intact {
     No(Refusal),
 }
 
-enum Quiet {
+enum Drained {
     Unasked,
-    Elders(Vec<String>),
+    InFlight(Vec<String>),
     Silent,
     Recorded,
 }
@@ -425,129 +425,150 @@ enum Old {
     GraceOver(AccessKeyId),
 }
 
-fn decide(picture: Picture, seen: &Observed, policy: &Policy) -> Step {
-    use Picture::{Deploying, Making, Resting, Retiring};
-    match picture {
-        Making(Fresh::ToMake, Held::Untouched) => Step::Create,
-        Making(
-            Fresh::ToMake,
-            Held::Unasked | Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All,
-        ) => Step::Record(Note::Nothing),
-        Making(
-            Fresh::Never,
-            Held::Unasked
-            | Held::Untouched
-            | Held::Stranger(_)
-            | Held::Torn(_)
-            | Held::Partly(..)
-            | Held::All,
+fn decide(stage: Stage, seen: &Observed, policy: &Policy) -> Step {
+    use Stage::{Deploying, Idle, Publishing, Retiring};
+    match stage {
+        Publishing(NewKeyState::ToMake, TargetsState::Untouched) => Step::Create,
+        Publishing(
+            NewKeyState::ToMake,
+            TargetsState::Unasked
+            | TargetsState::ChangedExternally(_)
+            | TargetsState::Torn(_)
+            | TargetsState::Partly(..)
+            | TargetsState::All,
+        ) => Step::Record(Checkpoint::Nothing),
+        Publishing(
+            NewKeyState::Never,
+            TargetsState::Unasked
+            | TargetsState::Untouched
+            | TargetsState::ChangedExternally(_)
+            | TargetsState::Torn(_)
+            | TargetsState::Partly(..)
+            | TargetsState::All,
         ) => nothing_made(seen),
-        Making(Fresh::Several(keys), _) => Step::Refuse(Refusal::Several(keys)),
-        Making(
-            Fresh::Gone(_)
-            | Fresh::Disabled(_)
-            | Fresh::NotAtHand(_)
-            | Fresh::Unverified(_)
-            | Fresh::Doomed(_)
-            | Fresh::Ready(_),
-            Held::Unasked,
-        ) => Step::Ask(Question::WhoseSecrets),
+        Publishing(NewKeyState::Several(keys), _) => Step::Refuse(Refusal::Several(keys)),
+        Publishing(
+            NewKeyState::Gone(_)
+            | NewKeyState::Disabled(_)
+            | NewKeyState::SecretUnknown(_)
+            | NewKeyState::Unverified(_)
+            | NewKeyState::Abandoned(_)
+            | NewKeyState::Ready(_),
+            TargetsState::Unasked,
+        ) => Step::Ask(Query::WhoseSecrets),
 
-        Making(Fresh::Gone(_), Held::Untouched) => nothing_made(seen),
-        Making(
-            Fresh::Gone(key),
-            Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All,
-        ) => anew_or(Refusal::FreshLost { key, disabled: false }, seen, policy),
-        Making(Fresh::Disabled(key), Held::Untouched) => orphan(key, seen),
-        Making(
-            Fresh::Disabled(key),
-            Held::Stranger(_) | Held::Torn(_) | Held::Partly(..) | Held::All,
-        ) => anew_or(Refusal::FreshLost { key: key.id, disabled: true }, seen, policy),
-        Making(Fresh::Doomed(key), Held::Untouched | Held::Stranger(_) | Held::Partly(..)) => {
-            discard(key, seen)
-        }
-        Making(
-            Fresh::NotAtHand(Key { id, .. }) | Fresh::Unverified(id) | Fresh::Ready(id),
-            Held::Stranger(target),
-        ) => anew_or(Refusal::Stranger { target, fresh: id }, seen, policy),
-        Making(
-            Fresh::NotAtHand(Key { id, .. })
-            | Fresh::Unverified(id)
-            | Fresh::Doomed(id)
-            | Fresh::Ready(id),
-            Held::Torn(target),
+        Publishing(NewKeyState::Gone(_), TargetsState::Untouched) => nothing_made(seen),
+        Publishing(
+            NewKeyState::Gone(key),
+            TargetsState::ChangedExternally(_)
+            | TargetsState::Torn(_)
+            | TargetsState::Partly(..)
+            | TargetsState::All,
+        ) => anew_or(Refusal::NewKeyLost { key, disabled: false }, seen, policy),
+        Publishing(NewKeyState::Disabled(key), TargetsState::Untouched) => orphan(key, seen),
+        Publishing(
+            NewKeyState::Disabled(key),
+            TargetsState::ChangedExternally(_)
+            | TargetsState::Torn(_)
+            | TargetsState::Partly(..)
+            | TargetsState::All,
+        ) => anew_or(Refusal::NewKeyLost { key: key.id, disabled: true }, seen, policy),
+        Publishing(
+            NewKeyState::Abandoned(key),
+            TargetsState::Untouched | TargetsState::ChangedExternally(_) | TargetsState::Partly(..),
+        ) => discard(key, seen),
+        Publishing(
+            NewKeyState::SecretUnknown(Key { id, .. })
+            | NewKeyState::Unverified(id)
+            | NewKeyState::Ready(id),
+            TargetsState::ChangedExternally(target),
+        ) => anew_or(Refusal::ChangedExternally { target, new_key: id }, seen, policy),
+        Publishing(
+            NewKeyState::SecretUnknown(Key { id, .. })
+            | NewKeyState::Unverified(id)
+            | NewKeyState::Abandoned(id)
+            | NewKeyState::Ready(id),
+            TargetsState::Torn(target),
         ) => Step::WriteId { target, key: id },
-        Making(Fresh::NotAtHand(key), Held::Untouched) => orphan(key, seen),
-        Making(Fresh::NotAtHand(key), Held::Partly(_, target)) => {
+        Publishing(NewKeyState::SecretUnknown(key), TargetsState::Untouched) => orphan(key, seen),
+        Publishing(NewKeyState::SecretUnknown(key), TargetsState::Partly(_, target)) => {
             anew_or(Refusal::SecretLost { key: key.id, target }, seen, policy)
         }
-        Making(Fresh::Unverified(key), Held::Untouched | Held::Partly(..) | Held::All) => {
-            Step::Verify(key)
-        }
-        Making(Fresh::Ready(key), Held::Untouched) => {
+        Publishing(
+            NewKeyState::Unverified(key),
+            TargetsState::Untouched | TargetsState::Partly(..) | TargetsState::All,
+        ) => Step::Verify(key),
+        Publishing(NewKeyState::Ready(key), TargetsState::Untouched) => {
             Step::WriteSecret { target: behind(Some(&key), seen).unwrap_or_default(), key }
         }
-        Making(Fresh::Ready(key), Held::Partly(target, _)) => Step::WriteSecret { target, key },
-        Making(Fresh::NotAtHand(_) | Fresh::Doomed(_) | Fresh::Ready(_), Held::All) => {
-            Step::Record(Note::Published)
+        Publishing(NewKeyState::Ready(key), TargetsState::Partly(target, _)) => {
+            Step::WriteSecret { target, key }
         }
+        Publishing(
+            NewKeyState::SecretUnknown(_) | NewKeyState::Abandoned(_) | NewKeyState::Ready(_),
+            TargetsState::All,
+        ) => Step::Record(Checkpoint::Published),
 
         Deploying(Intact::Unasked, ..) | Retiring(Intact::Unasked, _) => {
-            Step::Ask(Question::WhoseSecrets)
+            Step::Ask(Query::WhoseSecrets)
         }
         Deploying(Intact::No(refusal), ..) | Retiring(Intact::No(refusal), _) => {
             anew_or(refusal, seen, policy)
         }
-        Deploying(Intact::Yes, Quiet::Unasked, _) => Step::Ask(Question::ElderJobs),
-        Deploying(Intact::Yes, Quiet::Elders(jobs), _) => wait(Waiting::ElderJobs(jobs), seen),
-        Deploying(Intact::Yes, Quiet::Silent, _) => Step::Record(Note::Quiet),
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Own) => {
+        Deploying(Intact::Yes, Drained::Unasked, _) => Step::Ask(Query::InFlightJobs),
+        Deploying(Intact::Yes, Drained::InFlight(jobs), _) => {
+            wait(Waiting::InFlightJobs(jobs), seen)
+        }
+        Deploying(Intact::Yes, Drained::Silent, _) => Step::Record(Checkpoint::Drained),
+        Deploying(Intact::Yes, Drained::Recorded, Deploys::Own) => {
             Step::Done(Done::Waiting(Waiting::OwnDeploy))
         }
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Unasked) => Step::Ask(Question::Deploys),
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Startable(place)) => {
+        Deploying(Intact::Yes, Drained::Recorded, Deploys::Unasked) => Step::Ask(Query::Deploys),
+        Deploying(Intact::Yes, Drained::Recorded, Deploys::Startable(place)) => {
             Step::StartDeploy(place)
         }
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::NewlyProven) => Step::Record(Note::Proven),
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Running(what))
+        Deploying(Intact::Yes, Drained::Recorded, Deploys::NewlyProven) => {
+            Step::Record(Checkpoint::Proven)
+        }
+        Deploying(Intact::Yes, Drained::Recorded, Deploys::Running(what))
             if seen.waited_out && !policy.leave_deploys =>
         {
             Step::Refuse(Refusal::DeployTimedOut(what))
         }
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Running(what)) => {
+        Deploying(Intact::Yes, Drained::Recorded, Deploys::Running(what)) => {
             wait(Waiting::Deploys(what), seen)
         }
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Failed(what)) => {
+        Deploying(Intact::Yes, Drained::Recorded, Deploys::Failed(what)) => {
             Step::Refuse(Refusal::DeployFailed(what))
         }
-        Deploying(Intact::Yes, Quiet::Recorded, Deploys::Unproven(what)) => {
+        Deploying(Intact::Yes, Drained::Recorded, Deploys::Unproven(what)) => {
             Step::Refuse(Refusal::DeployUnproven(what))
         }
 
-        Retiring(Intact::Yes, Old::Gone) => Step::Record(Note::Finished),
+        Retiring(Intact::Yes, Old::Gone) => Step::Record(Checkpoint::Finished),
         Retiring(Intact::Yes, Old::Waiting(what)) => Step::Done(Done::Waiting(what)),
-        Retiring(Intact::Yes, Old::UnaskedUse(key)) => Step::Ask(Question::LastUse(key)),
+        Retiring(Intact::Yes, Old::UnaskedUse(key)) => Step::Ask(Query::LastUse(key)),
         Retiring(Intact::Yes, Old::EnabledAgain(key)) => {
             Step::Refuse(Refusal::EnabledAgain { key })
         }
         Retiring(Intact::Yes, Old::Named(key, places)) => {
             Step::Refuse(Refusal::StillNamed { key, places })
         }
-        Retiring(Intact::Yes, Old::Active(key)) => Step::Disable(key, Role::Old),
-        Retiring(Intact::Yes, Old::JustDisabled) => Step::Record(Note::Disabled),
-        Retiring(Intact::Yes, Old::GraceOver(key)) => Step::Delete(key, Role::Old),
+        Retiring(Intact::Yes, Old::Active(key)) => Step::Disable(key, KeyRole::Old),
+        Retiring(Intact::Yes, Old::JustDisabled) => Step::Record(Checkpoint::Disabled),
+        Retiring(Intact::Yes, Old::GraceOver(key)) => Step::Delete(key, KeyRole::Old),
 
-        Resting(Named::Unasked, _) => Step::Ask(Question::WhoseSecrets),
-        Resting(Named::Hopeless(refusal), _) => Step::Refuse(refusal),
-        Resting(Named::Wrong(refusal), _) => anew_or(refusal, seen, policy),
-        Resting(Named::Nothing, _) if policy.action == Action::Setup => begin(seen, policy),
-        Resting(Named::Nothing, _) => Step::Refuse(Refusal::NoVariables),
-        Resting(Named::One(key), Due::No { created, due }) => {
+        Idle(Named::Unasked, _) => Step::Ask(Query::WhoseSecrets),
+        Idle(Named::Hopeless(refusal), _) => Step::Refuse(refusal),
+        Idle(Named::Wrong(refusal), _) => anew_or(refusal, seen, policy),
+        Idle(Named::Nothing, _) if policy.action == Action::Setup => begin(seen, policy),
+        Idle(Named::Nothing, _) => Step::Refuse(Refusal::NoVariables),
+        Idle(Named::One(key), Due::No { created, due }) => {
             let unexplained =
                 seen.keys.iter().find(|other| other.id != key.id).map(|other| other.id.clone());
             Step::Done(Done::NotDue { key: key.id, created, due, unexplained })
         }
-        Resting(Named::One(key), Due::Yes | Due::Irrelevant) => match policy.action {
+        Idle(Named::One(key), Due::Yes | Due::Irrelevant) => match policy.action {
             Action::Rotate | Action::Check => begin(seen, policy),
             Action::Retire => Step::Done(Done::NothingToRetire { key: key.id }),
             Action::Setup => Step::Done(Done::AlreadySetUp { key: key.id }),
@@ -558,7 +579,7 @@ fn decide(picture: Picture, seen: &Observed, policy: &Policy) -> Step {
 /// A new rotation, where there is room for it and nothing speaks against it.
 fn begin(seen: &Observed, policy: &Policy) -> Step {
     let named = seen.targets.iter().find_map(|target| target.id.key()).cloned();
-    if seen.begun != Begun::No {
+    if seen.attempt != Attempt::No {
         return Step::Done(Done::Tried);
     }
     if seen.keys.len() >= 2 {
@@ -572,39 +593,40 @@ fn begin(seen: &Observed, policy: &Policy) -> Step {
         let unasked =
             seen.keys.iter().find(|key| key.used.is_none() && named.as_ref() != Some(&key.id));
         if let Some(key) = unasked {
-            return Step::Ask(Question::LastUse(key.id.clone()));
+            return Step::Ask(Query::LastUse(key.id.clone()));
         }
         return Step::Refuse(Refusal::NoSlot { keys: seen.keys.clone(), named });
     }
     match &seen.preflight {
         // `check` would only say that a rotation is due: what else it finds, the rotation finds
         // too, before anything is written.
-        None if policy.action == Action::Check => Step::Record(Note::Begin),
-        None => Step::Ask(Question::Preflight),
+        None if policy.action == Action::Check => Step::Record(Checkpoint::Begin),
+        None => Step::Ask(Query::Preflight),
         Some(findings) if !findings.is_empty() => {
             Step::Refuse(Refusal::Preflight(findings.clone()))
         }
-        Some(_) => Step::Record(Note::Begin),
+        Some(_) => Step::Record(Checkpoint::Begin),
     }
 }
 
 /// Whether a list may still lag behind a key of the unfinished rotation.
 fn is_young(seen: &Observed) -> bool {
-    seen.facts()
-        .is_some_and(|facts| facts.unfinished() && seen.now < facts.creating + CREATION_WINDOW)
+    seen.progress().is_some_and(|progress| {
+        progress.unfinished() && seen.now < progress.creating + CREATION_WINDOW
+    })
 }
 
 /// Nothing came of the rotation, unless the key that an earlier run made does not show yet: begun
 /// anew, nothing would explain it.
 fn nothing_made(seen: &Observed) -> Step {
-    let until = seen.facts().map_or(seen.now, |facts| facts.creating + CREATION_WINDOW);
+    let until = seen.progress().map_or(seen.now, |progress| progress.creating + CREATION_WINDOW);
     // The record of a run that died is not taken over sooner.
     let ended_in_order =
         seen.claim.is_none() && seen.latest_record().is_some_and(|record| record.released);
     if is_young(seen) && ended_in_order {
         wait(Waiting::Unsettled { until }, seen)
     } else {
-        Step::Record(Note::Nothing)
+        Step::Record(Checkpoint::Nothing)
     }
 }
 
@@ -612,9 +634,11 @@ fn nothing_made(seen: &Observed) -> Step {
 fn anew_or(refusal: Refusal, seen: &Observed, policy: &Policy) -> Step {
     // Begun anew, the rotation of a key that is made but not seen would be forgotten.
     let only_unseen =
-        is_young(seen) && matches!(refusal, Refusal::FreshLost { disabled: false, .. });
+        is_young(seen) && matches!(refusal, Refusal::NewKeyLost { disabled: false, .. });
     match (policy.forced, policy.action) {
-        (Some(_), Action::Rotate) if seen.begun == Begun::No && !only_unseen => begin(seen, policy),
+        (Some(_), Action::Rotate) if seen.attempt == Attempt::No && !only_unseen => {
+            begin(seen, policy)
+        }
         (Some(_) | None, Action::Rotate | Action::Retire | Action::Setup | Action::Check) => {
             Step::Refuse(refusal)
         }
@@ -627,12 +651,12 @@ fn orphan(key: Key, seen: &Observed) -> Step {
     let places = places_of(&key.id, seen);
     match key.used {
         _ if !places.is_empty() => Step::Refuse(Refusal::StillNamed { key: key.id, places }),
-        None => Step::Ask(Question::LastUse(key.id)),
+        None => Step::Ask(Query::LastUse(key.id)),
         Some(Use::At { service, .. }) if service != "sts" => {
-            Step::Refuse(Refusal::Taken { key: key.id, service })
+            Step::Refuse(Refusal::KeyCompromised { key: key.id, service })
         }
-        Some(Use::Never | Use::At { .. }) if key.active => Step::Disable(key.id, Role::Orphan),
-        Some(Use::Never | Use::At { .. }) => Step::Delete(key.id, Role::Orphan),
+        Some(Use::Never | Use::At { .. }) if key.active => Step::Disable(key.id, KeyRole::Orphan),
+        Some(Use::Never | Use::At { .. }) => Step::Delete(key.id, KeyRole::Orphan),
     }
 }
 
@@ -641,7 +665,7 @@ fn orphan(key: Key, seen: &Observed) -> Step {
 fn discard(key: AccessKeyId, seen: &Observed) -> Step {
     let places = places_of(&key, seen);
     if places.is_empty() {
-        Step::Delete(key, Role::Orphan)
+        Step::Delete(key, KeyRole::Orphan)
     } else {
         Step::Refuse(Refusal::StillNamed { key, places })
     }
@@ -655,7 +679,7 @@ fn places_of(key: &AccessKeyId, seen: &Observed) -> Vec<String> {
         .filter(|target| target.id.key() == Some(key) || target.secret.is_of(key));
     targets
         .map(|target| target.name.clone())
-        .chain(seen.mentions.get(key).cloned().unwrap_or_default())
+        .chain(seen.other_references.get(key).cloned().unwrap_or_default())
         .collect()
 }
 
@@ -666,13 +690,13 @@ fn wait(what: Waiting, seen: &Observed) -> Step {
 /// `check` reads only: refused where `rotate` would refuse or the key is too old, else done with
 /// what `rotate` would do next.
 fn check(seen: &Observed, policy: &Policy) -> Step {
-    let step = decide(picture(seen, policy), seen, policy);
+    let step = decide(stage(seen, policy), seen, policy);
     let named = seen.targets.iter().find_map(|target| target.id.key());
     let key = named.and_then(|id| seen.key(id));
     match step {
         Step::Refuse(_)
         | Step::Ask(
-            Question::WhoseSecrets | Question::LastUse(_) | Question::ElderJobs | Question::Deploys,
+            Query::WhoseSecrets | Query::LastUse(_) | Query::InFlightJobs | Query::Deploys,
         ) => step,
         step => match key {
             Some(key) if key.created + policy.max_age <= seen.now => {
@@ -685,33 +709,41 @@ fn check(seen: &Observed, policy: &Policy) -> Step {
     }
 }
 
-fn picture(seen: &Observed, policy: &Policy) -> Picture {
-    let Some(facts) = seen.facts().filter(|facts| facts.unfinished()) else {
+fn stage(seen: &Observed, policy: &Policy) -> Stage {
+    let Some(progress) = seen.progress().filter(|progress| progress.unfinished()) else {
         let named = named(seen);
         let due = due(&named, seen, policy);
-        return Picture::Resting(named, due);
+        return Stage::Idle(named, due);
     };
-    let fresh = fresh(facts, seen);
-    let held = held(facts, fresh.key(), seen);
-    let Some(published) = &facts.published else { return Picture::Making(fresh, held) };
-    let intact = match (&fresh, held) {
-        (Fresh::Gone(key), _) => {
-            Intact::No(Refusal::FreshLost { key: key.clone(), disabled: false })
+    let new_key_state = new_key_state(progress, seen);
+    let held = held(progress, new_key_state.key(), seen);
+    let Some(published) = &progress.published else {
+        return Stage::Publishing(new_key_state, held);
+    };
+    let intact = match (&new_key_state, held) {
+        (NewKeyState::Gone(key), _) => {
+            Intact::No(Refusal::NewKeyLost { key: key.clone(), disabled: false })
         }
-        (Fresh::Disabled(key), _) => {
-            Intact::No(Refusal::FreshLost { key: key.id.clone(), disabled: true })
+        (NewKeyState::Disabled(key), _) => {
+            Intact::No(Refusal::NewKeyLost { key: key.id.clone(), disabled: true })
         }
-        (_, Held::Unasked) => Intact::Unasked,
-        (_, Held::All) => Intact::Yes,
-        (_, Held::Stranger(_) | Held::Torn(_) | Held::Untouched | Held::Partly(..)) => {
+        (_, TargetsState::Unasked) => Intact::Unasked,
+        (_, TargetsState::All) => Intact::Yes,
+        (
+            _,
+            TargetsState::ChangedExternally(_)
+            | TargetsState::Torn(_)
+            | TargetsState::Untouched
+            | TargetsState::Partly(..),
+        ) => {
             let target = seen.targets.iter().find(|target| !target.is_on(&published.key));
             let target = target.map(|target| target.name.clone()).unwrap_or_default();
             Intact::No(Refusal::NotPublishedAnyMore { key: published.key.clone(), target })
         }
     };
-    match facts.deployed {
-        Some(deployed) => Picture::Retiring(intact, old(facts, deployed, seen, policy)),
-        None => Picture::Deploying(intact, quiet(facts, seen), deploys(seen, policy)),
+    match progress.deployed {
+        Some(deployed) => Stage::Retiring(intact, old(progress, deployed, seen, policy)),
+        None => Stage::Deploying(intact, drained(progress, seen), deploys(seen, policy)),
     }
 }
 
@@ -739,7 +771,7 @@ fn named(seen: &Observed) -> Named {
     let Some(id) = seen.targets.iter().find_map(|target| target.id.key()) else {
         let target = seen.targets.iter().find(|target| target.secret != SecretSeen::Absent);
         let target = target.map(|target| target.name.clone()).unwrap_or_default();
-        return Named::Wrong(Refusal::Half { target, missing_secret: false });
+        return Named::Wrong(Refusal::PartMissing { target, missing_secret: false });
     };
     if seen.targets.iter().any(|target| target.id.key() != Some(id)) {
         return Named::Wrong(Refusal::Differ(named_by(seen)));
@@ -754,19 +786,19 @@ fn named(seen: &Observed) -> Named {
         };
         match &target.secret {
             SecretSeen::Absent => {
-                return Named::Wrong(Refusal::Half {
+                return Named::Wrong(Refusal::PartMissing {
                     target: target.name.clone(),
                     missing_secret: true,
                 });
             }
             SecretSeen::Hidden { tag: Some(tag) } if tag != id => return mismatch(tag),
-            SecretSeen::Readable { tag: Some(tag), owner: Owner::NotAsked }
+            SecretSeen::Readable { tag: Some(tag), owner: SecretOwner::NotAsked }
                 if tag != id && seen.key(id).is_some() =>
             {
                 return Named::Unasked;
             }
             SecretSeen::Readable { tag: Some(tag), owner }
-                if tag != id && *owner != Owner::Key(id.clone()) =>
+                if tag != id && *owner != SecretOwner::Key(id.clone()) =>
             {
                 return mismatch(tag);
             }
@@ -800,80 +832,88 @@ fn due(named: &Named, seen: &Observed, policy: &Policy) -> Due {
     }
 }
 
-fn fresh(facts: &Facts, seen: &Observed) -> Fresh {
-    let new = |id: &&AccessKeyId| !facts.from.contains(id);
+fn new_key_state(progress: &Progress, seen: &Observed) -> NewKeyState {
+    let new = |id: &&AccessKeyId| !progress.from.contains(id);
     let mut tags: Vec<&AccessKeyId> =
         seen.targets.iter().filter_map(|target| target.secret.tag()).filter(new).collect();
     tags.sort();
     tags.dedup();
-    let window = facts.creating.as_second()..=(facts.creating + CREATION_WINDOW).as_second();
+    let window = progress.creating.as_second()..=(progress.creating + CREATION_WINDOW).as_second();
     let born = |key: &&Key| window.contains(&key.created.as_second()) && new(&&key.id);
-    let id = if let Some(published) = &facts.published {
+    let id = if let Some(published) = &progress.published {
         published.key.clone()
-    } else if let Some(hand) = &seen.hand {
-        hand.key.clone()
+    } else if let Some(new_key) = &seen.new_key {
+        new_key.key.clone()
     } else if let [tag] = tags[..] {
         tag.clone()
     } else if !tags.is_empty() {
-        return Fresh::Several(tags.into_iter().cloned().collect());
+        return NewKeyState::Several(tags.into_iter().cloned().collect());
     } else {
         match &seen.keys.iter().filter(born).collect::<Vec<_>>()[..] {
-            [] if seen.begun == Begun::Recorded && seen.keys.len() < 2 => return Fresh::ToMake,
+            [] if seen.attempt == Attempt::Recorded && seen.keys.len() < 2 => {
+                return NewKeyState::ToMake;
+            }
             // This run has sent nothing: whatever key is new is a person's, and is to be recorded
             // as such.
-            _ if seen.begun == Begun::Recorded => return Fresh::Never,
-            [] => return Fresh::Never,
+            _ if seen.attempt == Attempt::Recorded => return NewKeyState::Never,
+            [] => return NewKeyState::Never,
             [key] => key.id.clone(),
-            several => return Fresh::Several(several.iter().map(|key| key.id.clone()).collect()),
+            several => {
+                return NewKeyState::Several(several.iter().map(|key| key.id.clone()).collect());
+            }
         }
     };
-    let Some(key) = seen.key(&id) else { return Fresh::Gone(id) };
-    let readable = seen.targets.iter().any(|target| matches!(&target.secret, SecretSeen::Readable { owner: Owner::Key(owner), .. } if *owner == id));
-    match seen.hand.as_ref().filter(|hand| hand.key == id) {
-        _ if !key.active => Fresh::Disabled(key.clone()),
-        Some(hand) if hand.doomed => Fresh::Doomed(id),
-        Some(hand) if !hand.verified => Fresh::Unverified(id),
-        Some(_) => Fresh::Ready(id),
-        None if readable => Fresh::Ready(id),
-        None => Fresh::NotAtHand(key.clone()),
+    let Some(key) = seen.key(&id) else { return NewKeyState::Gone(id) };
+    let readable = seen.targets.iter().any(|target| matches!(&target.secret, SecretSeen::Readable { owner: SecretOwner::Key(owner), .. } if *owner == id));
+    match seen.new_key.as_ref().filter(|new_key| new_key.key == id) {
+        _ if !key.active => NewKeyState::Disabled(key.clone()),
+        Some(new_key) if new_key.abandoned => NewKeyState::Abandoned(id),
+        Some(new_key) if !new_key.verified => NewKeyState::Unverified(id),
+        Some(_) => NewKeyState::Ready(id),
+        None if readable => NewKeyState::Ready(id),
+        None => NewKeyState::SecretUnknown(key.clone()),
     }
 }
 
-impl Fresh {
+impl NewKeyState {
     fn key(&self) -> Option<&AccessKeyId> {
         match self {
             Self::ToMake | Self::Never | Self::Several(_) => None,
-            Self::Gone(id) | Self::Unverified(id) | Self::Doomed(id) | Self::Ready(id) => Some(id),
-            Self::Disabled(key) | Self::NotAtHand(key) => Some(&key.id),
+            Self::Gone(id) | Self::Unverified(id) | Self::Abandoned(id) | Self::Ready(id) => {
+                Some(id)
+            }
+            Self::Disabled(key) | Self::SecretUnknown(key) => Some(&key.id),
         }
     }
 }
 
-fn held(facts: &Facts, fresh: Option<&AccessKeyId>, seen: &Observed) -> Held {
+fn held(progress: &Progress, new_key_state: Option<&AccessKeyId>, seen: &Observed) -> TargetsState {
     let unasked = |target: &TargetSeen| {
-        matches!(target.secret, SecretSeen::Readable { owner: Owner::NotAsked, .. })
+        matches!(target.secret, SecretSeen::Readable { owner: SecretOwner::NotAsked, .. })
     };
-    if fresh.is_some() && seen.targets.iter().any(unasked) {
-        return Held::Unasked;
+    if new_key_state.is_some() && seen.targets.iter().any(unasked) {
+        return TargetsState::Unasked;
     }
     let previous = |target: &TargetSeen| match &target.id {
-        IdSeen::Absent => facts.previous.contains(&None),
-        IdSeen::Key(id) => facts.previous.iter().flatten().any(|previous| previous == id),
+        IdSeen::Absent => progress.previous.contains(&None),
+        IdSeen::Key(id) => progress.previous.iter().flatten().any(|previous| previous == id),
         IdSeen::Unusable(_) => false,
     };
-    let named = |target: &TargetSeen| fresh.is_some() && target.id.key() == fresh;
-    let secret = |target: &TargetSeen| fresh.is_some_and(|fresh| target.secret.is_of(fresh));
+    let named = |target: &TargetSeen| new_key_state.is_some() && target.id.key() == new_key_state;
+    let secret = |target: &TargetSeen| {
+        new_key_state.is_some_and(|new_key_state| target.secret.is_of(new_key_state))
+    };
     if let Some(target) = seen.targets.iter().find(|target| !previous(target) && !named(target)) {
-        return Held::Stranger(target.name.clone());
+        return TargetsState::ChangedExternally(target.name.clone());
     }
     if let Some(torn) = seen.targets.iter().position(|target| secret(target) && !named(target)) {
-        return Held::Torn(torn);
+        return TargetsState::Torn(torn);
     }
-    let Some(behind) = behind(fresh, seen) else { return Held::All };
+    let Some(behind) = behind(new_key_state, seen) else { return TargetsState::All };
     if seen.targets.iter().any(|target| secret(target) || named(target)) {
-        return Held::Partly(behind, seen.targets[behind].name.clone());
+        return TargetsState::Partly(behind, seen.targets[behind].name.clone());
     }
-    Held::Untouched
+    TargetsState::Untouched
 }
 
 /// The next target to be put on the key. Hidden ones come last: a run that dies in between leaves
@@ -889,12 +929,12 @@ fn behind(key: Option<&AccessKeyId>, seen: &Observed) -> Option<usize> {
     readable.or_else(|| behind().next()).map(|(index, _)| index)
 }
 
-fn quiet(facts: &Facts, seen: &Observed) -> Quiet {
-    match (&facts.quiet, &seen.elders) {
-        (Some(_), _) => Quiet::Recorded,
-        (None, None) => Quiet::Unasked,
-        (None, Some(jobs)) if jobs.is_empty() => Quiet::Silent,
-        (None, Some(jobs)) => Quiet::Elders(jobs.clone()),
+fn drained(progress: &Progress, seen: &Observed) -> Drained {
+    match (&progress.drained, &seen.in_flight_jobs) {
+        (Some(_), _) => Drained::Recorded,
+        (None, None) => Drained::Unasked,
+        (None, Some(jobs)) if jobs.is_empty() => Drained::Silent,
+        (None, Some(jobs)) => Drained::InFlight(jobs.clone()),
     }
 }
 
@@ -903,7 +943,7 @@ fn deploys(seen: &Observed, policy: &Policy) -> Deploys {
         return Deploys::Own;
     }
     let Some(deploys) = &seen.deploys else { return Deploys::Unasked };
-    let (mut running, mut failed, mut unproven, mut fresh_proof) =
+    let (mut running, mut failed, mut unproven, mut newly_proven) =
         (Vec::new(), Vec::new(), Vec::new(), false);
     for (place, deploy) in deploys.iter().enumerate() {
         match deploy {
@@ -911,10 +951,10 @@ fn deploys(seen: &Observed, policy: &Policy) -> Deploys {
             DeploySeen::Running(what) => running.push(what.clone()),
             DeploySeen::Failed(what) => failed.push(what.clone()),
             DeploySeen::Unproven(what) => unproven.push(what.clone()),
-            DeploySeen::Proven(noted) => fresh_proof |= noted.proven.is_none(),
+            DeploySeen::Proven(recorded) => newly_proven |= recorded.proven.is_none(),
         }
     }
-    match (fresh_proof, &running[..], &failed[..], &unproven[..]) {
+    match (newly_proven, &running[..], &failed[..], &unproven[..]) {
         (true, ..) | (false, [], [], []) => Deploys::NewlyProven,
         (false, [_, ..], ..) => Deploys::Running(running),
         (false, [], [_, ..], _) => Deploys::Failed(failed),
@@ -922,15 +962,15 @@ fn deploys(seen: &Observed, policy: &Policy) -> Deploys {
     }
 }
 
-fn old(facts: &Facts, deployed: Timestamp, seen: &Observed, policy: &Policy) -> Old {
-    let olds: Vec<&Key> = seen.keys.iter().filter(|key| facts.is_old(&key.id)).collect();
+fn old(progress: &Progress, deployed: Timestamp, seen: &Observed, policy: &Policy) -> Old {
+    let olds: Vec<&Key> = seen.keys.iter().filter(|key| progress.is_old(&key.id)).collect();
     let Some(next) = olds.iter().find(|key| key.active).or_else(|| olds.first()) else {
         return Old::Gone;
     };
     let id = next.id.clone();
     let patient = policy.forced.is_none();
-    let named = seen.mentions.get(&id).cloned();
-    match (next.active, facts.disabled) {
+    let named = seen.other_references.get(&id).cloned();
+    match (next.active, progress.disabled) {
         (true, Some(_)) => Old::EnabledAgain(id),
         (true, None) if patient && !policy.overlap.is_zero() => {
             let until = deployed + policy.overlap;
@@ -962,23 +1002,23 @@ fn old(facts: &Facts, deployed: Timestamp, seen: &Observed, policy: &Policy) -> 
     }
 }
 
-impl Facts {
+impl Progress {
     /// Whether this key is one that the rotation retires.
     pub fn is_old(&self, id: &AccessKeyId) -> bool {
         let published = self.published.as_ref().is_some_and(|published| published.key == *id);
         !published && self.previous.iter().flatten().any(|previous| previous == id)
     }
 
-    /// The facts after a note.
-    pub fn noted(seen: &Observed, note: Note) -> Option<Self> {
-        let facts = seen.facts().cloned();
+    /// The progress after a note.
+    pub fn recorded(seen: &Observed, checkpoint: Checkpoint) -> Option<Self> {
+        let progress = seen.progress().cloned();
         let now = seen.now;
-        match note {
-            Note::Nothing => None,
-            Note::Begin => {
+        match checkpoint {
+            Checkpoint::Nothing => None,
+            Checkpoint::Begin => {
                 let mut from: Vec<AccessKeyId> = seen.keys.iter().map(|key| key.id.clone()).collect();
                 from.extend(seen.targets.iter().filter_map(|target| target.secret.tag().cloned()));
-                let mut previous: Vec<Option<AccessKeyId>> = facts.filter(Self::unfinished).map(|facts| facts.previous).unwrap_or_default();
+                let mut previous: Vec<Option<AccessKeyId>> = progress.filter(Self::unfinished).map(|progress| progress.previous).unwrap_or_default();
                 previous.extend(seen.targets.iter().map(|target| target.id.key().cloned()));
                 previous.sort();
                 previous.dedup();
@@ -986,22 +1026,22 @@ impl Facts {
                 from.dedup();
                 Some(Self { from, creating: seen.listed, previous, ..Self::default() })
             }
-            Note::Published => facts.map(|facts| {
+            Checkpoint::Published => progress.map(|progress| {
                 let key = seen.targets.first().and_then(|target| target.id.key()).cloned();
-                Self { published: key.map(|key| Published { key, at: now }), ..facts }
+                Self { published: key.map(|key| Published { key, at: now }), ..progress }
             }),
-            Note::Quiet => facts.map(|facts| Self { quiet: Some(now), ..facts }),
-            Note::Proven => facts.map(|facts| {
+            Checkpoint::Drained => progress.map(|progress| Self { drained: Some(now), ..progress }),
+            Checkpoint::Proven => progress.map(|progress| {
                 let seen_deploys = seen.deploys.as_deref().unwrap_or_default();
-                let deploys = facts.deploys.into_iter().map(|noted| {
-                    let proven = seen_deploys.iter().any(|seen| matches!(seen, DeploySeen::Proven(proven) if proven.place == noted.place));
-                    NotedDeploy { proven: noted.proven.or_else(|| proven.then_some(now)), ..noted }
+                let deploys = progress.deploys.into_iter().map(|recorded| {
+                    let proven = seen_deploys.iter().any(|seen| matches!(seen, DeploySeen::Proven(proven) if proven.place == recorded.place));
+                    RecordedDeploy { proven: recorded.proven.or_else(|| proven.then_some(now)), ..recorded }
                 });
                 let all = seen_deploys.iter().all(|deploy| matches!(deploy, DeploySeen::Proven(_)));
-                Self { deploys: deploys.collect(), deployed: all.then_some(now), ..facts }
+                Self { deploys: deploys.collect(), deployed: all.then_some(now), ..progress }
             }),
-            Note::Disabled => facts.map(|facts| Self { disabled: Some(now), ..facts }),
-            Note::Finished => facts.map(|facts| Self { finished: Some(now), ..facts }),
+            Checkpoint::Disabled => progress.map(|progress| Self { disabled: Some(now), ..progress }),
+            Checkpoint::Finished => progress.map(|progress| Self { finished: Some(now), ..progress }),
         }
     }
 }
@@ -1011,57 +1051,61 @@ impl Observed {
         self.keys.iter().find(|key| key.id == *id)
     }
 
-    /// The facts of the rotation: our own once they are there, else those of the latest record that
-    /// has them.
-    pub fn facts(&self) -> Option<&Facts> {
-        let own = self.claim.as_ref().and_then(|claim| claim.facts.as_ref());
-        own.or_else(|| self.latest_record().and_then(|record| record.facts.as_ref()))
+    /// The progress of the rotation: our own once they are there, else those of the latest record
+    /// that has them.
+    pub fn progress(&self) -> Option<&Progress> {
+        let own = self.claim.as_ref().and_then(|claim| claim.progress.as_ref());
+        own.or_else(|| self.latest_record().and_then(|record| record.progress.as_ref()))
     }
 
     fn latest_record(&self) -> Option<&RecordSeen> {
-        self.records.iter().filter(|record| record.facts.is_some()).max_by_key(|record| record.at)
+        self.records
+            .iter()
+            .filter(|record| record.progress.is_some())
+            .max_by_key(|record| record.at)
     }
 
-    /// How a step that succeeded changes the picture. `made` is what a `Create` or a `StartDeploy`
+    /// How a step that succeeded changes what is seen. `made` is what a `Create` or a `StartDeploy`
     /// has brought; questions and waits are answered by looking, not here.
     pub fn apply(&mut self, step: &Step, made: Option<Made>) {
         match step {
             Step::Ask(_) | Step::Wait(_) | Step::Done(_) | Step::Refuse(_) => {}
-            // The name of the record is chosen by the loop, which observes everything afresh after
+            // The name of the record is chosen by the loop, which observes everything again after
             // a claim.
-            Step::Claim => self.claim = Some(Claim { name: String::new(), facts: None }),
+            Step::Claim => self.claim = Some(Claim { name: String::new(), progress: None }),
             Step::TakeOver => {
-                let facts = self.facts().filter(|facts| facts.unfinished()).cloned();
+                let progress = self.progress().filter(|progress| progress.unfinished()).cloned();
                 if let Some(claim) = &mut self.claim {
-                    claim.facts = facts;
+                    claim.progress = progress;
                 }
                 self.records.retain(|record| !record.is_over());
             }
-            Step::Record(note) => self.apply_note(*note),
+            Step::Record(checkpoint) => self.apply_checkpoint(*checkpoint),
             Step::Create => {
-                self.begun = Begun::Tried;
+                self.attempt = Attempt::Tried;
                 // What was readable before the key was made cannot be its secret.
                 for target in &mut self.targets {
-                    if let SecretSeen::Readable { owner: owner @ Owner::NotAsked, .. } =
+                    if let SecretSeen::Readable { owner: owner @ SecretOwner::NotAsked, .. } =
                         &mut target.secret
                     {
-                        *owner = Owner::Nobody;
+                        *owner = SecretOwner::Nobody;
                     }
                 }
                 if let Some(Made::Key(key)) = made {
-                    self.hand = Some(Hand { key: key.id.clone(), verified: false, doomed: false });
+                    self.new_key =
+                        Some(NewKey { key: key.id.clone(), verified: false, abandoned: false });
                     self.keys.push(key);
                 }
             }
             Step::Verify(_) => {
-                if let Some(hand) = &mut self.hand {
-                    hand.verified = true;
+                if let Some(new_key) = &mut self.new_key {
+                    new_key.verified = true;
                 }
             }
             Step::WriteSecret { target, key } => {
                 let secret = &mut self.targets[*target].secret;
                 let hidden = matches!(secret, SecretSeen::Hidden { .. });
-                let (tag, owner) = (Some(key.clone()), Owner::Key(key.clone()));
+                let (tag, owner) = (Some(key.clone()), SecretOwner::Key(key.clone()));
                 *secret = if hidden {
                     SecretSeen::Hidden { tag }
                 } else {
@@ -1071,11 +1115,11 @@ impl Observed {
             Step::WriteId { target, key } => self.targets[*target].id = IdSeen::Key(key.clone()),
             Step::StartDeploy(_) => {
                 self.deploys = None;
-                if let (Some(Made::Deploy(noted)), Some(facts)) =
-                    (made, self.claim.as_mut().and_then(|claim| claim.facts.as_mut()))
+                if let (Some(Made::Deploy(recorded)), Some(progress)) =
+                    (made, self.claim.as_mut().and_then(|claim| claim.progress.as_mut()))
                 {
-                    facts.deploys.retain(|other| other.place != noted.place);
-                    facts.deploys.push(noted);
+                    progress.deploys.retain(|other| other.place != recorded.place);
+                    progress.deploys.push(recorded);
                 }
             }
             Step::Disable(id, _) => {
@@ -1085,36 +1129,36 @@ impl Observed {
             }
             Step::Delete(id, _) => {
                 self.keys.retain(|key| key.id != *id);
-                if self.hand.as_ref().is_some_and(|hand| hand.key == *id) {
-                    self.hand = None;
+                if self.new_key.as_ref().is_some_and(|new_key| new_key.key == *id) {
+                    self.new_key = None;
                 }
             }
         }
     }
 
-    fn apply_note(&mut self, note: Note) {
-        let facts = Facts::noted(self, note);
-        match note {
-            Note::Begin => self.begun = Begun::Recorded,
-            Note::Published => self.elders = None,
-            Note::Quiet | Note::Proven => self.deploys = None,
+    fn apply_checkpoint(&mut self, checkpoint: Checkpoint) {
+        let progress = Progress::recorded(self, checkpoint);
+        match checkpoint {
+            Checkpoint::Begin => self.attempt = Attempt::Recorded,
+            Checkpoint::Published => self.in_flight_jobs = None,
+            Checkpoint::Drained | Checkpoint::Proven => self.deploys = None,
             // Recorded and not tried: it may begin again.
-            Note::Nothing if self.begun == Begun::Recorded => self.begun = Begun::No,
-            Note::Nothing | Note::Disabled | Note::Finished => {}
+            Checkpoint::Nothing if self.attempt == Attempt::Recorded => self.attempt = Attempt::No,
+            Checkpoint::Nothing | Checkpoint::Disabled | Checkpoint::Finished => {}
         }
         let Some(claim) = &mut self.claim else { return };
-        claim.facts = facts;
-        if note == Note::Finished {
+        claim.progress = progress;
+        if checkpoint == Checkpoint::Finished {
             // The last write of a rotation releases its record.
-            let (name, facts) = (std::mem::take(&mut claim.name), claim.facts.take());
+            let (name, progress) = (std::mem::take(&mut claim.name), claim.progress.take());
             self.claim = None;
-            self.hand = None;
+            self.new_key = None;
             self.records.push(RecordSeen {
                 name,
                 at: self.now,
                 released: true,
                 alive: false,
-                facts,
+                progress,
             });
         }
     }
@@ -1156,10 +1200,10 @@ impl SecretSeen {
         match self {
             Self::Absent | Self::Unusable(_) => false,
             Self::Hidden { tag }
-            | Self::Readable { tag, owner: Owner::Nobody | Owner::NotAsked } => {
+            | Self::Readable { tag, owner: SecretOwner::Nobody | SecretOwner::NotAsked } => {
                 tag.as_ref() == Some(key)
             }
-            Self::Readable { owner: Owner::Key(owner), .. } => owner == key,
+            Self::Readable { owner: SecretOwner::Key(owner), .. } => owner == key,
         }
     }
 }
@@ -1186,20 +1230,20 @@ impl Step {
 impl Refusal {
     /// Whether a second, complete look must say the same before it is pronounced: lists lag, and
     /// other runs move.
-    pub fn blames_a_person(&self) -> bool {
+    pub fn needs_confirmation(&self) -> bool {
         match self {
             Self::NoVariables
-            | Self::Half { .. }
+            | Self::PartMissing { .. }
             | Self::Differ(_)
             | Self::Mismatch { .. }
             | Self::Unknown { .. }
             | Self::Unusable { .. }
             | Self::NoSlot { .. }
             | Self::Several(_)
-            | Self::Stranger { .. }
-            | Self::FreshLost { .. }
+            | Self::ChangedExternally { .. }
+            | Self::NewKeyLost { .. }
             | Self::SecretLost { .. }
-            | Self::Taken { .. }
+            | Self::KeyCompromised { .. }
             | Self::NotPublishedAnyMore { .. }
             | Self::EnabledAgain { .. }
             | Self::StillNamed { .. } => true,

@@ -6,15 +6,15 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+use crate::aws::{Aws, Identity};
 use crate::config::{Config, DeployMode, Name, Owner, Target};
 use crate::deploy::{self, ProjectSeen};
+use crate::error::Error;
 use crate::fence::Fence;
-use crate::keys::{Aws, Identity};
+use crate::gitlab::variables::{self, Lists, Variable};
+use crate::gitlab::{ApiError, ApiErrorKind, Gitlab};
 use crate::plan::{Observed, SecretSeen};
 use crate::record::AccessKeyId;
-use crate::transport::{Gitlab, Problem, Reason};
-use crate::trouble::Trouble;
-use crate::variables::{self, Lists, Variable};
 
 /// What the token must outlive besides verification and deploy.
 const MARGIN: SignedDuration = SignedDuration::from_mins(10);
@@ -43,13 +43,13 @@ pub(crate) async fn findings(
     lists: &Lists,
     token: &Token,
     seen: &Observed,
-) -> Result<(Vec<String>, Option<Identity>), Trouble> {
+) -> Result<(Vec<String>, Option<Identity>), Error> {
     enough_time(config, &gitlab.fence, seen.now)?;
     let mut findings = Vec::new();
     let identity = match aws.identity().await {
         Ok(identity) => Some(identity),
         // IAM has just accepted the same credentials.
-        Err(Trouble::KeyRefused { .. }) => {
+        Err(Error::KeyRefused { .. }) => {
             findings.push(format!(
                 "the STS endpoint of {} refuses credentials that IAM accepts, so it could not \
                  verify a new key: set AWS_REGION to a region that is enabled in the account",
@@ -57,7 +57,7 @@ pub(crate) async fn findings(
             ));
             None
         }
-        Err(trouble) => return Err(trouble),
+        Err(error) => return Err(error),
     };
     findings.extend(token_findings(config, token, seen.now));
     findings.extend(variable_findings(config, lists, seen));
@@ -67,12 +67,12 @@ pub(crate) async fn findings(
 
 /// # Errors
 /// Too little of the job is left to make a key and publish it.
-pub(crate) fn enough_time(config: &Config, fence: &Fence, now: Timestamp) -> Result<(), Trouble> {
+pub(crate) fn enough_time(config: &Config, fence: &Fence, now: Timestamp) -> Result<(), Error> {
     let Some(ends) = fence.job_ends() else { return Ok(()) };
     let needed = SignedDuration::try_from(config.verify_timeout).unwrap_or_default() + SHORTEST_JOB;
     let left = ends.duration_since(now);
     if left < needed {
-        return Err(Trouble::NoTimeLeft { needed: needed.as_secs(), left: left.as_secs() });
+        return Err(Error::NoTimeLeft { needed: needed.as_secs(), left: left.as_secs() });
     }
     Ok(())
 }
@@ -119,7 +119,7 @@ fn variable_findings(config: &Config, lists: &Lists, seen: &Observed) -> Vec<Str
     }
     let named: Vec<&AccessKeyId> =
         seen.targets.iter().filter_map(|target| target.id.key()).collect();
-    for (key, places) in seen.mentions.iter().filter(|(key, _)| named.contains(key)) {
+    for (key, places) in seen.other_references.iter().filter(|(key, _)| named.contains(key)) {
         findings.push(format!(
             "key {key} is also named by {}: publish there too, or delete what is named",
             places.join(", ")
@@ -203,13 +203,13 @@ fn is_half(config: &Config, owner: &Owner, variables: &[Variable], variable: &Va
 /// A secret alone in a closer scope than the target's works with the old id only.
 fn half_beside(config: &Config, lists: &Lists, target: &Target) -> Option<String> {
     let variables = lists.of(&target.owner);
-    let half = variables.iter().find(|variable| {
+    let part = variables.iter().find(|variable| {
         let scope = &variable.environment_scope;
         is_half(config, &target.owner, variables, variable)
             && !config.is_target(&target.owner, scope)
             && matches_scope(&target.scope, scope)
     })?;
-    let (name, owner, scope) = (&half.key, &target.owner, &half.environment_scope);
+    let (name, owner, scope) = (&part.key, &target.owner, &part.environment_scope);
     Some(format!(
         "{name} of {owner} stands alone in scope {scope}, so jobs there get the id of {target} \
          with it: publish there too ({owner}@{scope} in ROTATOR_TARGETS), or delete it"
@@ -253,7 +253,7 @@ async fn deploy_findings(
     config: &Config,
     gitlab: &Gitlab,
     seen: &Observed,
-) -> Result<Vec<String>, Trouble> {
+) -> Result<Vec<String>, Error> {
     let mut findings = Vec::new();
     if config.deploy.mode == DeployMode::None {
         return Ok(findings);
@@ -266,17 +266,20 @@ async fn deploy_findings(
                     findings.extend(nearer_pairs(config, gitlab, &project, seen).await);
                 }
             }
-            Err(Problem::Denied { reason: Reason::NotFound | Reason::Forbidden, .. }) => {
+            Err(ApiError::Denied {
+                kind: ApiErrorKind::NotFound | ApiErrorKind::Forbidden,
+                ..
+            }) => {
                 findings.push(format!(
                     "the GitLab token cannot see the deploy project {project}: check the name, and \
                      add the token's user as Maintainer"
                 ));
             }
-            Err(problem) => {
-                return Err(variables::trouble(
+            Err(error) => {
+                return Err(variables::gitlab_error(
                     gitlab,
                     format!("looking at the deploy project {project}"),
-                    problem,
+                    error,
                 ));
             }
         }
@@ -290,7 +293,7 @@ async fn deploy_finding(
     config: &Config,
     gitlab: &Gitlab,
     name: &Name,
-) -> Result<(Option<ProjectSeen>, Option<String>), Problem> {
+) -> Result<(Option<ProjectSeen>, Option<String>), ApiError> {
     let branch = match &config.deploy.mode {
         DeployMode::None => return Ok((None, None)),
         DeployMode::Environment(environment) => {

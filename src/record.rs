@@ -86,12 +86,12 @@ pub struct Record {
     pub at: Timestamp,
     /// The latest moment at which the run can be alive; none once it has ended in order (released).
     pub ends: Option<Timestamp>,
-    pub facts: Option<Facts>,
+    pub progress: Option<Progress>,
 }
 
 /// What is known of a rotation that has begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct Progress {
     /// The keys that were there, and those that tags named.
     pub from: Vec<AccessKeyId>,
     /// IAM's clock when it listed them.
@@ -100,8 +100,8 @@ pub struct Facts {
     pub previous: Vec<Option<AccessKeyId>>,
     pub published: Option<Published>,
     /// The first look after the publication that showed no older job running.
-    pub quiet: Option<Timestamp>,
-    pub deploys: Vec<NotedDeploy>,
+    pub drained: Option<Timestamp>,
+    pub deploys: Vec<RecordedDeploy>,
     pub deployed: Option<Timestamp>,
     pub disabled: Option<Timestamp>,
     pub finished: Option<Timestamp>,
@@ -116,7 +116,7 @@ pub struct Published {
 /// A deploy that was started or adopted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NotedDeploy {
+pub struct RecordedDeploy {
     /// The project as the configuration names it, and its ref or environment.
     pub place: String,
     pub pipeline: u64,
@@ -177,9 +177,9 @@ struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     published: Option<Published>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    quiet: Option<Timestamp>,
+    drained: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    deploys: Vec<NotedDeploy>,
+    deploys: Vec<RecordedDeploy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deployed: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -193,13 +193,13 @@ impl Record {
     /// guessing at another run's state could cost a key.
     pub fn parse(value: &str) -> Option<Self> {
         let line: Line = serde_json::from_str(value).ok()?;
-        let facts = match (line.from, line.creating) {
-            (Some(from), Some(creating)) => Some(Facts {
+        let progress = match (line.from, line.creating) {
+            (Some(from), Some(creating)) => Some(Progress {
                 from,
                 creating,
                 previous: line.previous,
                 published: line.published,
-                quiet: line.quiet,
+                drained: line.drained,
                 deploys: line.deploys,
                 deployed: line.deployed,
                 disabled: line.disabled,
@@ -208,51 +208,52 @@ impl Record {
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => return None,
         };
-        let record = Self { user: line.user, job: line.job, at: line.at, ends: line.ends, facts };
+        let record =
+            Self { user: line.user, job: line.job, at: line.at, ends: line.ends, progress };
         let of_our_time = record.dates().all(is_of_our_time);
         of_our_time.then_some(record)
     }
 
     fn dates(&self) -> impl Iterator<Item = Timestamp> {
-        let facts = self.facts.as_ref();
-        let of_facts = facts.map(|facts| {
-            [facts.quiet, facts.deployed, facts.disabled, facts.finished]
+        let progress = self.progress.as_ref();
+        let of_progress = progress.map(|progress| {
+            [progress.drained, progress.deployed, progress.disabled, progress.finished]
                 .into_iter()
                 .flatten()
-                .chain([facts.creating])
+                .chain([progress.creating])
         });
         let published =
-            facts.and_then(|facts| facts.published.as_ref()).map(|published| published.at);
-        let proven = facts
+            progress.and_then(|progress| progress.published.as_ref()).map(|published| published.at);
+        let proven = progress
             .into_iter()
-            .flat_map(|facts| facts.deploys.iter().filter_map(|deploy| deploy.proven));
+            .flat_map(|progress| progress.deploys.iter().filter_map(|deploy| deploy.proven));
         [self.at]
             .into_iter()
             .chain(self.ends)
             .chain(published)
-            .chain(of_facts.into_iter().flatten())
+            .chain(of_progress.into_iter().flatten())
             .chain(proven)
     }
 
     /// One line of JSON.
     pub fn print(&self) -> String {
-        let facts = self.facts.clone();
-        let began = facts.is_some();
-        let facts = facts.unwrap_or_default();
+        let progress = self.progress.clone();
+        let began = progress.is_some();
+        let progress = progress.unwrap_or_default();
         let line = Line {
             user: self.user.clone(),
             job: self.job,
             at: self.at,
             ends: self.ends,
-            from: began.then_some(facts.from),
-            creating: began.then_some(facts.creating),
-            previous: facts.previous,
-            published: facts.published,
-            quiet: facts.quiet,
-            deploys: facts.deploys,
-            deployed: facts.deployed,
-            disabled: facts.disabled,
-            finished: facts.finished,
+            from: began.then_some(progress.from),
+            creating: began.then_some(progress.creating),
+            previous: progress.previous,
+            published: progress.published,
+            drained: progress.drained,
+            deploys: progress.deploys,
+            deployed: progress.deployed,
+            disabled: progress.disabled,
+            finished: progress.finished,
         };
         serde_json::to_string(&line).unwrap_or_default()
     }
@@ -262,7 +263,7 @@ impl Record {
     }
 }
 
-impl Facts {
+impl Progress {
     pub fn unfinished(&self) -> bool {
         self.finished.is_none()
     }
@@ -307,12 +308,17 @@ mod tests {
         (0_i64..4_000_000_000).prop_map(|second| Timestamp::from_second(second).unwrap())
     }
 
-    fn deploy() -> impl Strategy<Value = NotedDeploy> {
+    fn deploy() -> impl Strategy<Value = RecordedDeploy> {
         (any::<String>(), any::<u64>(), any::<Option<u64>>(), proptest::option::of(moment()))
-            .prop_map(|(place, pipeline, job, proven)| NotedDeploy { place, pipeline, job, proven })
+            .prop_map(|(place, pipeline, job, proven)| RecordedDeploy {
+                place,
+                pipeline,
+                job,
+                proven,
+            })
     }
 
-    fn facts() -> impl Strategy<Value = Facts> {
+    fn progress() -> impl Strategy<Value = Progress> {
         let ids = (
             proptest::collection::vec(id(), 0..4),
             moment(),
@@ -322,14 +328,14 @@ mod tests {
         let times = [(); 4].map(|()| proptest::option::of(moment()));
         (ids, proptest::collection::vec(deploy(), 0..3), times).prop_map(
             |((from, creating, previous, published), deploys, times)| {
-                let [quiet, deployed, disabled, finished] = times;
+                let [drained, deployed, disabled, finished] = times;
                 let published = published.map(|(key, at)| Published { key, at });
-                Facts {
+                Progress {
                     from,
                     creating,
                     previous,
                     published,
-                    quiet,
+                    drained,
                     deploys,
                     deployed,
                     disabled,
@@ -343,10 +349,10 @@ mod tests {
         #[test]
         fn a_record_is_read_as_it_was_written(
             user in "[a-z+=,.@-]{1,20}", job in any::<Option<(u64, u64)>>(), at in moment(), ends in proptest::option::of(moment()),
-            facts in proptest::option::of(facts()),
+            progress in proptest::option::of(progress()),
         ) {
             let job = job.map(|(project, job)| JobRef { project, job });
-            let record = Record { user, job, at, ends, facts };
+            let record = Record { user, job, at, ends, progress };
             let line = record.print();
             prop_assert!(!line.contains('\n'));
             prop_assert_eq!(Record::parse(&line), Some(record));
@@ -403,15 +409,15 @@ mod tests {
             );
             assert_eq!(Record::parse(&line), None, "{line}");
         }
-        let facts = r#"{"user":"d","at":"2026-01-01T00:00:00Z","from":[],"creating":"2026-01-01T00:00:00Z","#;
+        let progress = r#"{"user":"d","at":"2026-01-01T00:00:00Z","from":[],"creating":"2026-01-01T00:00:00Z","#;
         for fact in [
-            r#""quiet":"9999-12-30T21:59:59Z""#,
+            r#""drained":"9999-12-30T21:59:59Z""#,
             r#""published":{"key":"AKIAIOSFODNN7EXAMPLE","at":"9999-12-30T21:59:59Z"}"#,
             r#""deploys":[{"place":"42","pipeline":7,"proven":"9999-12-30T21:59:59Z"}]"#,
         ] {
-            assert_eq!(Record::parse(&format!("{facts}{fact}}}")), None, "{fact}");
+            assert_eq!(Record::parse(&format!("{progress}{fact}}}")), None, "{fact}");
             assert!(
-                Record::parse(&format!("{facts}{}}}", fact.replace("9999", "2026"))).is_some(),
+                Record::parse(&format!("{progress}{}}}", fact.replace("9999", "2026"))).is_some(),
                 "{fact}"
             );
         }
@@ -425,7 +431,7 @@ mod tests {
                 job: None,
                 at: Timestamp::UNIX_EPOCH,
                 ends,
-                facts: None,
+                progress: None,
             };
             assert_eq!(record.released(), released);
         }

@@ -13,10 +13,10 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::deploy::Deployed;
-use crate::plan::{Done, Note, Observed, Question, Refusal, Step, Waiting};
+use crate::error::{Error, exit};
+use crate::plan::{Checkpoint, Done, Observed, Query, Refusal, Step, Waiting};
 use crate::record::AccessKeyId;
-use crate::rotate::End;
-use crate::trouble::{Trouble, exit};
+use crate::run::End;
 
 /// The version of the report's form.
 const SCHEMA: u32 = 1;
@@ -100,16 +100,16 @@ impl Phase {
             | Step::Verify(_)
             | Step::WriteSecret { .. }
             | Step::WriteId { .. }
-            | Step::Record(Note::Begin | Note::Nothing | Note::Published)
-            | Step::Disable(_, crate::plan::Role::Orphan)
-            | Step::Delete(_, crate::plan::Role::Orphan) => Self::Publish,
+            | Step::Record(Checkpoint::Begin | Checkpoint::Nothing | Checkpoint::Published)
+            | Step::Disable(_, crate::plan::KeyRole::Orphan)
+            | Step::Delete(_, crate::plan::KeyRole::Orphan) => Self::Publish,
             Step::StartDeploy(_)
             | Step::Wait(_)
-            | Step::Record(Note::Quiet | Note::Proven)
-            | Step::Ask(Question::ElderJobs | Question::Deploys) => Self::Deploy,
+            | Step::Record(Checkpoint::Drained | Checkpoint::Proven)
+            | Step::Ask(Query::InFlightJobs | Query::Deploys) => Self::Deploy,
             Step::Disable(..)
             | Step::Delete(..)
-            | Step::Record(Note::Disabled | Note::Finished) => Self::Retire,
+            | Step::Record(Checkpoint::Disabled | Checkpoint::Finished) => Self::Retire,
             Step::Ask(_) | Step::Claim | Step::TakeOver | Step::Done(_) | Step::Refuse(_) => {
                 Self::Look
             }
@@ -188,7 +188,7 @@ impl Report {
             tracing::info!("{}", past(step, &self.targets));
         }
         let outcome = if ok { "done" } else { "failed" };
-        if !matches!(step, Step::Ask(Question::ElderJobs | Question::Deploys)) {
+        if !matches!(step, Step::Ask(Query::InFlightJobs | Query::Deploys)) {
             self.steps.push(StepRun {
                 step: text,
                 started_at: started.at,
@@ -233,18 +233,18 @@ impl Report {
         self.deploys = deploys;
         self.outcome = self.outcome_of(end, effects);
         self.state = match end {
-            End::Trouble(trouble) => trouble.state(seen),
+            End::Error(error) => error.state(seen),
             End::Done(_) | End::DryRun(_) => seen.map(Observed::state).unwrap_or_default(),
         };
-        if let End::Trouble(trouble) = end {
-            self.hint = Some(trouble.lines().hint);
+        if let End::Error(error) = end {
+            self.hint = Some(error.lines().hint);
         }
         let Some(seen) = seen else { return };
         self.user = Some(seen.user.clone());
         let named = seen.targets.iter().find_map(|target| target.id.key());
         let old = seen
-            .facts()
-            .and_then(|facts| facts.previous.iter().flatten().find(|id| Some(*id) != named))
+            .progress()
+            .and_then(|progress| progress.previous.iter().flatten().find(|id| Some(*id) != named))
             .cloned();
         self.key = named.map(|id| id.full().to_owned());
         self.previous_key = old.as_ref().map(|id| id.full().to_owned());
@@ -259,7 +259,7 @@ impl Report {
         match end {
             End::DryRun(_) => Outcome::DryRun,
             End::Done(Done::Waiting(
-                Waiting::ElderJobs(_) | Waiting::Deploys(_) | Waiting::OwnDeploy,
+                Waiting::InFlightJobs(_) | Waiting::Deploys(_) | Waiting::OwnDeploy,
             )) => Outcome::Deploying,
             End::Done(Done::Waiting(_)) if effects == 0 => Outcome::Waiting,
             End::Done(
@@ -271,8 +271,8 @@ impl Report {
                 | Done::InOwnDeploy,
             ) if effects == 0 => Outcome::NotDue,
             End::Done(_) => acted,
-            End::Trouble(Trouble::Refused(Refusal::Busy)) => Outcome::Busy,
-            End::Trouble(trouble) => match trouble.exit() {
+            End::Error(Error::Refused(Refusal::Busy)) => Outcome::Busy,
+            End::Error(error) => match error.exit() {
                 exit::DEPLOY => Outcome::DeployFailed,
                 exit::REFUSED | exit::CONFIGURATION => Outcome::Refused,
                 _ => Outcome::Failed,
@@ -312,7 +312,7 @@ impl Report {
                 )
             }
             End::Done(Done::Checked { next, .. }) => {
-                let due = *next == Step::Record(Note::Begin).to_string();
+                let due = *next == Step::Record(Checkpoint::Begin).to_string();
                 format!(
                     "checked only; a rotation would: {}",
                     if due { "replace the key" } else { next }
@@ -342,9 +342,7 @@ impl Report {
             }
             End::Done(_) => "a rotation is under way and waits".to_owned(),
             End::DryRun(_) => "dry run: nothing was changed".to_owned(),
-            End::Trouble(trouble) => {
-                trouble.to_string().lines().next().unwrap_or_default().to_owned()
-            }
+            End::Error(error) => error.to_string().lines().next().unwrap_or_default().to_owned(),
         };
         let deploys = self.deploys.iter().map(|deploy| {
             let sha = deploy
@@ -362,7 +360,7 @@ impl Report {
         };
         let next = match end {
             End::Done(Done::Waiting(waiting)) => next_after(waiting, config),
-            End::Trouble(trouble) => trouble.lines().hint,
+            End::Error(error) => error.lines().hint,
             End::DryRun(_) => "run without ROTATOR_DRY_RUN".to_owned(),
             End::Done(Done::Checked { .. })
                 if key.is_some_and(|key| key.created + config.rotate_after <= seen.now) =>
@@ -408,8 +406,8 @@ impl Report {
         for (name, text) in &self.summary {
             writeln!(out, "{name:<10} {text}")?;
         }
-        if let End::Trouble(trouble) = end {
-            let lines = trouble.lines();
+        if let End::Error(error) = end {
+            let lines = error.lines();
             writeln!(out, "\nerror: {}\nstate: {}\nhint: {}", lines.error, self.state, lines.hint)?;
         }
         out.flush()
@@ -457,7 +455,7 @@ impl Report {
 ///
 /// # Errors
 /// The first file that cannot be written.
-pub fn open_files(config: &Config) -> Result<(), Trouble> {
+pub fn open_files(config: &Config) -> Result<(), Error> {
     let files = [
         (&config.report, "ROTATOR_REPORT"),
         (&config.dotenv, "ROTATOR_DOTENV"),
@@ -466,7 +464,7 @@ pub fn open_files(config: &Config) -> Result<(), Trouble> {
     for (path, variable) in files {
         if let Some(path) = path {
             open(path)
-                .map_err(|_| Trouble::ReportFile { path: path.display().to_string(), variable })?;
+                .map_err(|_| Error::ReportFile { path: path.display().to_string(), variable })?;
         }
     }
     Ok(())
@@ -478,7 +476,7 @@ fn open(path: &Path) -> io::Result<()> {
 
 fn next_after(waiting: &Waiting, config: &Config) -> String {
     match waiting {
-        Waiting::ElderJobs(_) | Waiting::Deploys(_) => {
+        Waiting::InFlightJobs(_) | Waiting::Deploys(_) => {
             format!("{waiting}; the next run goes on; both keys work until then")
         }
         Waiting::Unsettled { .. } => format!("{waiting}; the next run looks again"),
@@ -508,24 +506,24 @@ fn past(step: &Step, targets: &[String]) -> String {
     match step {
         Step::Claim => "claimed the rotation".to_owned(),
         Step::TakeOver => "took over the record of an earlier run".to_owned(),
-        Step::Record(note) => match note {
-            Note::Begin => "recorded that a rotation begins".to_owned(),
-            Note::Nothing => "recorded that nothing came of the rotation".to_owned(),
-            Note::Published => "recorded that the new key is published".to_owned(),
-            Note::Quiet => "no older job runs any more".to_owned(),
-            Note::Proven => "the deploy is proven to run with the new key".to_owned(),
-            Note::Disabled => "recorded that the old key is disabled".to_owned(),
-            Note::Finished => "the rotation is finished".to_owned(),
+        Step::Record(checkpoint) => match checkpoint {
+            Checkpoint::Begin => "recorded that a rotation begins".to_owned(),
+            Checkpoint::Nothing => "recorded that nothing came of the rotation".to_owned(),
+            Checkpoint::Published => "recorded that the new key is published".to_owned(),
+            Checkpoint::Drained => "no in-flight job runs any more".to_owned(),
+            Checkpoint::Proven => "the deploy is proven to run with the new key".to_owned(),
+            Checkpoint::Disabled => "recorded that the old key is disabled".to_owned(),
+            Checkpoint::Finished => "the rotation is finished".to_owned(),
         },
         Step::Create => "created a new key".to_owned(),
         Step::Verify(key) => format!("verified new key {key} with its own credentials"),
         Step::WriteSecret { target, .. } => format!("wrote the new secret to {}", name(*target)),
         Step::WriteId { target, .. } => format!("wrote the new id to {}", name(*target)),
         Step::StartDeploy(place) => format!("started deploy {}", place + 1),
-        Step::Disable(key, crate::plan::Role::Old) => format!("disabled old key {key}"),
-        Step::Disable(key, crate::plan::Role::Orphan) => format!("disabled orphaned key {key}"),
-        Step::Delete(key, crate::plan::Role::Old) => format!("deleted old key {key}"),
-        Step::Delete(key, crate::plan::Role::Orphan) => format!("deleted orphaned key {key}"),
+        Step::Disable(key, crate::plan::KeyRole::Old) => format!("disabled old key {key}"),
+        Step::Disable(key, crate::plan::KeyRole::Orphan) => format!("disabled orphaned key {key}"),
+        Step::Delete(key, crate::plan::KeyRole::Old) => format!("deleted old key {key}"),
+        Step::Delete(key, crate::plan::KeyRole::Orphan) => format!("deleted orphaned key {key}"),
         Step::Ask(_) | Step::Wait(_) | Step::Done(_) | Step::Refuse(_) => step.to_string(),
     }
 }

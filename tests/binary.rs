@@ -1,12 +1,12 @@
-//! The binary against the world, by environment alone: every outcome, every exit code, and the
-//! three lines of every recognised trouble.
+//! The binary against the fake, by environment alone: every outcome, every exit code, and the
+//! three lines of every recognised error.
 //!
 //! Transcripts are compared as they stand; `SNAPSHOTS=overwrite cargo test --test binary` writes
 //! them anew, and `CASE=text` runs only the cases whose name contains the text. There are two tests
 //! only, because some forty cases at a time wait beside each other.
 
+mod fake;
 mod run;
-mod world;
 
 #[path = "binary/aws.rs"]
 mod aws;
@@ -16,10 +16,10 @@ mod configuration;
 mod deploys;
 #[path = "binary/gitlab.rs"]
 mod gitlab;
+#[path = "binary/operators.rs"]
+mod operators;
 #[path = "binary/outcomes.rs"]
 mod outcomes;
-#[path = "binary/persons.rs"]
-mod persons;
 #[path = "binary/preflight.rs"]
 mod preflight;
 
@@ -35,7 +35,7 @@ fn every_outcome_is_reached() {
 }
 
 #[test]
-fn every_trouble_is_told_in_three_lines() {
+fn every_error_is_told_in_three_lines() {
     at_once(&[
         configuration::A_RUN_THAT_CANNOT_BEGIN_SAYS_WHY,
         gitlab::THE_TOKEN_IS_NOT_ENOUGH,
@@ -44,8 +44,8 @@ fn every_trouble_is_told_in_three_lines() {
         aws::IAM_DENIES,
         aws::THE_SIGNER_IS_NOT_THE_RIGHT_ONE,
         aws::KEYS_DO_NOT_COME_AS_THEY_SHOULD,
-        persons::VARIABLES_ARE_NOT_A_PAIR_OF_THIS_USER,
-        persons::KEYS_ARE_NOT_AS_THE_ROTATION_LEFT_THEM,
+        operators::VARIABLES_ARE_NOT_A_PAIR_OF_THIS_USER,
+        operators::KEYS_ARE_NOT_AS_THE_ROTATION_LEFT_THEM,
         preflight::A_ROTATION_THAT_WOULD_NOT_END_WELL_DOES_NOT_BEGIN,
         deploys::THE_PIPELINE_IS_REFUSED,
         deploys::THE_DEPLOY_PROVES_NOTHING,

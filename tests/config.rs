@@ -1,4 +1,4 @@
-//! Every variable, every complaint, every cross-check; and that no secret is ever shown.
+//! Every variable, every error, every cross-check; and that no secret is ever shown.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use credential_rotator::config::{
-    Action, Complaint, Complaints, Config, DeployMode, Name, Owner, Signer, Target, VARIABLES,
-    table_markdown,
+    Action, Config, ConfigError, ConfigErrors, CredentialSource, DeployMode, Name, Owner, Target,
+    VARIABLES, table_markdown,
 };
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -46,20 +46,20 @@ fn set(mut vars: BTreeMap<String, OsString>, more: &[(&str, &str)]) -> BTreeMap<
     vars
 }
 
-fn read(vars: BTreeMap<String, OsString>) -> Result<Config, Complaints> {
+fn read(vars: BTreeMap<String, OsString>) -> Result<Config, ConfigErrors> {
     Config::from_env(vars.into_iter().map(|(name, value)| (name.into(), value)))
 }
 
 /// The configuration of a job with these variables too.
 #[track_caller]
 fn good(more: &[(&str, &str)]) -> Config {
-    read(set(job(), more)).unwrap_or_else(|complaints| panic!("{more:?} is refused:\n{complaints}"))
+    read(set(job(), more)).unwrap_or_else(|errors| panic!("{more:?} is refused:\n{errors}"))
 }
 
-/// The complaints about a job with these variables too, one a line.
+/// The errors about a job with these variables too, one a line.
 #[track_caller]
 fn bad(more: &[(&str, &str)]) -> String {
-    read(set(job(), more)).expect_err("a complaint").to_string()
+    read(set(job(), more)).expect_err("a error").to_string()
 }
 
 fn hours(hours: i64) -> SignedDuration {
@@ -78,7 +78,7 @@ fn a_job_with_a_token_alone_gets_every_default() {
     assert_eq!(config.gitlab_url.as_str(), "https://gitlab.com/api/v4");
     assert!(config.gitlab_ca.is_none());
     assert_eq!(config.iam_user, None);
-    assert!(matches!(config.signer, Signer::Environment));
+    assert!(matches!(config.credential_source, CredentialSource::Environment));
     assert_eq!(config.region, "us-east-1");
     assert_eq!(
         config.targets,
@@ -293,7 +293,9 @@ fn predefined_variables_that_cannot_be_read_count_as_absent() {
 #[test]
 fn a_role_and_the_region_find_each_other() {
     let config = read(role()).expect("a configuration");
-    let Signer::Roles { arns, id_token } = config.signer else { panic!("roles") };
+    let CredentialSource::Roles { arns, id_token } = config.credential_source else {
+        panic!("roles")
+    };
     assert_eq!(
         (arns.as_slice(), id_token.expose_secret()),
         ([ROLE.to_owned()].as_slice(), ID_TOKEN)
@@ -316,7 +318,9 @@ fn a_role_and_the_region_find_each_other() {
             set(role(), &[("ROTATOR_AWS_ROLE_ARN", &arns), ("AWS_REGION", named.unwrap_or(""))]);
         let config = read(vars).expect("a configuration");
         assert_eq!(config.region, region);
-        assert!(matches!(config.signer, Signer::Roles { arns, .. } if arns.len() == 2));
+        assert!(
+            matches!(config.credential_source, CredentialSource::Roles { arns, .. } if arns.len() == 2)
+        );
     }
     assert_eq!(
         good(&[("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-west-2")]).region,
@@ -519,8 +523,8 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("ROTATOR_ROTATOR_LOG", "info", "is not known; the nearest name is ROTATOR_LOG".into()),
         ("ROTATOR_LO\u{212a}", "info", "is not known; the nearest name is ROTATOR_LOG".into()),
     ];
-    for (variable, value, problem) in &cases {
-        assert_eq!(bad(&[(variable, value)]), format!("{variable}: {problem}"), "for {value:?}");
+    for (variable, value, message) in &cases {
+        assert_eq!(bad(&[(variable, value)]), format!("{variable}: {message}"), "for {value:?}");
     }
     let spoken_of: Vec<_> = cases.iter().map(|(variable, ..)| *variable).collect();
     let roles_and_paths = [
@@ -540,7 +544,7 @@ fn each_bad_value_is_named_with_what_would_be_right() {
 }
 
 #[test]
-fn a_name_in_two_cases_is_a_complaint_about_the_wrong_one() {
+fn a_name_in_two_cases_is_an_error_about_the_wrong_one() {
     assert_eq!(
         bad(&[("ROTATOR_LOG", "info"), ("ROTATOR_Log", "debug")]),
         "ROTATOR_Log: is not known; names are in capitals: ROTATOR_LOG"
@@ -573,15 +577,13 @@ fn bad_roles_are_named_with_what_would_be_right() {
             "names roles of several partitions; one cannot assume the other".to_owned(),
         ),
     ];
-    for (arn, problem) in cases {
-        let complaints =
-            read(set(role(), &[("ROTATOR_AWS_ROLE_ARN", arn)])).expect_err("a complaint");
-        assert_eq!(complaints.to_string(), format!("ROTATOR_AWS_ROLE_ARN: {problem}"));
+    for (arn, message) in cases {
+        let errors = read(set(role(), &[("ROTATOR_AWS_ROLE_ARN", arn)])).expect_err("a error");
+        assert_eq!(errors.to_string(), format!("ROTATOR_AWS_ROLE_ARN: {message}"));
     }
-    let complaints =
-        read(set(role(), &[("ROTATOR_AWS_ID_TOKEN", "eyJ a")])).expect_err("a complaint");
+    let errors = read(set(role(), &[("ROTATOR_AWS_ID_TOKEN", "eyJ a")])).expect_err("a error");
     assert_eq!(
-        complaints.to_string(),
+        errors.to_string(),
         "ROTATOR_AWS_ID_TOKEN: contains white space or a line break; store the token alone, \
          without any"
     );
@@ -590,7 +592,7 @@ fn bad_roles_are_named_with_what_would_be_right() {
 #[test]
 fn an_id_token_without_a_role_means_nothing_for_the_components_give_it_to_every_job() {
     let config = good(&[("ROTATOR_AWS_ID_TOKEN", ID_TOKEN)]);
-    assert!(matches!(config.signer, Signer::Environment));
+    assert!(matches!(config.credential_source, CredentialSource::Environment));
 }
 
 #[test]
@@ -753,8 +755,8 @@ fn what_does_not_go_together_is_said() {
                 .into(),
         ),
     ];
-    for (vars, complaints) in cases {
-        assert_eq!(bad(&vars), complaints, "for {vars:?}");
+    for (vars, errors) in cases {
+        assert_eq!(bad(&vars), errors, "for {vars:?}");
     }
 }
 
@@ -788,7 +790,7 @@ fn retire_by_hand_needs_no_list_of_jobs() {
 }
 
 #[test]
-fn values_that_are_not_text_are_complained_of_by_name() {
+fn values_that_are_not_text_are_reported_by_name() {
     let garbled = OsString::from_vec(vec![b'a', 0xff]);
     for variable in VARIABLES.iter().map(|row| row.name).chain([
         "AWS_SECRET_ACCESS_KEY",
@@ -797,18 +799,18 @@ fn values_that_are_not_text_are_complained_of_by_name() {
     ]) {
         let mut vars = role();
         vars.insert(variable.to_owned(), garbled.clone());
-        let complaints = read(vars).expect_err("a complaint");
-        let problem = "is not valid UTF-8; set it again as plain text".to_owned();
+        let errors = read(vars).expect_err("a error");
+        let message = "is not valid UTF-8; set it again as plain text".to_owned();
         assert!(
-            complaints.0.contains(&Complaint { variable: variable.to_owned(), problem }),
-            "{complaints}"
+            errors.0.contains(&ConfigError { variable: variable.to_owned(), message }),
+            "{errors}"
         );
     }
     let name = OsString::from_vec(b"ROTATOR_LO\xff".to_vec());
     let vars =
         job().into_iter().map(|(name, value)| (name.into(), value)).chain([(name, "info".into())]);
-    let complaints = Config::from_env(vars).expect_err("a complaint").to_string();
-    assert_eq!(complaints, "ROTATOR_LO\u{fffd}: is not known; the nearest name is ROTATOR_LOG");
+    let errors = Config::from_env(vars).expect_err("a error").to_string();
+    assert_eq!(errors, "ROTATOR_LO\u{fffd}: is not known; the nearest name is ROTATOR_LOG");
 }
 
 #[test]
@@ -818,28 +820,28 @@ fn everything_that_is_wrong_is_said_at_once() {
         .map(|row| (row.name, if row.name.ends_with("TOKEN") { "a b" } else { "/%!" }))
         .chain([("ROTATOR_NONSENSE", "1"), ("AWS_REGION", "x y")])
         .collect();
-    let complaints = read(set(BTreeMap::new(), &wrong)).expect_err("complaints");
+    let errors = read(set(BTreeMap::new(), &wrong)).expect_err("errors");
     // Any text is the name of a job or a file; but of one file only.
     let never = ["ROTATOR_REPORT", "ROTATOR_DEPLOY_JOBS", "ROTATOR_GITLAB_CA_FILE"];
     for (variable, _) in wrong.iter().filter(|(name, _)| !never.contains(name)) {
         assert_eq!(
-            complaints.0.iter().filter(|complaint| complaint.variable == *variable).count(),
+            errors.0.iter().filter(|error| error.variable == *variable).count(),
             1,
-            "{variable}: {complaints}"
+            "{variable}: {errors}"
         );
     }
-    assert_eq!(complaints.0.len(), wrong.len() - never.len(), "{complaints}");
+    assert_eq!(errors.0.len(), wrong.len() - never.len(), "{errors}");
 }
 
 #[test]
 fn an_environment_without_anything_says_what_is_needed() {
-    let complaints = read(BTreeMap::new()).expect_err("complaints").to_string();
-    let variables: Vec<_> = complaints.lines().filter_map(|line| line.split(':').next()).collect();
+    let errors = read(BTreeMap::new()).expect_err("errors").to_string();
+    let variables: Vec<_> = errors.lines().filter_map(|line| line.split(':').next()).collect();
     assert_eq!(variables, ["ROTATOR_GITLAB_TOKEN", "ROTATOR_TARGETS"]);
 }
 
 #[test]
-fn debug_and_complaints_never_show_a_secret() {
+fn debug_and_errors_never_show_a_secret() {
     let deploy = format!(r#"{{"PASSWORD": "{DEPLOY_VALUE}"}}"#);
     let secrets = [TOKEN, ID_TOKEN, SECRET_KEY, SESSION, DEPLOY_VALUE];
     let vars = set(
@@ -863,8 +865,8 @@ fn debug_and_complaints_never_show_a_secret() {
             .iter()
             .filter(|row| !row.name.ends_with("TOKEN") && row.name != "ROTATOR_DEPLOY_VARIABLES")
         {
-            if let Err(complaints) = read(set(vars.clone(), &[(row.name, secret)])) {
-                assert!(!complaints.to_string().contains(secret), "{complaints}");
+            if let Err(errors) = read(set(vars.clone(), &[(row.name, secret)])) {
+                assert!(!errors.to_string().contains(secret), "{errors}");
             }
         }
         let name = format!("ROTATOR_{secret}");
@@ -880,14 +882,14 @@ fn debug_and_complaints_never_show_a_secret() {
         format!("\"{DEPLOY_VALUE}\""),
         DEPLOY_VALUE.to_owned(),
     ] {
-        let complaints = bad(&[("ROTATOR_DEPLOY_VARIABLES", &wrong)]);
-        assert!(!complaints.contains(DEPLOY_VALUE), "{complaints}");
+        let errors = bad(&[("ROTATOR_DEPLOY_VARIABLES", &wrong)]);
+        assert!(!errors.contains(DEPLOY_VALUE), "{errors}");
     }
     for wrong in
         [format!("{TOKEN} x"), format!("{TOKEN}\n"), format!("glcbt-{TOKEN}"), format!("{TOKEN}ä")]
     {
-        let complaints = bad(&[("ROTATOR_GITLAB_TOKEN", &wrong)]);
-        assert!(!complaints.contains(TOKEN), "{complaints}");
+        let errors = bad(&[("ROTATOR_GITLAB_TOKEN", &wrong)]);
+        assert!(!errors.contains(TOKEN), "{errors}");
     }
 }
 
@@ -957,8 +959,8 @@ proptest! {
         let vars = secrets.map(|(name, value)| (OsString::from(name), OsString::from(value))).into_iter().chain(wild);
         let shown = match Config::from_env(vars) {
             // What is no secret by its place may be shown by `Debug`; the secrets themselves not.
-            Ok(config) => format!("{:?} {:?} {:?}", config.gitlab_token, config.signer, config.deploy.variables.is_empty()),
-            Err(complaints) => complaints.to_string(),
+            Ok(config) => format!("{:?} {:?} {:?}", config.gitlab_token, config.credential_source, config.deploy.variables.is_empty()),
+            Err(errors) => errors.to_string(),
         };
         for secret in [TOKEN, ID_TOKEN, SECRET_KEY, SESSION, DEPLOY_VALUE] {
             prop_assert!(!shown.contains(secret), "{}", shown);

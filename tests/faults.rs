@@ -1,7 +1,7 @@
-//! Nothing is ever lost: the binary against the world, with a fault at every single call, and run
+//! Nothing is ever lost: the binary against the fake, with a fault at every single call, and run
 //! again until it ends well.
 //!
-//! Each case has a world of its own; the world's judge looks at the invariants after every change,
+//! Each case has a fake of its own; the fake's judge looks at the invariants after every change,
 //! and what is left in the end is compared with the one state in which a rotation may end: one
 //! working key, published, in production, nothing else. Cases run beside each other, for they sleep
 //! most of the time.
@@ -11,18 +11,18 @@
 //! those whose name contains the text; `FAULTS_BESIDE=n` so many at once. `-- --nocapture` shows
 //! the numbers.
 
-mod world;
+mod fake;
 
 #[path = "faults/bad_replies.rs"]
 mod bad_replies;
 #[path = "faults/cases.rs"]
 mod cases;
-#[path = "faults/elders.rs"]
-mod elders;
 #[path = "faults/every_call.rs"]
 mod every_call;
 #[path = "faults/every_crash.rs"]
 mod every_crash;
+#[path = "faults/in_flight.rs"]
+mod in_flight_jobs;
 #[path = "faults/memory.rs"]
 mod memory;
 #[path = "faults/scene.rs"]

@@ -2,6 +2,8 @@
 //! and GitLab that shares no code with `apply`; and seeded histories in which everything goes wrong
 //! that can.
 
+#[path = "plan/describe.rs"]
+mod describe;
 #[path = "plan/healing.rs"]
 mod healing;
 #[path = "plan/kit.rs"]
@@ -12,7 +14,5 @@ mod model;
 mod simulation;
 #[path = "plan/table.rs"]
 mod table;
-#[path = "plan/words.rs"]
-mod words;
 #[path = "plan/worlds.rs"]
 mod worlds;

@@ -1,10 +1,10 @@
-//! The IAM policies that the README prints, read from it and enforced by the world: they allow what
+//! The IAM policies that the README prints, read from it and enforced by the fake: they allow what
 //! a rotation needs, and no more.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod fake;
 mod run;
-mod world;
 
 #[path = "shapes/beside.rs"]
 mod beside;

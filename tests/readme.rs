@@ -5,12 +5,12 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
-use credential_rotator::config::{Complaints, VARIABLES, table_markdown};
+use credential_rotator::config::{ConfigErrors, VARIABLES, table_markdown};
+use credential_rotator::error::{ConnectError, CredentialAdvice, Error, RoleRefusal, exit};
 use credential_rotator::fence::Fenced;
+use credential_rotator::gitlab::{ApiError, ApiErrorKind};
 use credential_rotator::plan::Refusal;
 use credential_rotator::record::AccessKeyId;
-use credential_rotator::transport::{Problem, Reason};
-use credential_rotator::trouble::{CredentialAdvice, Reach, RoleRefusal, Trouble, exit};
 use jiff::Timestamp;
 use yaml_rust2::YamlLoader;
 
@@ -46,7 +46,7 @@ fn every_exit_code_is_listed() {
         exit::SIGNAL,
     ];
     assert_eq!(
-        read("src/trouble.rs").matches("    pub const ").count(),
+        read("src/error.rs").matches("    pub const ").count(),
         codes.len(),
         "a code that this test does not know"
     );
@@ -63,7 +63,7 @@ fn every_recognised_failure_is_under_when_a_run_fails() {
     let listed = between(&readme, "\n## When a run fails\n", "\n## ");
     let rows: Vec<String> = failures()
         .iter()
-        .map(Trouble::lines)
+        .map(Error::lines)
         .map(|lines| format!("| {} | {} |", plain(&lines.error), shown(lines.exit)))
         .collect();
     let missing: Vec<_> =
@@ -86,7 +86,7 @@ fn every_recognised_failure_is_provoked_by_a_test() {
     let known = failures();
     let never: Vec<String> = known
         .iter()
-        .map(|trouble| plain(&trouble.lines().error))
+        .map(|error| plain(&error.lines().error))
         .filter(|error| !lines.iter().any(|line| shows(line, error)))
         .collect();
     assert!(never.is_empty(), "no transcript shows: {never:#?}");
@@ -111,13 +111,12 @@ fn shows(line: &str, error: &str) -> bool {
 fn what_is_listed_as_a_failure_is_one() {
     let readme = read("README.md");
     let listed = between(&readme, "\n## When a run fails\n", "\n## ");
-    let known: Vec<String> =
-        failures().iter().map(|trouble| plain(&trouble.lines().error)).collect();
+    let known: Vec<String> = failures().iter().map(|error| plain(&error.lines().error)).collect();
     let rows = listed
         .lines()
         .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
         .map(|(error, _)| error);
-    // The one that is not a trouble is the binary's own.
+    // The one that is not a error is the binary's own.
     let of_the_binary = "the only arguments are --help and --version";
     assert!(read("src/main.rs").contains(of_the_binary));
     for row in rows.filter(|row| !["error", "---", of_the_binary].contains(row)) {
@@ -130,47 +129,52 @@ fn what_is_listed_as_a_failure_is_one() {
 fn the_failures_of_this_test_are_all_that_there_are() {
     let some = failures();
     let inner =
-        |pick: fn(&Trouble) -> Option<String>| some.iter().filter_map(pick).collect::<Vec<_>>();
-    complete("trouble.rs", "Trouble", &some.iter().map(name).collect::<Vec<_>>());
-    let problems = inner(|trouble| {
-        if let Trouble::GitLab { problem, .. } = trouble { Some(name(problem)) } else { None }
-    });
-    complete("transport.rs", "Problem", &problems);
-    let reasons = inner(|trouble| match trouble {
-        Trouble::GitLab { problem: Problem::Denied { reason, .. }, .. } => Some(name(reason)),
+        |pick: fn(&Error) -> Option<String>| some.iter().filter_map(pick).collect::<Vec<_>>();
+    complete("error.rs", "Error", &some.iter().map(name).collect::<Vec<_>>());
+    let errors =
+        inner(
+            |error| {
+                if let Error::GitLab { error, .. } = error { Some(name(error)) } else { None }
+            },
+        );
+    complete("gitlab.rs", "ApiError", &errors);
+    let reasons = inner(|error| match error {
+        Error::GitLab { error: ApiError::Denied { kind, .. }, .. } => Some(name(kind)),
         _ => None,
     });
-    complete("transport.rs", "Reason", &reasons);
-    let reach = inner(|trouble| {
-        if let Trouble::AwsUnreachable { reach, .. } = trouble { Some(name(reach)) } else { None }
+    complete("gitlab.rs", "ApiErrorKind", &reasons);
+    let connect_error = inner(|error| {
+        if let Error::AwsUnreachable { connect_error, .. } = error {
+            Some(name(connect_error))
+        } else {
+            None
+        }
     });
-    complete("trouble.rs", "Reach", &reach);
+    complete("error.rs", "ConnectError", &connect_error);
     complete(
         "fence.rs",
         "Fenced",
-        &inner(
-            |trouble| if let Trouble::ClaimLost(why) = trouble { Some(name(why)) } else { None },
-        ),
+        &inner(|error| if let Error::ClaimLost(why) = error { Some(name(why)) } else { None }),
     );
     complete(
         "plan.rs",
         "Refusal",
         &inner(
-            |trouble| {
-                if let Trouble::Refused(refusal) = trouble { Some(name(refusal)) } else { None }
+            |error| {
+                if let Error::Refused(refusal) = error { Some(name(refusal)) } else { None }
             },
         ),
     );
-    let advice = inner(|trouble| {
-        if let Trouble::NoAwsCredentials { advice } = trouble { Some(name(advice)) } else { None }
+    let advice = inner(|error| {
+        if let Error::NoAwsCredentials { advice } = error { Some(name(advice)) } else { None }
     });
-    complete("trouble.rs", "CredentialAdvice", &advice);
+    complete("error.rs", "CredentialAdvice", &advice);
     complete(
-        "trouble.rs",
+        "error.rs",
         "RoleRefusal",
         &inner(
-            |trouble| {
-                if let Trouble::RoleRefused { why, .. } = trouble { Some(name(why)) } else { None }
+            |error| {
+                if let Error::RoleRefused { why, .. } = error { Some(name(why)) } else { None }
             },
         ),
     );
@@ -259,7 +263,7 @@ fn every_variable_and_every_link_exists() {
             let (link, _) = rest.split_once(')').expect("a link");
             match link.strip_prefix('#') {
                 Some(heading) => {
-                    assert!(headings.iter().any(|known| known == heading), "{file}: #{heading}")
+                    assert!(headings.iter().any(|known| known == heading), "{file}: #{heading}");
                 }
                 None if link.starts_with("https://") => {}
                 None => {
@@ -324,36 +328,36 @@ fn name_of(line: &str) -> String {
 }
 
 /// Every failure that is recognised, with words in capitals for what it names.
-fn failures() -> Vec<Trouble> {
+fn failures() -> Vec<Error> {
     let mut all = vec![
-        Trouble::Configuration(Complaints(Vec::new())),
-        Trouble::CaFile { path: text("FILE") },
-        Trouble::ReportFile { path: text("FILE"), variable: "VARIABLE" },
-        Trouble::NoRoots,
-        Trouble::EchoDiffers { what: text(WHAT), field: "FIELD" },
-        Trouble::NoGroupScopes { target: text("TARGET") },
-        Trouble::UnreadableRecord { name: text("NAME") },
-        Trouble::ProfileMissing,
-        Trouble::UserNotFound { user: text("USER") },
-        Trouble::NoUser { root: true },
-        Trouble::NoUser { root: false },
-        Trouble::AnotherPrincipal { user: text("USER"), arn: text("ARN") },
-        Trouble::IdTokenEnded,
-        Trouble::Throttled { what: WHAT },
-        Trouble::KeyLimit { user: text("USER") },
-        Trouble::Aws { what: WHAT, code: text("CODE") },
-        Trouble::ClockWrong { seconds: NUMBER.into() },
-        Trouble::NotVerifiable { key: key(), seconds: NUMBER.into() },
-        Trouble::CreateUnclear,
-        Trouble::CreatedOrphan,
-        Trouble::NoTimeLeft { needed: NUMBER.into(), left: NUMBER.into() },
-        Trouble::Stopped { signal: 15 },
+        Error::Configuration(ConfigErrors(Vec::new())),
+        Error::CaFile { path: text("FILE") },
+        Error::ReportFile { path: text("FILE"), variable: "VARIABLE" },
+        Error::NoRoots,
+        Error::EchoDiffers { what: text(WHAT), field: "FIELD" },
+        Error::NoGroupScopes { target: text("TARGET") },
+        Error::UnreadableRecord { name: text("NAME") },
+        Error::ProfileMissing,
+        Error::UserNotFound { user: text("USER") },
+        Error::NoUser { root: true },
+        Error::NoUser { root: false },
+        Error::AnotherPrincipal { user: text("USER"), arn: text("ARN") },
+        Error::IdTokenEnded,
+        Error::Throttled { what: WHAT },
+        Error::KeyLimit { user: text("USER") },
+        Error::Aws { what: WHAT, code: text("CODE") },
+        Error::ClockWrong { seconds: NUMBER.into() },
+        Error::NotVerifiable { key: key(), seconds: NUMBER.into() },
+        Error::CreateUnclear,
+        Error::CreatedOrphan,
+        Error::NoTimeLeft { needed: NUMBER.into(), left: NUMBER.into() },
+        Error::Stopped { signal: 15 },
     ];
     for (wrong_secret, session) in [(false, false), (false, true), (true, false), (true, true)] {
-        all.push(Trouble::KeyRefused { what: WHAT, key: Some(key()), wrong_secret, session });
+        all.push(Error::KeyRefused { what: WHAT, key: Some(key()), wrong_secret, session });
     }
     for (explicit, session) in [(false, false), (true, false), (false, true)] {
-        all.push(Trouble::IamDenied {
+        all.push(Error::IamDenied {
             action: "ACTION",
             user: Some(text("USER")),
             explicit,
@@ -366,39 +370,41 @@ fn failures() -> Vec<Trouble> {
         CredentialAdvice::Exists,
         CredentialAdvice::NoVariables,
     ] {
-        all.push(Trouble::NoAwsCredentials { advice });
+        all.push(Error::NoAwsCredentials { advice });
     }
     for why in [RoleRefusal::Denied, RoleRefusal::TokenInvalid, RoleRefusal::NoProvider] {
-        all.push(Trouble::RoleRefused { role: text("ROLE"), why });
+        all.push(Error::RoleRefused { role: text("ROLE"), why });
     }
-    all.extend(fenced().map(Trouble::ClaimLost));
-    all.extend(reaches().map(|reach| Trouble::AwsUnreachable {
+    all.extend(fenced().map(Error::ClaimLost));
+    all.extend(reaches().map(|connect_error| Error::AwsUnreachable {
         what: WHAT,
         host: text("HOST"),
-        reach,
+        connect_error,
     }));
-    let problems = reaches()
-        .map(Problem::Unreachable)
+    let errors = reaches()
+        .map(ApiError::Unreachable)
         .into_iter()
-        .chain(fenced().map(Problem::Fenced))
-        .chain([Problem::Lost, Problem::Garbled]);
-    let denied = reasons().into_iter().map(|reason| Problem::Denied {
+        .chain(fenced().map(ApiError::Fenced))
+        .chain([ApiError::Lost, ApiError::Garbled]);
+    let denied = reasons().into_iter().map(|kind| ApiError::Denied {
         status: NUMBER,
-        reason,
+        kind,
         pause: None,
         doubt: false,
     });
-    all.extend(problems.chain(denied).map(|problem| Trouble::GitLab {
+    all.extend(errors.chain(denied).map(|error| Error::GitLab {
         what: text(WHAT),
         host: text("HOST"),
-        problem,
+        error,
     }));
-    all.extend(refusals().into_iter().map(Trouble::Refused));
+    all.extend(refusals().into_iter().map(Error::Refused));
     all
 }
 
-fn reaches() -> [Reach; 9] {
-    use Reach::{Expired, Name, Other, OtherName, Proxy, Refused, TimedOut, Tls, UnknownIssuer};
+fn reaches() -> [ConnectError; 9] {
+    use ConnectError::{
+        Expired, Name, Other, OtherName, Proxy, Refused, TimedOut, Tls, UnknownIssuer,
+    };
     [Name, Refused, TimedOut, UnknownIssuer, OtherName, Expired, Tls, Proxy, Other]
 }
 
@@ -406,32 +412,32 @@ fn fenced() -> [Fenced; 4] {
     [Fenced::JobEnded, Fenced::Unseen, Fenced::TimeOver, Fenced::RecordGone]
 }
 
-fn reasons() -> Vec<Reason> {
+fn reasons() -> Vec<ApiErrorKind> {
     vec![
-        Reason::TokenInvalid,
-        Reason::TokenExpired,
-        Reason::TokenScope,
-        Reason::TokenGranular,
-        Reason::Blocked,
-        Reason::Archived,
-        Reason::ReadOnly,
-        Reason::Forbidden,
-        Reason::NotFound,
-        Reason::Moved,
-        Reason::Redirected,
-        Reason::Taken,
-        Reason::Unmaskable,
-        Reason::RateLimited,
-        Reason::PipelineEmpty,
-        Reason::PipelineWorkflow,
-        Reason::PipelineRef,
-        Reason::PipelinePermission,
-        Reason::PipelineVariables,
-        Reason::PipelineInputs,
-        Reason::PipelineOther,
-        Reason::NotRetryable,
-        Reason::Server,
-        Reason::Other,
+        ApiErrorKind::TokenInvalid,
+        ApiErrorKind::TokenExpired,
+        ApiErrorKind::TokenScope,
+        ApiErrorKind::TokenGranular,
+        ApiErrorKind::Blocked,
+        ApiErrorKind::Archived,
+        ApiErrorKind::ReadOnly,
+        ApiErrorKind::Forbidden,
+        ApiErrorKind::NotFound,
+        ApiErrorKind::Moved,
+        ApiErrorKind::Redirected,
+        ApiErrorKind::AlreadyExists,
+        ApiErrorKind::Unmaskable,
+        ApiErrorKind::RateLimited,
+        ApiErrorKind::PipelineEmpty,
+        ApiErrorKind::PipelineWorkflow,
+        ApiErrorKind::PipelineRef,
+        ApiErrorKind::PipelinePermission,
+        ApiErrorKind::PipelineVariables,
+        ApiErrorKind::PipelineInputs,
+        ApiErrorKind::PipelineOther,
+        ApiErrorKind::NotRetryable,
+        ApiErrorKind::Server,
+        ApiErrorKind::Other,
     ]
 }
 
@@ -440,8 +446,8 @@ fn refusals() -> Vec<Refusal> {
     vec![
         Refusal::Busy,
         Refusal::NoVariables,
-        Refusal::Half { target: target(), missing_secret: true },
-        Refusal::Half { target: target(), missing_secret: false },
+        Refusal::PartMissing { target: target(), missing_secret: true },
+        Refusal::PartMissing { target: target(), missing_secret: false },
         Refusal::Differ(Vec::new()),
         Refusal::Mismatch { target: target(), id: key(), tag: key() },
         Refusal::Unknown { target: target(), key: key() },
@@ -449,11 +455,11 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NoSlot { keys: Vec::new(), named: None },
         Refusal::Preflight(Vec::new()),
         Refusal::Several(Vec::new()),
-        Refusal::Stranger { target: target(), fresh: key() },
-        Refusal::FreshLost { key: key(), disabled: true },
-        Refusal::FreshLost { key: key(), disabled: false },
+        Refusal::ChangedExternally { target: target(), new_key: key() },
+        Refusal::NewKeyLost { key: key(), disabled: true },
+        Refusal::NewKeyLost { key: key(), disabled: false },
         Refusal::SecretLost { key: key(), target: target() },
-        Refusal::Taken { key: key(), service: text("SERVICE") },
+        Refusal::KeyCompromised { key: key(), service: text("SERVICE") },
         Refusal::NotPublishedAnyMore { key: key(), target: target() },
         Refusal::EnabledAgain { key: key() },
         Refusal::StillNamed { key: key(), places: vec![text("PLACES")] },

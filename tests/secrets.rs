@@ -1,9 +1,9 @@
 //! A secret is only ever in memory and in the masked variable: every byte that the program leaves
-//! behind is searched for every secret that the world has ever issued, as it stands and in the
+//! behind is searched for every secret that the fake has ever issued, as it stands and in the
 //! dress of other encodings, while the program logs as much as it can.
 
+mod fake;
 mod run;
-mod world;
 
 use std::sync::Mutex;
 
@@ -11,11 +11,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use fake::*;
 use run::*;
-use world::*;
 
 #[test]
-fn the_search_finds_a_secret_in_every_dress() {
+fn the_search_finds_a_secret_in_every_encoding() {
     let secret = "wJalr+XUtn/FEMI=K7MDENG/bPxRfi\"CY+EXAMPLE".to_owned();
     let all = [secret.clone()];
     let url =
@@ -49,7 +49,7 @@ static SEARCHED: Mutex<(usize, usize)> = Mutex::new((0, 0));
 /// Runs it as talkative as it can be, with the process's own arguments looked at meanwhile, and
 /// searches everything.
 fn searched(run: Run<'_>) -> Ended {
-    let world = run.setting.world.clone();
+    let fake = run.setting.fake.clone();
     let extra = [
         "glpat-NotTheTokenOfAnybody",
         "eyJhbGciOiJub25lIn0.e30.c2ln",
@@ -63,9 +63,9 @@ fn searched(run: Run<'_>) -> Ended {
         .set("RUST_BACKTRACE", "full")
         .set("AWS_SDK_LOG", "trace");
     let ended = run.go_watching_arguments();
-    let mut secrets = world.secrets();
+    let mut secrets = fake.secrets();
     secrets.extend(extra.map(str::to_owned));
-    assert!(secrets.len() >= 5, "the world has issued secrets");
+    assert!(secrets.len() >= 5, "the fake has issued secrets");
     assert_eq!(
         found(&ended.raw, &secrets),
         Vec::<String>::new(),
@@ -79,7 +79,7 @@ fn searched(run: Run<'_>) -> Ended {
 
 const CASES: &[Case] = cases![
     a_rotation,
-    a_rotation_in_a_hostile_world,
+    a_rotation_in_a_hostile_fake,
     a_rotation_by_a_chain_of_roles,
     a_rotation_on_the_days_of_its_waiting,
     a_setup,
@@ -110,7 +110,7 @@ fn a_rotation() {
     searched(setting.run()).ends(0, "not_due");
 }
 
-fn a_rotation_in_a_hostile_world() {
+fn a_rotation_in_a_hostile_fake() {
     let setting = Setting::hostile(3, 75);
     searched(setting.run()).ends(0, "rotated");
 }
@@ -119,11 +119,11 @@ fn a_rotation_by_a_chain_of_roles() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
     let first = run.env("ROTATOR_AWS_ROLE_ARN");
-    let second = setting.world.add_role(
+    let second = setting.fake.add_role(
         "keys",
         Trust::Principal(first.clone()),
         3600,
-        &setting.world.rotation_policy(USER),
+        &setting.fake.rotation_policy(USER),
     );
     searched(run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}"))).ends(0, "rotated");
 }
@@ -133,14 +133,14 @@ fn a_rotation_on_the_days_of_its_waiting() {
     let run = || setting.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "1m");
     searched(run()).ends(0, "rotated");
     searched(run()).ends(0, "waiting");
-    setting.world.shift_clock(100);
+    setting.fake.shift_clock(100);
     searched(run()).ends(0, "resumed");
-    setting.world.shift_clock(200);
+    setting.fake.shift_clock(200);
     searched(run()).ends(0, "resumed");
 }
 
 fn a_setup() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 5);
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 5);
     searched(
         setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_HIDDEN", "true"),
     )
@@ -156,7 +156,7 @@ fn a_dry_run_and_a_check() {
 fn pipeline_variables_and_inputs() {
     let setting = Setting::of_days(75);
     let secret = "glpat-NotTheTokenOfAnybody";
-    setting.world.set_pipeline_inputs(PROJECT, &["tier"]);
+    setting.fake.set_pipeline_inputs(PROJECT, &["tier"]);
     let run =
         setting.run().set("ROTATOR_DEPLOY_VARIABLES", &format!(r#"{{"OTHER_TOKEN": "{secret}"}}"#));
     searched(run.set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue"}"#)).ends(0, "rotated");
@@ -164,12 +164,12 @@ fn pipeline_variables_and_inputs() {
 
 fn a_torn_pair_is_healed() {
     let setting = Setting::of_days(75);
-    setting.world.fault_on(
+    setting.fake.fault_on(
         "PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID",
         1,
         Fault::refuse(500),
     );
-    setting.world.fault_on(
+    setting.fake.fault_on(
         "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         Fault::LoseReply,
@@ -180,14 +180,14 @@ fn a_torn_pair_is_healed() {
 fn a_failed_deploy() {
     let setting = Setting::of_days(75);
     setting
-        .world
+        .fake
         .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
     assert_eq!(searched(setting.run()).code, 4);
 }
 
 fn refused_tokens() {
     let setting = Setting::of_days(75);
-    let world = &setting.world;
+    let fake = &setting.fake;
     let changes: [fn(&mut TokenSpec); 4] = [
         |token| token.scopes = vec!["read_api".into()],
         |token| (token.scopes, token.level) = (vec!["api".into()], 30),
@@ -195,7 +195,7 @@ fn refused_tokens() {
         |token| (token.expires_at, token.revoked) = (None, true),
     ];
     for change in changes {
-        world.change_token(&world.token, change);
+        fake.change_token(&fake.token, change);
         assert_eq!(searched(setting.run()).code, 3);
     }
     assert_eq!(
@@ -206,7 +206,7 @@ fn refused_tokens() {
 
 fn refused_keys_and_roles() {
     let setting = Setting::of_days(75);
-    let session = setting.world.user_session(USER, 3600);
+    let session = setting.fake.user_session(USER, 3600);
     assert_eq!(searched(setting.run().with_pair(&session)).code, 3);
     assert_eq!(
         searched(setting.run().set(SECRET, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")).code,
@@ -215,7 +215,7 @@ fn refused_keys_and_roles() {
     let role = setting.run().with_role();
     let arn = role.env("ROTATOR_AWS_ROLE_ARN");
     assert_eq!(searched(role.set("ROTATOR_AWS_ID_TOKEN", "eyJhbGciOiJub25lIn0.e30.c2ln")).code, 3);
-    let other = setting.world.issue_id_token(
+    let other = setting.fake.issue_id_token(
         "https://aws.example",
         "project_path:acme/other:ref_type:branch:ref:main",
         3600,
@@ -226,14 +226,14 @@ fn refused_keys_and_roles() {
         .set("ROTATOR_IAM_USER", USER)
         .set("ROTATOR_AWS_ID_TOKEN", &other);
     assert_eq!(searched(run).code, 3);
-    setting.world.set_policy(USER, &["iam:ListAccessKeys"]);
+    setting.fake.set_policy(USER, &["iam:ListAccessKeys"]);
     assert_eq!(searched(setting.run()).code, 3);
 }
 
 /// Servers and proxies that repeat what they were sent in their errors.
 fn replies_that_echo_what_was_sent() {
     let setting = Setting::of_days(75);
-    let (token, old) = (setting.world.token.clone(), setting.old.secret.clone());
+    let (token, old) = (setting.fake.token.clone(), setting.old.secret.clone());
     let body = serde_json::json!({ "message": format!("private-token {token} may not write {old}"), "error": token }).to_string();
     for (action, status) in [
         ("GET /projects/:id/variables", 403),
@@ -242,20 +242,20 @@ fn replies_that_echo_what_was_sent() {
         ("POST /projects/:id/variables", 400),
         ("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 400),
     ] {
-        setting.world.clear_faults();
-        setting.world.fault_from(
+        setting.fake.clear_faults();
+        setting.fake.fault_from(
             action,
             1,
             Fault::Refuse { status, body: body.clone(), headers: Vec::new() },
         );
         assert_ne!(searched(setting.run()).code, 0, "{action}");
     }
-    setting.world.clear_faults();
+    setting.fake.clear_faults();
     let xml = format!(
         "<ErrorResponse><Error><Type>Sender</Type><Code>{old}</Code><Message>The secret {old} of \
          {token}</Message></Error><RequestId>0</RequestId></ErrorResponse>"
     );
-    setting.world.fault_from(
+    setting.fake.fault_from(
         "iam:CreateAccessKey",
         1,
         Fault::Refuse { status: 400, body: xml, headers: Vec::new() },
@@ -265,15 +265,15 @@ fn replies_that_echo_what_was_sent() {
 
 fn replies_that_are_cut_or_garbled() {
     let setting = Setting::of_days(75);
-    setting.world.fault_on("iam:CreateAccessKey", 1, Fault::Truncate);
+    setting.fake.fault_on("iam:CreateAccessKey", 1, Fault::Truncate);
     assert_eq!(searched(setting.run()).code, 1);
-    setting.world.clear_faults();
-    setting.world.fault_from("GET /projects/:id/variables", 1, Fault::Truncate);
+    setting.fake.clear_faults();
+    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::Truncate);
     assert_eq!(searched(setting.run()).code, 1);
-    setting.world.clear_faults();
+    setting.fake.clear_faults();
     // A list of another shape, with a secret in it.
     let body = format!(r#"[{{"key": 7, "value": "{}"}}]"#, setting.old.secret);
-    setting.world.fault_from(
+    setting.fake.fault_from(
         "GET /projects/:id/variables",
         1,
         Fault::Refuse { status: 200, body, headers: Vec::new() },
@@ -284,7 +284,7 @@ fn replies_that_are_cut_or_garbled() {
 /// People paste secrets into the wrong field.
 fn mistakes_in_the_configuration() {
     let setting = Setting::of_days(75);
-    let (token, secret) = (setting.world.token.clone(), setting.old.secret.clone());
+    let (token, secret) = (setting.fake.token.clone(), setting.old.secret.clone());
     // Two hold credentials by right, and two are JSON that is sent on.
     let by_right = [
         "ROTATOR_GITLAB_TOKEN",

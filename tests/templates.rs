@@ -185,7 +185,7 @@ fn config(variables: &[(&str, &str)]) -> Config {
         .iter()
         .chain(variables)
         .map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    Config::from_env(all).unwrap_or_else(|complaints| panic!("{complaints}"))
+    Config::from_env(all).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! TLS and proxies: whose certificates are trusted, what is said where they are not, and the way
 //! through a CONNECT proxy.
 //!
-//! Certificates are made here, the world speaks TLS behind a front of this test, and the proxy is a
+//! Certificates are made here, the fake speaks TLS behind a front of this test, and the proxy is a
 //! thread on loopback.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod fake;
 mod run;
-mod world;
 
 #[path = "shapes/beside.rs"]
 mod beside;

@@ -1,4 +1,4 @@
-//! Any environment is read or complained of, and no complaint shows a secret.
+//! Any environment is read or reported, and no error shows a secret.
 #![no_main]
 
 use std::ffi::OsString;
@@ -40,9 +40,9 @@ fuzz_target!(|bytes: &[u8]| {
         .map(|(name, value)| (OsString::from(name), OsString::from(value)));
     match Config::from_env(token.into_iter().chain(given)) {
         Ok(config) => assert!(!format!("{config:?}").contains(TOKEN)),
-        Err(complaints) => {
-            assert!(!complaints.0.is_empty());
-            assert!(!complaints.to_string().contains(TOKEN));
+        Err(errors) => {
+            assert!(!errors.0.is_empty());
+            assert!(!errors.to_string().contains(TOKEN));
         }
     }
 });

@@ -8,12 +8,12 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
+use credential_rotator::aws::Aws;
 use credential_rotator::config::{Config, Name, Owner};
 use credential_rotator::deploy;
-use credential_rotator::keys::Aws;
-use credential_rotator::record::{JobRef, NotedDeploy};
-use credential_rotator::transport::Gitlab;
-use credential_rotator::trouble::Trouble;
+use credential_rotator::error::Error;
+use credential_rotator::gitlab::Gitlab;
+use credential_rotator::record::{JobRef, RecordedDeploy};
 use credential_rotator::variables::{self, List, Lists};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
@@ -34,7 +34,7 @@ const STATUSES: [&str; 10] = [
     "422 Unprocessable Entity",
 ];
 
-struct World {
+struct Fake {
     runtime: Runtime,
     config: Config,
     gitlab: Gitlab,
@@ -42,7 +42,7 @@ struct World {
     reply: Arc<Mutex<Vec<u8>>>,
 }
 
-static WORLD: LazyLock<World> = LazyLock::new(|| {
+static FAKE: LazyLock<Fake> = LazyLock::new(|| {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     let reply: Arc<Mutex<Vec<u8>>> = Arc::default();
@@ -70,7 +70,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let gitlab = Gitlab::new(&config).ok().expect("a client");
     let secret = SecretString::from("a-secret-of-forty-characters-as-aws-has+");
     let aws = runtime.block_on(Aws::new(&config, Some(secret)));
-    World { runtime, config, gitlab, aws, reply }
+    Fake { runtime, config, gitlab, aws, reply }
 });
 
 /// Answers each request of a connection with what the fuzzer wants.
@@ -99,7 +99,7 @@ fn serve(mut stream: TcpStream, reply: &Mutex<Vec<u8>>) {
 // The first byte chooses the call, the second the status; the rest is the body.
 fuzz_target!(|bytes: &[u8]| {
     let [call, status, body @ ..] = bytes else { return };
-    let world = &*WORLD;
+    let fake = &*FAKE;
     let status = STATUSES[usize::from(*status) % STATUSES.len()];
     let body = if status.starts_with("204") { &[] } else { body };
     let mut reply = format!(
@@ -108,22 +108,23 @@ fuzz_target!(|bytes: &[u8]| {
     )
     .into_bytes();
     reply.extend_from_slice(body);
-    *world.reply.lock().expect("nothing panics with it") = reply;
-    let ended = world
+    *fake.reply.lock().expect("nothing panics with it") = reply;
+    let ended = fake
         .runtime
-        .block_on(async { tokio::time::timeout(Duration::from_secs(60), ask(world, *call)).await });
-    if let Err(trouble) = ended.expect("no hang past the timeout") {
-        let lines = trouble.lines();
+        .block_on(async { tokio::time::timeout(Duration::from_secs(60), ask(fake, *call)).await });
+    if let Err(error) = ended.expect("no hang past the timeout") {
+        let lines = error.lines();
         assert!(!lines.error.is_empty() && !lines.hint.is_empty() && lines.exit > 0);
     }
 });
 
-async fn ask(world: &World, call: u8) -> Result<(), Trouble> {
-    let World { config, gitlab, aws, .. } = world;
+async fn ask(fake: &Fake, call: u8) -> Result<(), Error> {
+    let Fake { config, gitlab, aws, .. } = fake;
     let project = Name::Id(42);
     let now = Timestamp::now();
     let places = deploy::places(config);
-    let noted = |job| NotedDeploy { place: places[0].name.clone(), pipeline: 7, job, proven: None };
+    let recorded =
+        |job| RecordedDeploy { place: places[0].name.clone(), pipeline: 7, job, proven: None };
     match call % 10 {
         0..3 => {
             let owner = Owner::Project(project);
@@ -132,15 +133,17 @@ async fn ask(world: &World, call: u8) -> Result<(), Trouble> {
             let _ = (
                 lists.targets(config),
                 lists.secrets(config).len(),
-                lists.mentions(config, &[]),
+                lists.other_references(config, &[]),
                 lists.records(config)?.len(),
             );
         }
-        3 => drop(deploy::look(gitlab, config, &places[0], Some(&noted(None)), false, now).await?),
-        4 => {
-            drop(deploy::look(gitlab, config, &places[0], Some(&noted(Some(8))), true, now).await?)
+        3 => {
+            drop(deploy::look(gitlab, config, &places[0], Some(&recorded(None)), false, now).await?)
         }
-        5 => drop(deploy::elders(gitlab, &[project], now, &[].into()).await?),
+        4 => drop(
+            deploy::look(gitlab, config, &places[0], Some(&recorded(Some(8))), true, now).await?,
+        ),
+        5 => drop(deploy::in_flight_jobs(gitlab, &[project], now, &[].into()).await?),
         6 => drop(deploy::project(gitlab, &project).await),
         7 => drop(gitlab.job(JobRef { project: 42, job: 9001 }).await),
         8 => drop(aws.list().await?),

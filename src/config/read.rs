@@ -1,4 +1,4 @@
-//! Reading: the raw texts, what is complained of, and the cross-checks between parts.
+//! Reading: the raw texts, what is reported, and the cross-checks between parts.
 
 use jiff::SignedDuration;
 use secrecy::SecretString;
@@ -17,8 +17,8 @@ use super::values::{
     project_names, region_name, role_arns, same, targets, variables, words,
 };
 use super::{
-    CaFile, Complaint, Complaints, Deploy, DeployMode, Job, Name, Owner, PREFIX, Range, Signer,
-    TEN_YEARS, Target, VARIABLES,
+    CaFile, ConfigError, ConfigErrors, CredentialSource, Deploy, DeployMode, Job, Name, Owner,
+    PREFIX, Range, TEN_YEARS, Target, VARIABLES,
 };
 use crate::record::is_of_our_time;
 
@@ -118,25 +118,23 @@ pub(super) fn is_plain(name: &str, prefix: &str) -> bool {
         && name.strip_prefix(prefix).is_some_and(|rest| !rest.starts_with(prefix))
 }
 
-/// Collects complaints while the parts are parsed.
+/// Collects errors while the parts are parsed.
 #[derive(Default)]
 pub(super) struct Reader {
-    pub(super) complaints: Vec<Complaint>,
+    pub(super) errors: Vec<ConfigError>,
     secrets: Vec<String>,
 }
 
 impl Reader {
-    pub(super) fn complain(&mut self, variable: &str, problem: impl Into<String>) {
-        self.complaints.push(Complaint { variable: variable.to_owned(), problem: problem.into() });
+    pub(super) fn reject(&mut self, variable: &str, message: impl Into<String>) {
+        self.errors.push(ConfigError { variable: variable.to_owned(), message: message.into() });
     }
 
     /// The only way out: no secret passes.
-    pub(super) fn finish(mut self) -> Complaints {
+    pub(super) fn finish(mut self) -> ConfigErrors {
         self.secrets.sort_by_key(|secret| Reverse(secret.len()));
-        for text in self
-            .complaints
-            .iter_mut()
-            .flat_map(|complaint| [&mut complaint.variable, &mut complaint.problem])
+        for text in
+            self.errors.iter_mut().flat_map(|error| [&mut error.variable, &mut error.message])
         {
             for secret in &self.secrets {
                 *text = text
@@ -144,7 +142,7 @@ impl Reader {
                     .replace(format!("{secret:?}").trim_matches('"'), "[secret]");
             }
         }
-        Complaints(self.complaints)
+        ConfigErrors(self.errors)
     }
 
     pub(super) fn hide(&mut self, raw: &Raw, ci: &Ci, aws: &Aws) {
@@ -194,9 +192,9 @@ impl Reader {
             .iter()
             .filter(|(name, _)| name.starts_with(PREFIX) && !may_hold.contains(&name.as_str()))
         {
-            let known = self.complaints.iter().any(|complaint| complaint.variable == *name);
+            let known = self.errors.iter().any(|error| error.variable == *name);
             if !known && credentials.iter().any(|credential| value.contains(credential)) {
-                self.complain(
+                self.reject(
                     name,
                     "holds a credential, which would show in logs and reports; it \
                      belongs in its own variable only",
@@ -220,7 +218,7 @@ impl Reader {
                 Ok(_) if ours && !is_plain(&name, PREFIX) => self.unknown(&name),
                 Ok(value) => _ = texts.entry(name).or_insert(value),
                 Err(_) if needed => {
-                    self.complain(&name, "is not valid UTF-8; set it again as plain text")
+                    self.reject(&name, "is not valid UTF-8; set it again as plain text");
                 }
                 Err(_) => {}
             }
@@ -236,16 +234,16 @@ impl Reader {
                 upper.trim_start_matches(PREFIX),
             )
         });
-        let problem = match nearest.map(|known| known.name) {
+        let message = match nearest.map(|known| known.name) {
             Some(known) if known == upper => {
                 format!("is not known; names are in capitals: {known}")
             }
             nearest => format!("is not known; the nearest name is {}", nearest.unwrap_or_default()),
         };
-        self.complain(name, problem);
+        self.reject(name, message);
     }
 
-    /// The given value or the table's default. `None`: it was complained of.
+    /// The given value or the table's default. `None`: it was reported.
     pub(super) fn value<T>(
         &mut self,
         variable: &str,
@@ -257,7 +255,7 @@ impl Reader {
         self.optional(variable, &given.clone().or_else(default), parse)
     }
 
-    /// `None`: unset, or it was complained of.
+    /// `None`: unset, or it was reported.
     pub(super) fn optional<T>(
         &mut self,
         variable: &str,
@@ -266,8 +264,8 @@ impl Reader {
     ) -> Option<T> {
         match parse(given.as_deref()?.trim()) {
             Ok(value) => Some(value),
-            Err(problem) => {
-                self.complain(variable, problem);
+            Err(message) => {
+                self.reject(variable, message);
                 None
             }
         }
@@ -289,7 +287,7 @@ impl Reader {
     ) -> Option<SecretString> {
         let variable = "ROTATOR_GITLAB_TOKEN";
         let Some(text) = given else {
-            self.complain(
+            self.reject(
                 variable,
                 "is needed: a project, group or service account token with the \
                  scope api and the role Maintainer",
@@ -302,20 +300,20 @@ impl Reader {
             .map(|(_, kind)| *kind);
         if let Some(kind) = kind.or_else(|| (given == job_token).then_some("a job token")) {
             let right = "use a project, group or service account token with the scope api";
-            self.complain(variable, format!("is {kind}, which cannot write variables; {right}"));
+            self.reject(variable, format!("is {kind}, which cannot write variables; {right}"));
         }
         self.secret(variable, text)
     }
 
-    /// Never trimmed: a secret that is not what was meant is refused, not mended.
+    /// Never trimmed: a secret that is not what was meant is refused, not fixed.
     pub(super) fn secret(&mut self, variable: &str, text: &str) -> Option<SecretString> {
         if text.contains(char::is_whitespace) {
-            self.complain(
+            self.reject(
                 variable,
                 "contains white space or a line break; store the token alone, without any",
             );
         } else if !text.chars().all(|c| c.is_ascii_graphic()) {
-            self.complain(variable, "contains a character that no token has; copy it again");
+            self.reject(variable, "contains a character that no token has; copy it again");
         } else {
             return Some(SecretString::from(text));
         }
@@ -348,12 +346,16 @@ impl Reader {
         predefined.map(|path| CaFile { path: path.into(), named: false })
     }
 
-    /// Who signs, and the region; `None` each where it was complained of.
-    pub(super) fn signer(&mut self, raw: &Raw, aws: &Aws) -> (Option<Signer>, Option<String>) {
+    /// Who signs, and the region; `None` each where it was reported.
+    pub(super) fn credential_source(
+        &mut self,
+        raw: &Raw,
+        aws: &Aws,
+    ) -> (Option<CredentialSource>, Option<String>) {
         let variable = if aws.region.is_some() { "AWS_REGION" } else { "AWS_DEFAULT_REGION" };
         let given = aws.region.clone().or_else(|| aws.default_region.clone());
         let region = self.optional(variable, &given, region_name);
-        // A region that was complained of gets no default.
+        // A region that was reported gets no default.
         let or_default = |region: Option<String>, partition| match given {
             None => PARTITIONS
                 .iter()
@@ -365,17 +367,17 @@ impl Reader {
         // The components give every job an ID token; without a role to assume it means nothing.
         if roles.is_none() {
             self.environment_pair(aws);
-            return (Some(Signer::Environment), or_default(region, "aws"));
+            return (Some(CredentialSource::Environment), or_default(region, "aws"));
         }
         if roles.is_some() && raw.iam_user.is_none() {
-            self.complain(
+            self.reject(
                 "ROTATOR_IAM_USER",
                 "is needed with ROTATOR_AWS_ROLE_ARN: a role has no key of its own, so name the \
                  user whose key is rotated",
             );
         }
         if id_token.is_none() {
-            self.complain(
+            self.reject(
                 "ROTATOR_AWS_ID_TOKEN",
                 "is needed with ROTATOR_AWS_ROLE_ARN; declare it under `id_tokens:` of the job",
             );
@@ -389,7 +391,7 @@ impl Reader {
             && partition_of(region) != partition
         {
             let other = partition_of(region);
-            self.complain(
+            self.reject(
                 "ROTATOR_AWS_ROLE_ARN",
                 format!(
                     "is in the partition {partition}, but \
@@ -397,17 +399,20 @@ impl Reader {
                 ),
             );
         }
-        (id_token.map(|id_token| Signer::Roles { arns, id_token }), or_default(region, partition))
+        (
+            id_token.map(|id_token| CredentialSource::Roles { arns, id_token }),
+            or_default(region, partition),
+        )
     }
 
     pub(super) fn environment_pair(&mut self, aws: &Aws) {
         let reason = "is it protected, or scoped to an environment that this job does not name?";
         match (&aws.access_key_id, &aws.secret_access_key) {
-            (Some(_), None) => self.complain("AWS_SECRET_ACCESS_KEY", format!("is missing, though \
+            (Some(_), None) => self.reject("AWS_SECRET_ACCESS_KEY", format!("is missing, though \
                  AWS_ACCESS_KEY_ID is set; {reason}")),
-            (None, Some(_)) => self.complain("AWS_ACCESS_KEY_ID", format!("is missing, though \
+            (None, Some(_)) => self.reject("AWS_ACCESS_KEY_ID", format!("is missing, though \
                  AWS_SECRET_ACCESS_KEY is set; {reason}")),
-            (Some(id), Some(_)) if id.trim().starts_with("AKIA") && aws.session_token.is_some() => self.complain(
+            (Some(id), Some(_)) if id.trim().starts_with("AKIA") && aws.session_token.is_some() => self.reject(
                 "AWS_SESSION_TOKEN",
                 "is set beside a long-lived key (AKIA…), which has none, so AWS would refuse the \
                  pair; remove this leftover",
@@ -426,7 +431,7 @@ impl Reader {
                 Some(vec![Target { owner: Owner::Project(Name::Id(id)), scope: "*".to_owned() }])
             }
             (None, None) => {
-                self.complain(
+                self.reject(
                     "ROTATOR_TARGETS",
                     "is needed where CI_PROJECT_ID is not set; write \
                      it like project:42 or project:group/name",
@@ -447,14 +452,14 @@ impl Reader {
         let Some(rotate_after) = rotate_after else { return };
         if overlap.zip(grace_period).is_some_and(|(overlap, grace)| rotate_after <= overlap + grace)
         {
-            self.complain(
+            self.reject(
                 "ROTATOR_ROTATE_AFTER",
                 "must be longer than ROTATOR_OVERLAP and ROTATOR_GRACE_PERIOD together: \
                  the old key has to be gone before the next rotation is due",
             );
         }
         if max_age.is_some_and(|max_age| max_age < rotate_after) {
-            self.complain(
+            self.reject(
                 "ROTATOR_MAX_AGE",
                 "must be at least ROTATOR_ROTATE_AFTER, else `check` \
                  fails before a rotation is due",
@@ -481,7 +486,7 @@ impl Reader {
         for (variable, _) in
             sent.iter().filter(|(_, given)| *given && !matches!(mode, DeployMode::Pipeline { .. }))
         {
-            self.complain(
+            self.reject(
                 variable,
                 "can only be sent with a new pipeline; leave it unset, or set \
                  ROTATOR_DEPLOY to pipeline",
@@ -507,7 +512,7 @@ impl Reader {
         let nowhere = mode == Some(&DeployMode::None);
         if given.is_some() {
             if nowhere {
-                self.complain(variable, "has no use with ROTATOR_DEPLOY=none; leave it unset");
+                self.reject(variable, "has no use with ROTATOR_DEPLOY=none; leave it unset");
             }
             return self.optional(variable, given, project_names).unwrap_or_default();
         }
@@ -520,7 +525,7 @@ impl Reader {
             }
         }
         if projects.is_empty() && targets.is_some() && mode.is_some() && !nowhere {
-            self.complain(
+            self.reject(
                 variable,
                 "is needed, as every target is a group: name the projects to \
                  deploy, or set ROTATOR_DEPLOY to none",
@@ -531,14 +536,14 @@ impl Reader {
 
     pub(super) fn retire_fits(&mut self, mode: Option<&DeployMode>, jobs_given: bool, job: &Job) {
         if mode.is_some_and(|mode| *mode != DeployMode::None) {
-            self.complain(
+            self.reject(
                 "ROTATOR_DEPLOY",
                 "must be none with ROTATOR_ACTION=retire: there the pipeline itself deploys",
             );
         }
         let by_hand = job.id.is_none() || job.pipeline_source.as_deref() == Some("web");
         if !jobs_given && !by_hand {
-            self.complain(
+            self.reject(
                 "ROTATOR_DEPLOY_JOBS",
                 "is needed with ROTATOR_ACTION=retire: name the \
                  jobs of this pipeline that prove the deploy",
@@ -550,13 +555,10 @@ impl Reader {
         let files = given.map(|path| path.map(|path| PathBuf::from(path.trim())));
         let [report, dotenv, annotations] = &files;
         if dotenv.is_some() && dotenv == report {
-            self.complain(
-                "ROTATOR_DOTENV",
-                "is the same file as ROTATOR_REPORT; give each its own",
-            );
+            self.reject("ROTATOR_DOTENV", "is the same file as ROTATOR_REPORT; give each its own");
         }
         if annotations.is_some() && [report, dotenv].contains(&annotations) {
-            self.complain(
+            self.reject(
                 "ROTATOR_ANNOTATIONS",
                 "is the same file as ROTATOR_REPORT or ROTATOR_DOTENV; give each its own",
             );

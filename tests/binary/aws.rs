@@ -3,8 +3,8 @@
 use snapbox::str;
 
 use crate::cases;
+use crate::fake::*;
 use crate::run::*;
-use crate::world::*;
 
 /// Iam denies.
 pub(crate) const IAM_DENIES: &[Case] = cases![
@@ -31,7 +31,7 @@ const ALL: [&str; 5] = [
 fn without(action: &str) -> Setting {
     let setting = Setting::of_days(75);
     let rest: Vec<&str> = ALL.into_iter().filter(|allowed| *allowed != action).collect();
-    setting.world.set_policy(USER, &rest);
+    setting.fake.set_policy(USER, &rest);
     setting
 }
 
@@ -67,7 +67,7 @@ hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action":
 "#]]);
     // Published and deployed: only the old key stays, until the right is there.
     assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), setting.new_key().id));
-    setting.world.set_policy(USER, &ALL);
+    setting.fake.set_policy(USER, &ALL);
     setting.run().go().ends(0, "resumed");
     setting.is_rotated();
 }
@@ -87,7 +87,7 @@ fn asking_for_the_last_use_is_denied() {
     let setting = without("iam:GetAccessKeyLastUsed");
     let run = || setting.run().set("ROTATOR_OVERLAP", "1m");
     run().go().ends(0, "rotated");
-    setting.world.shift_clock(100);
+    setting.fake.shift_clock(100);
     run().go().says(3, str![[r#"
 error: the credentials in use may not call iam:GetAccessKeyLastUsed for the user
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
@@ -99,11 +99,11 @@ hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action":
 
 fn creating_is_denied_explicitly() {
     let setting = Setting::of_days(75);
-    setting.world.deny(USER, &["iam:CreateAccessKey", "iam:UpdateAccessKey"]);
+    setting.fake.deny(USER, &["iam:CreateAccessKey", "iam:UpdateAccessKey"]);
     setting.run().go().says(3, str![[r#"
 error: the credentials in use may not call iam:CreateAccessKey for deployer
 state: the variables name key …[OLD] (active); production is not affected
-hint: an explicit deny stands in the way: a quarantine policy (AWSCompromisedKeyQuarantine, then treat the key as leaked), a rule that demands MFA, a boundary or an SCP; allowing more does not mend it
+hint: an explicit deny stands in the way: a quarantine policy (AWSCompromisedKeyQuarantine, then treat the key as leaked), a rule that demands MFA, a boundary or an SCP; allowing more does not fix it
 
 "#]]);
     setting.is_untouched();
@@ -111,11 +111,11 @@ hint: an explicit deny stands in the way: a quarantine policy (AWSCompromisedKey
 
 fn listing_is_denied_explicitly() {
     let setting = Setting::of_days(75);
-    setting.world.deny(USER, &["iam:*"]);
+    setting.fake.deny(USER, &["iam:*"]);
     setting.run().go().says(3, str![[r#"
 error: the credentials in use may not call iam:ListAccessKeys for the user
 state: nothing was changed; keys and variables are as they were before this run
-hint: an explicit deny stands in the way (a rule that demands MFA, a boundary or an SCP): take these credentials out of it; allowing more does not mend it
+hint: an explicit deny stands in the way (a rule that demands MFA, a boundary or an SCP): take these credentials out of it; allowing more does not fix it
 
 "#]]);
 }
@@ -124,12 +124,8 @@ fn a_role_may_not_list() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
     let trust = Trust::WebIdentity { aud: "*".into(), sub: "*".into() };
-    let other = setting.world.add_role(
-        "elsewhere",
-        trust,
-        3600,
-        &setting.world.rotation_policy("somebody"),
-    );
+    let other =
+        setting.fake.add_role("elsewhere", trust, 3600, &setting.fake.rotation_policy("somebody"));
     run.set("ROTATOR_AWS_ROLE_ARN", &other).go().says(3, str![[r#"
 error: the credentials in use may not call iam:ListAccessKeys for deployer
 state: nothing was changed; keys and variables are as they were before this run
@@ -140,7 +136,7 @@ hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action":
 
 fn a_session_of_a_user_cannot_call_iam() {
     let setting = Setting::of_days(75);
-    let session = setting.world.user_session(USER, 3600);
+    let session = setting.fake.user_session(USER, 3600);
     setting.run().with_pair(&session).go().says(3, str![[r#"
 error: listing the user's access keys: AWS does not accept the temporary credentials …[KEY] (their time is over, or they are of GetSessionToken, which IAM refuses)
 state: nothing was changed; keys and variables are as they were before this run
@@ -174,7 +170,7 @@ pub(crate) const THE_SIGNER_IS_NOT_THE_RIGHT_ONE: &[Case] = cases![
 ];
 
 fn no_credentials_at_all() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
     setting.run().go().says(
         3,
         str![[r#"
@@ -188,17 +184,15 @@ hint: set ROTATOR_AWS_ROLE_ARN and ROTATOR_AWS_ID_TOKEN (input `aws_role_arn`); 
 
 /// The variables are like this, and the job does not get them.
 fn unreached(change: impl Fn(Variable) -> Variable) -> Setting {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    setting.world.set_variable(PROJECT, change(Variable::new(ID, &setting.old.id).masked()));
-    setting
-        .world
-        .set_variable(PROJECT, change(Variable::new(SECRET, &setting.old.secret).masked()));
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    setting.fake.set_variable(PROJECT, change(Variable::new(ID, &setting.old.id).masked()));
+    setting.fake.set_variable(PROJECT, change(Variable::new(SECRET, &setting.old.secret).masked()));
     setting
 }
 
 fn protected_variables_on_an_unprotected_ref() {
     let setting = unreached(Variable::protected);
-    setting.world.start_pipeline_with(
+    setting.fake.start_pipeline_with(
         PROJECT,
         "schedule",
         "feature",
@@ -257,7 +251,7 @@ hint: remove AWS_PROFILE from the job's variables: a pipeline job has no AWS con
 
 fn the_root_user() {
     let setting = Setting::of_days(75);
-    let root = setting.world.add_root_key(400);
+    let root = setting.fake.add_root_key(400);
     setting.run().with_pair(&root).go().says(
         3,
         str![[r#"
@@ -272,7 +266,7 @@ hint: delete the root user's access keys; create an IAM user or a role for this 
 fn a_roles_session_without_a_user() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
-    let session = setting.world.role_session("rotator", 3600);
+    let session = setting.fake.role_session("rotator", 3600);
     let run =
         run.unset("ROTATOR_AWS_ROLE_ARN").unset("ROTATOR_AWS_ID_TOKEN").unset("ROTATOR_IAM_USER");
     run.with_pair(&session).go().says(
@@ -291,7 +285,7 @@ fn a_user_who_does_not_exist() {
     let run = setting.run().with_role();
     let trust = Trust::WebIdentity { aud: "*".into(), sub: "*".into() };
     let policy = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iam:*", "Resource": "*"}]}"#;
-    let admin = setting.world.add_role("admin", trust, 3600, policy);
+    let admin = setting.fake.add_role("admin", trust, 3600, policy);
     run.set("ROTATOR_AWS_ROLE_ARN", &admin).set("ROTATOR_IAM_USER", "deploier").go().says(
         3,
         str![[r#"
@@ -305,7 +299,7 @@ hint: ROTATOR_IAM_USER must be the name alone (no path, no ARN) of a user in the
 
 fn a_pair_that_was_disabled() {
     let setting = Setting::of_days(75);
-    setting.world.person_disables_key(&setting.old.id);
+    setting.fake.operator_disables_key(&setting.old.id);
     setting.run().go().says(
         3,
         str![[r#"
@@ -319,7 +313,7 @@ hint: if the job started before the last rotation, retry it: it gets today's var
 
 fn a_pair_that_was_deleted() {
     let setting = Setting::of_days(75);
-    setting.world.person_deletes_key(&setting.old.id);
+    setting.fake.operator_deletes_key(&setting.old.id);
     setting.run().go().says(
         3,
         str![[r#"
@@ -347,7 +341,7 @@ hint: if the job started before the last rotation, retry it: it gets today's var
 fn a_leftover_session_token() {
     // An `ASIA` pair whose session is over.
     let setting = Setting::of_days(75);
-    let session = setting.world.user_session(USER, -60);
+    let session = setting.fake.user_session(USER, -60);
     setting.run().with_pair(&session).go().says(3, str![[r#"
 error: listing the user's access keys: AWS does not accept the temporary credentials …[KEY] (their time is over, or they are of GetSessionToken, which IAM refuses)
 state: nothing was changed; keys and variables are as they were before this run
@@ -359,7 +353,7 @@ hint: temporary credentials cannot rotate a key: store the user's own key in the
 fn a_role_that_does_not_trust_this_project() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
-    let token = setting.world.issue_id_token(
+    let token = setting.fake.issue_id_token(
         "https://aws.example",
         "project_path:acme/other:ref_type:branch:ref:main",
         3600,
@@ -378,7 +372,7 @@ hint: the role's trust policy must allow this project and ref (condition on `sub
 fn a_role_that_wants_another_audience() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
-    let token = setting.world.issue_id_token(
+    let token = setting.fake.issue_id_token(
         "https://gitlab.example",
         "project_path:acme/shop:ref_type:branch:ref:main",
         3600,
@@ -396,7 +390,7 @@ hint: the ID token is not accepted: check `aud` of `id_tokens:` and the provider
 
 fn an_account_without_the_provider() {
     let setting = Setting::of_days(75);
-    setting.world.tune(|knobs| knobs.oidc_provider = false);
+    setting.fake.tune(|knobs| knobs.oidc_provider = false);
     setting.run().with_role().go().says(
         3,
         str![[r#"
@@ -418,7 +412,7 @@ fn a_new_key_that_belongs_to_somebody_else() {
         body: body.into(),
         headers: vec![("content-type".into(), "text/xml".into())],
     };
-    setting.world.fault_from("sts:GetCallerIdentity", 2, stub);
+    setting.fake.fault_from("sts:GetCallerIdentity", 2, stub);
     setting.run().go().says(
         3,
         str![[r#"
@@ -453,12 +447,12 @@ fn a_chain_that_breaks() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
     let first = run.env("ROTATOR_AWS_ROLE_ARN");
-    let world = &setting.world;
-    let second = world.add_role(
+    let fake = &setting.fake;
+    let second = fake.add_role(
         "keys",
         Trust::Principal("arn:aws:iam::123456789012:role/other".into()),
         3600,
-        &world.rotation_policy(USER),
+        &fake.rotation_policy(USER),
     );
     run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}")).go().says(
         3,
@@ -474,13 +468,13 @@ hint: the role's trust policy must allow this project and ref (condition on `sub
 fn an_id_token_that_has_ended() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
-    let token = setting.world.issue_id_token(
+    let token = setting.fake.issue_id_token(
         "https://aws.example",
         "project_path:acme/shop:ref_type:branch:ref:main",
         -10,
     );
     run.set("ROTATOR_AWS_ID_TOKEN", &token).go().says(1, str![[r#"
-error: the job's ID token has ended, and with it the role's session
+error: the job's ID token has expired, and with it the role's session
 state: nothing was changed; keys and variables are as they were before this run
 hint: nothing to do: the next run has a new token and takes up where this one ended; where every run ends so, ROTATOR_AWS_ID_TOKEN is not the one of the job's `id_tokens:`
 
@@ -492,20 +486,20 @@ fn an_id_token_that_ends_meanwhile() {
     let run = setting.run().with_role();
     // Each session is too short to be used twice, and the token ends while the new key is verified.
     let trust = Trust::WebIdentity { aud: "*".into(), sub: "*".into() };
-    let short = setting.world.add_role("short", trust, 60, &setting.world.rotation_policy(USER));
-    let token = setting.world.issue_id_token(
+    let short = setting.fake.add_role("short", trust, 60, &setting.fake.rotation_policy(USER));
+    let token = setting.fake.issue_id_token(
         "https://aws.example",
         "project_path:acme/shop:ref_type:branch:ref:main",
         200,
     );
-    let world = setting.world.clone();
+    let fake = setting.fake.clone();
     let created = move |entry: &Entry| entry.action == "iam:CreateAccessKey";
     let run = run
         .set("ROTATOR_AWS_ROLE_ARN", &short)
         .set("ROTATOR_AWS_ID_TOKEN", &token)
-        .once(created, move || world.shift_clock(240));
+        .once(created, move || fake.shift_clock(240));
     run.go().says(1, str![[r#"
-error: the job's ID token has ended, and with it the role's session
+error: the job's ID token has expired, and with it the role's session
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: nothing to do: the next run has a new token and takes up where this one ended; where every run ends so, ROTATOR_AWS_ID_TOKEN is not the one of the job's `id_tokens:`
 
@@ -527,14 +521,14 @@ pub(crate) const KEYS_DO_NOT_COME_AS_THEY_SHOULD: &[Case] = cases![
 
 fn a_clock_that_is_wrong() {
     let setting = Setting::of_days(75);
-    setting.world.shift_clock(900);
+    setting.fake.shift_clock(900);
     let ended = setting.run().go();
     ended.says(
         1,
         str![[r#"
 error: the runner's clock is [N] seconds behind the servers', so AWS rejects its signatures
 state: nothing was changed; keys and variables are as they were before this run
-hint: mend the time synchronisation of the runner's host, then run again
+hint: fix the time synchronisation of the runner's host, then run again
 
 "#]],
     );
@@ -543,13 +537,13 @@ hint: mend the time synchronisation of the runner's host, then run again
 
 fn a_clock_that_is_ahead() {
     let setting = Setting::of_days(75);
-    setting.world.shift_clock(-900);
+    setting.fake.shift_clock(-900);
     setting.run().go().says(
         1,
         str![[r#"
 error: the runner's clock is [N] seconds ahead of the servers', so AWS rejects its signatures
 state: nothing was changed; keys and variables are as they were before this run
-hint: mend the time synchronisation of the runner's host, then run again
+hint: fix the time synchronisation of the runner's host, then run again
 
 "#]],
     );
@@ -558,8 +552,8 @@ hint: mend the time synchronisation of the runner's host, then run again
 
 fn a_new_key_that_never_works() {
     let setting = Setting::of_days(75);
-    setting.world.tune(|knobs| {
-        (knobs.invisible_for, knobs.invisible_share) = (std::time::Duration::from_secs(600), 100)
+    setting.fake.tune(|knobs| {
+        (knobs.invisible_for, knobs.invisible_share) = (std::time::Duration::from_secs(600), 100);
     });
     setting.run().go().says(
         1,
@@ -580,7 +574,7 @@ hint: run again; where it stays so, set AWS_REGION to a region whose STS endpoin
 
 fn a_quota_of_one() {
     let setting = Setting::of_days(75);
-    setting.world.tune(|knobs| knobs.keys_per_user = 1);
+    setting.fake.tune(|knobs| knobs.keys_per_user = 1);
     setting.run().go().says(
         3,
         str![[r#"
@@ -595,7 +589,7 @@ hint: `aws iam list-access-keys --user-name deployer` shows them; delete the one
 
 fn a_reply_to_the_creation_that_is_lost() {
     let setting = Setting::of_days(75);
-    setting.world.fault_on("iam:CreateAccessKey", 1, Fault::LoseReply);
+    setting.fake.fault_on("iam:CreateAccessKey", 1, Fault::LoseReply);
     setting.run().go().says(
         1,
         str![[r#"
@@ -616,7 +610,7 @@ hint: run again
 
 fn a_creation_that_is_never_seen() {
     let setting = Setting::of_days(75);
-    setting.world.fault_on("iam:CreateAccessKey", 1, Fault::Close);
+    setting.fake.fault_on("iam:CreateAccessKey", 1, Fault::Close);
     setting.run().go().says(
         1,
         str![[r#"
@@ -626,13 +620,13 @@ hint: run again in a few minutes: should the key appear, that run removes it, fo
 
 "#]],
     );
-    setting.world.clear_faults();
+    setting.fake.clear_faults();
     assert_eq!(setting.stored().0, setting.old.id);
 }
 
 fn iam_throttles_for_ever() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("iam:ListAccessKeys", 1, Fault::refuse(400));
+    setting.fake.fault_from("iam:ListAccessKeys", 1, Fault::refuse(400));
     setting.run().go().says(
         1,
         str![[r#"
@@ -646,7 +640,7 @@ hint: run again; spread the schedules of many projects over the day
 
 fn iam_has_an_error_for_ever() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("iam:ListAccessKeys", 1, Fault::refuse(500));
+    setting.fake.fault_from("iam:ListAccessKeys", 1, Fault::refuse(500));
     setting.run().go().says(
         1,
         str![[r#"

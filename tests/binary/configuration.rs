@@ -101,7 +101,7 @@ ROTATOR_TARGETS: "42" is not a target; write it like project:42, project:group/n
 ROTATOR_OVERLAP: "2 fortnights" is not a duration; write it like 90d, 12h or 30s
 ROTATOR_DEPLOY: "production" is not a way to deploy; use pipeline, pipeline@REF, environment/NAME or none
 state: nothing was changed; keys and variables are as they were before this run
-hint: mend the variables named above; `credential-rotator --help` lists them all
+hint: fix the variables named above; `credential-rotator --help` lists them all
 
 "#]],
     );
@@ -116,7 +116,7 @@ fn half_a_pair_in_the_environment_names_the_missing_half() {
 error: the configuration has mistakes
 AWS_SECRET_ACCESS_KEY: is missing, though AWS_ACCESS_KEY_ID is set; is it protected, or scoped to an environment that this job does not name?
 state: nothing was changed; keys and variables are as they were before this run
-hint: mend the variables named above; `credential-rotator --help` lists them all
+hint: fix the variables named above; `credential-rotator --help` lists them all
 
 "#]],
     );
@@ -130,7 +130,7 @@ fn a_session_token_beside_a_long_lived_key_is_a_leftover() {
 error: the configuration has mistakes
 AWS_SESSION_TOKEN: is set beside a long-lived key (AKIA…), which has none, so AWS would refuse the pair; remove this leftover
 state: nothing was changed; keys and variables are as they were before this run
-hint: mend the variables named above; `credential-rotator --help` lists them all
+hint: fix the variables named above; `credential-rotator --help` lists them all
 
 "#]],
     );
@@ -145,7 +145,7 @@ error: the configuration has mistakes
 ROTATOR_IAM_USER: is needed with ROTATOR_AWS_ROLE_ARN: a role has no key of its own, so name the user whose key is rotated
 ROTATOR_AWS_ID_TOKEN: is needed with ROTATOR_AWS_ROLE_ARN; declare it under `id_tokens:` of the job
 state: nothing was changed; keys and variables are as they were before this run
-hint: mend the variables named above; `credential-rotator --help` lists them all
+hint: fix the variables named above; `credential-rotator --help` lists them all
 
 "#]],
     );
@@ -159,7 +159,7 @@ fn a_job_token_cannot_write_variables() {
 error: the configuration has mistakes
 ROTATOR_GITLAB_TOKEN: is a job token, which cannot write variables; use a project, group or service account token with the scope api
 state: nothing was changed; keys and variables are as they were before this run
-hint: mend the variables named above; `credential-rotator --help` lists them all
+hint: fix the variables named above; `credential-rotator --help` lists them all
 
 "#]],
     );

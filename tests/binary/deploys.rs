@@ -4,8 +4,8 @@
 use snapbox::str;
 
 use crate::cases;
+use crate::fake::*;
 use crate::run::*;
-use crate::world::*;
 
 /// The pipeline is refused.
 pub(crate) const THE_PIPELINE_IS_REFUSED: &[Case] = cases![
@@ -27,7 +27,7 @@ fn keeps_both(setting: &Setting) {
 
 fn refused(refusal: Refusal) -> (Setting, Ended) {
     let setting = Setting::of_days(75);
-    setting.world.refuse_pipelines(PROJECT, Some(refusal));
+    setting.fake.refuse_pipelines(PROJECT, Some(refusal));
     let ended = setting.run().go();
     keeps_both(&setting);
     (setting, ended)
@@ -44,8 +44,8 @@ hint: a pipeline started by the API has the source `api`: let the deploy job's `
 
 "#]],
     );
-    // The next run takes it up once the cause is mended.
-    setting.world.refuse_pipelines(PROJECT, None);
+    // The next run takes it up once the cause is fixed.
+    setting.fake.refuse_pipelines(PROJECT, None);
     setting.run().go().ends(0, "resumed");
     setting.is_rotated();
 }
@@ -76,7 +76,7 @@ hint: let it push or merge to the protected branch, or deploy from another ref
 
 fn pipeline_variables_are_forbidden() {
     let setting = Setting::of_days(75);
-    setting.world.refuse_pipelines(PROJECT, Some(Refusal::VariablesForbidden));
+    setting.fake.refuse_pipelines(PROJECT, Some(Refusal::VariablesForbidden));
     setting.run().set("ROTATOR_DEPLOY_VARIABLES", r#"{"REASON": "rotation"}"#).go().says(
         4,
         str![[r#"
@@ -118,7 +118,7 @@ hint: run a pipeline on that ref by hand (Build, Pipelines, New pipeline): GitLa
 fn a_ref_that_vanishes_meanwhile() {
     let setting = Setting::of_days(75);
     let body = r#"{"message":{"base":["Reference not found"]}}"#.to_owned();
-    setting.world.fault_from(
+    setting.fake.fault_from(
         "POST /projects/:id/pipeline",
         1,
         Fault::Refuse { status: 400, body, headers: Vec::new() },
@@ -138,12 +138,12 @@ hint: check the ref in ROTATOR_DEPLOY=pipeline@REF
 fn a_job_that_cannot_be_retried() {
     let setting = Setting::of_days(75);
     let live = setting
-        .world
+        .fake
         .jobs(PROJECT)
         .into_iter()
         .find(|job| job.name == "deploy")
         .expect("the live deploy");
-    setting.world.job_not_retryable(live.id);
+    setting.fake.job_not_retryable(live.id);
     setting.run().set("ROTATOR_DEPLOY", "environment/production").go().says(
         4,
         str![[r#"
@@ -173,7 +173,7 @@ pub(crate) const THE_DEPLOY_PROVES_NOTHING: &[Case] = cases![
 
 fn deployed_by(jobs: Vec<JobSpec>) -> Setting {
     let setting = Setting::of_days(75);
-    setting.world.set_pipeline_config(PROJECT, jobs);
+    setting.fake.set_pipeline_config(PROJECT, jobs);
     setting
 }
 
@@ -183,7 +183,7 @@ fn a_deploy_that_fails() {
     setting.run().go().says(4, str![[r#"
 error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): deploy (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: mend the deploy and retry it; the next run proves it, or starts another
+hint: fix the deploy and retry it; the next run proves it, or starts another
 
 "#]]);
     keeps_both(&setting);
@@ -229,13 +229,13 @@ hint: if it waits for a runner or a person, give it one; the next run goes on; R
     keeps_both(&setting);
     // Somebody starts it; the next run proves it.
     let job = setting
-        .world
+        .fake
         .jobs(PROJECT)
         .into_iter()
         .find(|job| job.status == "manual")
         .expect("it waits");
-    setting.world.person_plays_job(job.id);
-    setting.world.finish_pipelines();
+    setting.fake.operator_plays_job(job.id);
+    setting.fake.finish_pipelines();
     setting.run().go().ends(0, "resumed");
     setting.is_rotated();
 }
@@ -269,15 +269,15 @@ hint: if it waits for a runner or a person, give it one; the next run goes on; R
 }
 
 /// As soon as the program has started its pipeline, this happens to it, whichever try it is.
-fn happens(to_each: impl Fn(&World, u64) + Send + Clone + 'static) -> Ended {
+fn happens(to_each: impl Fn(&Fake, u64) + Send + Clone + 'static) -> Ended {
     let setting = deployed_by(vec![JobSpec::deploy("deploy", "production").never_ends()]);
     let mut run = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "1m");
     let started = |entry: &Entry| entry.action == "POST /projects/:id/pipeline";
-    let (world, act) = (setting.world.clone(), to_each);
+    let (fake, act) = (setting.fake.clone(), to_each);
     run = run.once(started, move || {
         let pipelines =
-            world.pipelines(PROJECT).into_iter().filter(|pipeline| pipeline.started_by_program);
-        pipelines.for_each(|pipeline| act(&world, pipeline.id));
+            fake.pipelines(PROJECT).into_iter().filter(|pipeline| pipeline.started_by_program);
+        pipelines.for_each(|pipeline| act(&fake, pipeline.id));
     });
     let ended = run.go();
     keeps_both(&setting);
@@ -285,24 +285,24 @@ fn happens(to_each: impl Fn(&World, u64) + Send + Clone + 'static) -> Ended {
 }
 
 fn a_pipeline_that_is_canceled() {
-    happens(World::person_cancels_pipeline).says(
+    happens(Fake::operator_cancels_pipeline).says(
         4,
         str![[r#"
 error: the deploy failed: pipeline canceled (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): no job failed
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: mend the deploy and retry it; the next run proves it, or starts another
+hint: fix the deploy and retry it; the next run proves it, or starts another
 
 "#]],
     );
 }
 
 fn a_pipeline_that_is_deleted() {
-    happens(World::person_deletes_pipeline).says(
+    happens(Fake::operator_deletes_pipeline).says(
         4,
         str![[r#"
 error: the deploy failed: pipeline [PIPELINE] of project 42 was deleted
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: mend the deploy and retry it; the next run proves it, or starts another
+hint: fix the deploy and retry it; the next run proves it, or starts another
 
 "#]],
     );
@@ -310,27 +310,27 @@ hint: mend the deploy and retry it; the next run proves it, or starts another
 
 fn a_redeployed_job_that_fails() {
     let setting = Setting::of_days(75);
-    let world = setting.world.clone();
+    let fake = setting.fake.clone();
     // What it was given does not work where it runs.
     let run = setting.run().set("ROTATOR_DEPLOY", "environment/production").once(
         |entry| entry.action == "POST /projects/:id/jobs/:number/retry",
         move || {
-            let newest = world
+            let newest = fake
                 .jobs(PROJECT)
                 .into_iter()
                 .filter(|job| job.name == "deploy")
                 .max_by_key(|job| job.id)
                 .expect("a deploy");
-            world.job_set_status(newest.id, "failed");
+            fake.job_set_status(newest.id, "failed");
         },
     );
-    setting.world.tune(|knobs| knobs.queue_ms = 60_000);
+    setting.fake.tune(|knobs| knobs.queue_ms = 60_000);
     run.go().says(
         4,
         str![[r#"
 error: the deploy failed: job deploy failed (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: mend the deploy and retry it; the next run proves it, or starts another
+hint: fix the deploy and retry it; the next run proves it, or starts another
 
 "#]],
     );
@@ -339,16 +339,16 @@ hint: mend the deploy and retry it; the next run proves it, or starts another
 
 fn a_downstream_deploy_that_fails() {
     let setting = Setting::of_days(75);
-    setting.world.add_project(50, "acme/shop-deploy");
-    setting.world.set_pipeline_config(50, vec![JobSpec::new("ship").fails()]);
-    setting.world.set_pipeline_config(
+    setting.fake.add_project(50, "acme/shop-deploy");
+    setting.fake.set_pipeline_config(50, vec![JobSpec::new("ship").fails()]);
+    setting.fake.set_pipeline_config(
         PROJECT,
         vec![JobSpec::new("build"), JobSpec::bridge("downstream", 50, true)],
     );
     setting.run().go().says(4, str![[r#"
 error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): trigger job downstream (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: mend the deploy and retry it; the next run proves it, or starts another
+hint: fix the deploy and retry it; the next run proves it, or starts another
 
 "#]]);
     keeps_both(&setting);
@@ -356,12 +356,12 @@ hint: mend the deploy and retry it; the next run proves it, or starts another
 
 fn of_two_projects_one_fails() {
     let setting = Setting::of_days(75);
-    setting.world.add_project(43, "acme/api");
-    setting.world.set_pipeline_config(43, vec![JobSpec::new("ship").fails()]);
+    setting.fake.add_project(43, "acme/api");
+    setting.fake.set_pipeline_config(43, vec![JobSpec::new("ship").fails()]);
     setting.run().set("ROTATOR_DEPLOY_PROJECTS", "42,acme/api").go().says(4, str![[r#"
 error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/api/-/pipelines/[PIPELINE]): ship (http://127.0.0.1:[PORT]/acme/api/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: mend the deploy and retry it; the next run proves it, or starts another
+hint: fix the deploy and retry it; the next run proves it, or starts another
 
 "#]]);
     keeps_both(&setting);

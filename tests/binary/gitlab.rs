@@ -3,8 +3,8 @@
 use snapbox::str;
 
 use crate::cases;
+use crate::fake::*;
 use crate::run::*;
-use crate::world::*;
 
 /// The token is not enough.
 pub(crate) const THE_TOKEN_IS_NOT_ENOUGH: &[Case] = cases![
@@ -20,7 +20,7 @@ pub(crate) const THE_TOKEN_IS_NOT_ENOUGH: &[Case] = cases![
 
 fn with_token(change: impl FnOnce(&mut TokenSpec)) -> Ended {
     let setting = Setting::of_days(75);
-    setting.world.change_token(&setting.world.token, change);
+    setting.fake.change_token(&setting.fake.token, change);
     let ended = setting.run().go();
     assert_eq!(ended.effects(), Vec::<String>::new());
     setting.is_untouched();
@@ -114,8 +114,8 @@ hint: unblock the user, or use another user's token
 
 fn a_token_that_is_no_owner_of_the_group() {
     let setting = Setting::of_days(75);
-    setting.world.add_group(7, "acme");
-    setting.world.change_token(&setting.world.token, |token| token.group_level = 40);
+    setting.fake.add_group(7, "acme");
+    setting.fake.change_token(&setting.fake.token, |token| token.group_level = 40);
     let run =
         setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
     run.go().says(
@@ -167,14 +167,14 @@ hint: check the id or path, and that the token's user is a member
 
 fn an_archived_project() {
     let setting = Setting::of_days(75);
-    setting.world.set_archived(PROJECT, true);
+    setting.fake.set_archived(PROJECT, true);
     setting.run().go().says(
         3,
         str![[r#"
 error: a rotation is due, but would not end well:
 - project 42 is archived, so nothing can be deployed there
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -182,7 +182,7 @@ hint: mend what is listed; nothing was written
 
 fn a_project_that_has_moved() {
     let setting = Setting::of_days(75);
-    setting.world.move_project(PROJECT, "acme/store");
+    setting.fake.move_project(PROJECT, "acme/store");
     setting.run().set("ROTATOR_TARGETS", "project:acme/shop").go().says(
         3,
         str![[r#"
@@ -201,7 +201,7 @@ fn refused(status: u16, message: &str) -> Fault {
 
 fn a_project_that_is_archived_meanwhile() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from(
+    setting.fake.fault_from(
         "POST /projects/:id/variables",
         1,
         refused(403, "403 Forbidden - This project is archived and cannot be changed"),
@@ -219,8 +219,8 @@ hint: unarchive it, or take it out of ROTATOR_TARGETS
 }
 
 fn a_name_that_is_taken_and_not_to_be_seen() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    setting.world.fault_from(
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    setting.fake.fault_from(
         "POST /projects/:id/variables AWS_SECRET_ACCESS_KEY",
         1,
         refused(400, "key: (AWS_SECRET_ACCESS_KEY) has already been taken"),
@@ -232,7 +232,7 @@ fn a_name_that_is_taken_and_not_to_be_seen() {
         str![[r#"
 error: writing AWS_SECRET_ACCESS_KEY to project:42: a variable of that name and scope exists already (400)
 state: no variable names a key of this user, so what production uses cannot be told from here
-hint: run again: it looks afresh
+hint: run again: it reads again
 
 "#]],
     );
@@ -241,7 +241,7 @@ hint: run again: it looks afresh
 
 fn a_request_that_is_refused_without_a_reason() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("POST /projects/:id/variables", 1, refused(409, "409 Conflict"));
+    setting.fake.fault_from("POST /projects/:id/variables", 1, refused(409, "409 Conflict"));
     setting.run().go().says(
         3,
         str![[r#"
@@ -255,9 +255,9 @@ hint: compare GitLab's version with the README's minimum, and look at the projec
 }
 
 fn a_group_whose_variables_have_no_scopes() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    setting.world.tune(|knobs| knobs.group_scopes = false);
-    setting.world.add_group(7, "acme");
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    setting.fake.tune(|knobs| knobs.group_scopes = false);
+    setting.fake.add_group(7, "acme");
     let run =
         setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_DEPLOY", "none");
     run.set("ROTATOR_TARGETS", "group:acme@production").go().says(
@@ -273,7 +273,7 @@ hint: scopes of group variables need Premium: leave the scope out of ROTATOR_TAR
 }
 
 /// The address of every host of a network is no host's.
-fn an_address_that_no_network_has() {
+fn an_adencoding_that_no_network_has() {
     let setting = Setting::of_days(75);
     setting.run().set("CI_API_V4_URL", "https://255.255.255.255/api/v4").go().says(
         1,
@@ -288,7 +288,7 @@ hint: check ROTATOR_GITLAB_API_URL and the runner's network, then run again
 
 fn in_mood(mood: Mood) -> Ended {
     let setting = Setting::of_days(75);
-    setting.world.tune(|knobs| knobs.mood = mood);
+    setting.fake.tune(|knobs| knobs.mood = mood);
     setting.run().go()
 }
 
@@ -318,7 +318,7 @@ hint: run again when the maintenance is over
 
 fn a_rate_limit_for_ever() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("GET /projects/:id/variables", 1, Fault::refuse(429));
+    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::refuse(429));
     setting.run().go().says(
         1,
         str![[r#"
@@ -332,7 +332,7 @@ hint: run again later; spread the schedules of many projects over the day
 
 fn a_rate_limit_for_an_hour() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("GET /projects/:id/variables", 1, Fault::retry_after(429, 3600));
+    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::retry_after(429, 3600));
     let ended = setting.run().go();
     ended.says(
         1,
@@ -348,7 +348,7 @@ hint: run again later; spread the schedules of many projects over the day
 
 fn an_error_that_asks_for_an_hour() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("GET /projects/:id/variables", 1, Fault::retry_after(503, 3600));
+    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::retry_after(503, 3600));
     let ended = setting.run().go();
     assert_eq!(ended.code, 1, "{}", ended.stderr);
     assert_eq!(ended.calls("GET /projects/:id/variables"), 1, "nobody waits for an hour");
@@ -356,7 +356,7 @@ fn an_error_that_asks_for_an_hour() {
 
 fn a_server_that_has_an_error_for_ever() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("GET /projects/:id/variables", 1, Fault::Html(502));
+    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::Html(502));
     setting.run().go().says(
         1,
         str![[r#"
@@ -370,7 +370,7 @@ hint: run again; where it stays so, ask those who run this GitLab
 
 fn a_reply_that_never_comes() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("GET /projects/:id/variables", 1, Fault::Hang { effect: false });
+    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::Hang { effect: false });
     setting.run().set("ROTATOR_HTTP_TIMEOUT", "3s").go().says(
         1,
         str![[r#"
@@ -385,7 +385,7 @@ hint: run again; ROTATOR_HTTP_TIMEOUT sets how long a reply may take
 fn a_value_that_gitlab_does_not_mask() {
     let setting = Setting::of_days(75);
     let body = r#"{"message":{"value":["is invalid"]}}"#.to_owned();
-    setting.world.fault_from(
+    setting.fake.fault_from(
         "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         Fault::Refuse { status: 400, body, headers: Vec::new() },
@@ -412,13 +412,13 @@ fn an_echo_that_differs() {
     });
     let headers = vec![("content-type".into(), "application/json".into())];
     let reply = Fault::Refuse { status: 200, body: body.to_string(), headers };
-    setting.world.fault_from("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, reply);
+    setting.fake.fault_from("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, reply);
     // It is tried again until the job ends, which comes soon.
-    let world = setting.world.clone();
+    let fake = setting.fake.clone();
     let run = setting
         .run()
         .set("CI_JOB_TIMEOUT", "335")
-        .once(|entry| entry.action == "iam:CreateAccessKey", move || world.shift_clock(290));
+        .once(|entry| entry.action == "iam:CreateAccessKey", move || fake.shift_clock(290));
     run.go().says(
         3,
         str![[r#"
@@ -434,16 +434,15 @@ hint: look at the variable in the project's CI/CD settings: another tool may wri
 /// GitLab hangs while the secret is written, until the runner would end the job.
 fn a_run_whose_time_is_over_acts_no_more() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from(
+    setting.fake.fault_from(
         "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         Fault::Hang { effect: false },
     );
-    let world = setting.world.clone();
+    let fake = setting.fake.clone();
     let run = setting.run().set("CI_JOB_TIMEOUT", "318").set("ROTATOR_HTTP_TIMEOUT", "6s");
-    let ended = run
-        .once(|entry| entry.action == "iam:CreateAccessKey", move || world.shift_clock(290))
-        .go();
+    let ended =
+        run.once(|entry| entry.action == "iam:CreateAccessKey", move || fake.shift_clock(290)).go();
     ended.says(
         1,
         str![[r#"
@@ -459,7 +458,7 @@ hint: nothing to do: the next run takes up where this one ended
 fn a_job_that_has_ended_acts_no_more() {
     let setting = Setting::of_days(75);
     let run = setting.run();
-    setting.world.job_set_status(run.job, "canceled");
+    setting.fake.job_set_status(run.job, "canceled");
     let ended = run.go();
     ended.says(
         1,
@@ -475,18 +474,18 @@ hint: nothing to do: the next run takes up where this one ended
 
 /// The address is wrong.
 pub(crate) const THE_ADDRESS_IS_WRONG: &[Case] = cases![
-    an_address_that_no_network_has,
+    an_adencoding_that_no_network_has,
     a_port_where_nobody_listens,
     a_web_page_instead_of_an_api,
     a_challenge_page_before_the_api,
-    an_address_that_redirects,
+    an_adencoding_that_redirects,
     a_certificate_that_nobody_vouches_for,
     a_name_that_does_not_resolve,
 ];
 
 fn a_job_that_gitlab_does_not_tell_of() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("GET /projects/:id/jobs/:number", 1, Fault::Html(502));
+    setting.fake.fault_from("GET /projects/:id/jobs/:number", 1, Fault::Html(502));
     let ended = setting.run().go();
     ended.says(
         1,
@@ -559,9 +558,9 @@ hint: ROTATOR_GITLAB_API_URL must be the API's own address, with https; a login 
     );
 }
 
-fn an_address_that_redirects() {
+fn an_adencoding_that_redirects() {
     let setting = Setting::of_days(75);
-    let url = format!("{}/old/api/v4", setting.world.url);
+    let url = format!("{}/old/api/v4", setting.fake.url);
     setting.run().set("ROTATOR_GITLAB_API_URL", &url).go().says(
         3,
         str![[r#"
@@ -576,7 +575,7 @@ hint: ROTATOR_GITLAB_API_URL must be the API's own address, with https; a login 
 fn a_certificate_that_nobody_vouches_for() {
     let certified =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let builder = World::builder()
+    let builder = Fake::builder()
         .seed(7)
         .calm()
         .tls(&certified.cert.pem(), &certified.signing_key.serialize_pem());

@@ -3,8 +3,8 @@
 use snapbox::str;
 
 use crate::cases;
+use crate::fake::*;
 use crate::run::*;
-use crate::world::*;
 
 /// A run ends as the key needs it.
 pub(crate) const A_RUN_ENDS_AS_THE_KEY_NEEDS_IT: &[Case] = cases![
@@ -16,10 +16,10 @@ pub(crate) const A_RUN_ENDS_AS_THE_KEY_NEEDS_IT: &[Case] = cases![
     a_dry_run_changes_nothing,
     another_run_at_work_is_left_alone,
     of_two_runs_at_once_one_rotates,
-    what_a_run_needs_a_person_for_is_refused,
+    what_a_run_needs_a_operator_for_is_refused,
     a_definite_failure_can_be_run_again,
     a_failed_deploy_keeps_both_keys,
-    a_hostile_world_is_rotated_all_the_same,
+    a_hostile_fake_is_rotated_all_the_same,
     a_disabled_published_key_is_replaced_whatever_its_age,
     a_run_that_is_told_to_stop_leaves_nothing_behind,
     a_run_that_is_told_to_stop_while_it_waits_leaves_the_rest_to_the_next,
@@ -51,7 +51,7 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 fn a_due_key_is_replaced_from_end_to_end() {
     let setting = Setting::of_days(75);
-    setting.world.tune(|knobs| knobs.queue_ms = 500);
+    setting.fake.tune(|knobs| knobs.queue_ms = 500);
     let ended = setting.run().go();
     ended.ends(0, "rotated");
     ended.shows(str![[r#"
@@ -67,7 +67,7 @@ section_start:[TIME]:rotator_publish A new key: create, verify, publish
  INFO recorded that the new key is published
 section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
- INFO no older job runs any more
+ INFO no in-flight job runs any more
  INFO started deploy 1
  INFO the deploy is proven to run with the new key
 section_end:[TIME]:rotator_deploy
@@ -95,17 +95,17 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
         |steps| steps.len() > 10 && steps.iter().all(|step| step["outcome"] == "done")
     ));
     let pipeline =
-        setting.world.pipelines(PROJECT).last().map(|pipeline| pipeline.id).expect("a pipeline");
+        setting.fake.pipelines(PROJECT).last().map(|pipeline| pipeline.id).expect("a pipeline");
     let dotenv = format!(
         "ROTATION_OUTCOME=rotated\nROTATION_KEY_ID={}\nROTATION_PREVIOUS_KEY_ID={}\nROTATION_DEPLOY_PIPELINES={pipeline}\n",
         new.id, setting.old.id
     );
     assert_eq!(ended.dotenv, dotenv);
-    let link = format!("{}/acme/shop/-/pipelines/{pipeline}", setting.world.url);
+    let link = format!("{}/acme/shop/-/pipelines/{pipeline}", setting.fake.url);
     assert_eq!(ended.annotations["rotation"][0]["external_link"]["url"], link);
     // What a person finds in the settings: masked, raw, tagged; and a released record without
     // `ends`.
-    let secret = setting.world.variable(PROJECT, SECRET, "*").expect("the secret");
+    let secret = setting.fake.variable(PROJECT, SECRET, "*").expect("the secret");
     assert_eq!(secret.description, Some(format!("[credential-rotator {}]", new.id)));
     assert!(secret.masked && secret.raw);
     let [record] = &setting.records()[..] else { panic!("one record is left") };
@@ -140,7 +140,7 @@ Next       old key …[OLD] is disabled after [TIME] and deleted 1 min later, ea
 "#]]);
     assert_eq!((waiting.effects(), waiting.calls("iam")), (Vec::new(), 1));
 
-    setting.world.shift_clock(100);
+    setting.fake.shift_clock(100);
     run().ends(0, "resumed").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
  INFO claimed the rotation
@@ -170,7 +170,7 @@ Next       old key …[OLD] is deleted after [TIME] by the next scheduled run
 "#]]);
     assert_eq!((waiting.effects(), waiting.calls("iam")), (Vec::new(), 1));
 
-    setting.world.shift_clock(200);
+    setting.fake.shift_clock(200);
     run().ends(0, "resumed").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
  INFO claimed the rotation
@@ -196,8 +196,8 @@ fn an_old_key_that_is_still_used_stays() {
     let setting = Setting::of_days(75);
     let run = || setting.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "0s").go();
     run().ends(0, "rotated");
-    setting.world.shift_clock(100);
-    setting.world.use_key(&setting.old.id, "s3", 30);
+    setting.fake.shift_clock(100);
+    setting.fake.use_key(&setting.old.id, "s3", 30);
     let ended = run();
     ended.ends(0, "waiting").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
@@ -213,7 +213,7 @@ Next       old key …[OLD] was still used at [TIME] (s3); it is disabled once n
 
 fn a_deploy_is_left_to_the_next_run() {
     let setting = Setting::of_days(75);
-    setting.world.tune(|knobs| knobs.queue_ms = 60_000);
+    setting.fake.tune(|knobs| knobs.queue_ms = 60_000);
     let run = || setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go();
     run().ends(0, "deploying").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
@@ -224,7 +224,7 @@ Next       pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is 
 
 "#]]);
     assert_eq!(setting.old_is_active(), Some(true));
-    setting.world.finish_pipelines();
+    setting.fake.finish_pipelines();
     let ended = run();
     ended.ends(0, "resumed").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
@@ -264,7 +264,7 @@ A run would:
    5. write the secret of new key …[KEY] to target 1
    6. write the id of new key …[KEY] to target 1
    7. record that the new key is published
-   8. record that no older job runs any more
+   8. record that no in-flight job runs any more
    9. start deploy 1
   10. record that the deploy runs with the new key
   11. disable old key …[OLD]
@@ -285,10 +285,10 @@ Next       run without ROTATOR_DRY_RUN
 
 /// A record of a run that has announced itself and nothing more.
 fn announce(setting: &Setting, job: u64) {
-    let now = |seconds: i64| iso(setting.world.now() + seconds * 1000);
+    let now = |seconds: i64| iso(setting.fake.now() + seconds * 1000);
     let record = serde_json::json!({ "user": USER, "job": format!("{PROJECT}/{job}"), "at": now(-60), "ends": now(3000) });
     let name = format!("CREDENTIAL_ROTATOR_{job}_0badcafe");
-    setting.world.set_variable(
+    setting.fake.set_variable(
         PROJECT,
         Variable::new(&name, &record.to_string()).scope("credential-rotator"),
     );
@@ -296,7 +296,7 @@ fn announce(setting: &Setting, job: u64) {
 
 fn another_run_at_work_is_left_alone() {
     let setting = Setting::of_days(75);
-    setting.world.add_job(PROJECT, 8000, "running");
+    setting.fake.add_job(PROJECT, 8000, "running");
     announce(&setting, 8000);
     let ended = setting.run().go();
     ended.ends(5, "busy").says(
@@ -310,9 +310,9 @@ hint: nothing to do: it finishes by itself; a run that died is replaced once Git
     );
     assert_eq!(ended.effects(), Vec::<String>::new());
     // It died long ago: its job has ended, so its record counts no more.
-    setting.world.remove_job(8000);
-    let before = setting.world.now() - 600_000;
-    setting.world.add_job_at(PROJECT, 8000, "failed", Some(before), Some(before));
+    setting.fake.remove_job(8000);
+    let before = setting.fake.now() - 600_000;
+    setting.fake.add_job_at(PROJECT, 8000, "failed", Some(before), Some(before));
     setting.run().go().ends(0, "rotated");
 }
 
@@ -327,14 +327,14 @@ fn of_two_runs_at_once_one_rotates() {
     codes.sort_unstable();
     assert!(codes == [0, 5] || codes == [0, 0], "{codes:?}\n{}\n{}", one.stderr, other.stderr);
     let creates =
-        setting.world.log().iter().filter(|entry| entry.action == "iam:CreateAccessKey").count();
+        setting.fake.log().iter().filter(|entry| entry.action == "iam:CreateAccessKey").count();
     assert_eq!(creates, 1);
     setting.is_rotated();
 }
 
-fn what_a_run_needs_a_person_for_is_refused() {
+fn what_a_run_needs_a_operator_for_is_refused() {
     let setting = Setting::of_days(75);
-    setting.world.person_creates_key(USER);
+    setting.fake.operator_creates_key(USER);
     let ended = setting.run().go();
     ended.ends(3, "refused");
     assert_eq!(ended.effects(), Vec::<String>::new());
@@ -342,7 +342,7 @@ fn what_a_run_needs_a_person_for_is_refused() {
 
 fn a_definite_failure_can_be_run_again() {
     let setting = Setting::of_days(75);
-    setting.world.fault_from("iam:CreateAccessKey", 1, Fault::refuse(400));
+    setting.fake.fault_from("iam:CreateAccessKey", 1, Fault::refuse(400));
     setting.run().go().ends(1, "failed").says(
         1,
         str![[r#"
@@ -353,7 +353,7 @@ hint: run again; spread the schedules of many projects over the day
 "#]],
     );
     setting.is_untouched();
-    setting.world.clear_faults();
+    setting.fake.clear_faults();
     setting.run().go().ends(0, "rotated");
     setting.is_rotated();
 }
@@ -361,17 +361,17 @@ hint: run again; spread the schedules of many projects over the day
 fn a_failed_deploy_keeps_both_keys() {
     let setting = Setting::of_days(75);
     setting
-        .world
+        .fake
         .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
     setting.run().go().ends(4, "deploy_failed");
     assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 1));
-    // A person mends it and retries: the next run proves that.
-    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production")]);
+    // A person fixes it and retries: the next run proves that.
+    setting.fake.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production")]);
     setting.run().go().ends(0, "resumed");
     setting.is_rotated();
 }
 
-fn a_hostile_world_is_rotated_all_the_same() {
+fn a_hostile_fake_is_rotated_all_the_same() {
     for seed in [11, 12] {
         let setting = Setting::hostile(seed, 75);
         setting.run().go().ends(0, "rotated");
@@ -396,7 +396,7 @@ hint: run again: it goes on from here
 
 fn a_run_that_is_told_to_stop_while_it_waits_leaves_the_rest_to_the_next() {
     let setting = Setting::of_days(75);
-    setting.world.tune(|knobs| knobs.queue_ms = 5000);
+    setting.fake.tune(|knobs| knobs.queue_ms = 5000);
     setting.run().go_until(|entry| entry.action == "POST /projects/:id/pipeline").says(
         143,
         str![[r#"
@@ -406,14 +406,14 @@ hint: run again: it goes on from here
 
 "#]],
     );
-    setting.world.tune(|knobs| knobs.queue_ms = 10);
+    setting.fake.tune(|knobs| knobs.queue_ms = 10);
     setting.run().go().ends(0, "resumed");
     setting.is_rotated();
 }
 
 fn a_disabled_published_key_is_replaced_whatever_its_age() {
     let setting = Setting::of_days(10);
-    setting.world.person_disables_key(&setting.old.id);
+    setting.fake.operator_disables_key(&setting.old.id);
     setting.run().with_role().go().ends(0, "rotated");
     setting.is_rotated();
 }
@@ -467,7 +467,7 @@ hint: look at the last scheduled runs of the rotation, or run one now
 
 fn check_refuses_what_rotate_would_refuse() {
     let setting = Setting::of_days(10);
-    setting.world.person_removes_variable(PROJECT, SECRET, "*");
+    setting.fake.operator_removes_variable(PROJECT, SECRET, "*");
     let ended = setting.run().with_role().set("ROTATOR_ACTION", "check").go();
     ended.ends(3, "refused").says(
         3,
@@ -481,7 +481,7 @@ hint: store the secret beside it, or, while the user has at most one key, let RO
 }
 
 fn unpublished() -> Setting {
-    Setting::bare(World::builder().seed(7).calm().start(), 5)
+    Setting::bare(Fake::builder().seed(7).calm().start(), 5)
 }
 
 fn setup_makes_the_first_pair() {
@@ -500,7 +500,7 @@ section_start:[TIME]:rotator_publish A new key: create, verify, publish
  INFO recorded that the new key is published
 section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
- INFO no older job runs any more
+ INFO no in-flight job runs any more
  INFO started deploy 1
  INFO the deploy is proven to run with the new key
 section_end:[TIME]:rotator_deploy
@@ -518,7 +518,7 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
     let new = setting.new_key();
     assert_eq!(setting.stored(), (new.id, new.secret));
     for name in [ID, SECRET] {
-        let variable = setting.world.variable(PROJECT, name, "*").expect("made");
+        let variable = setting.fake.variable(PROJECT, name, "*").expect("made");
         assert!(
             variable.masked && variable.raw && variable.protected && !variable.hidden,
             "{name}"
@@ -536,13 +536,13 @@ fn setup_makes_a_hidden_secret() {
         .set("ROTATOR_HIDDEN", "true")
         .go()
         .ends(0, "rotated");
-    assert!(setting.world.variable(PROJECT, SECRET, "*").is_some_and(|secret| secret.hidden));
-    assert!(setting.world.variable(PROJECT, ID, "*").is_some_and(|id| !id.hidden));
+    assert!(setting.fake.variable(PROJECT, SECRET, "*").is_some_and(|secret| secret.hidden));
+    assert!(setting.fake.variable(PROJECT, ID, "*").is_some_and(|id| !id.hidden));
 }
 
 fn setup_on_an_unprotected_branch_makes_unprotected_variables() {
     let setting = unpublished();
-    setting.world.start_pipeline_with(
+    setting.fake.start_pipeline_with(
         PROJECT,
         "web",
         "feature",
@@ -552,7 +552,7 @@ fn setup_on_an_unprotected_branch_makes_unprotected_variables() {
     setting.run_as(PROJECT, job).with_role().set("ROTATOR_ACTION", "setup").go().ends(0, "rotated");
     assert!(
         [ID, SECRET].iter().all(|name| !setting
-            .world
+            .fake
             .variable(PROJECT, name, "*")
             .expect("made")
             .protected)
@@ -574,8 +574,8 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 /// A pipeline of stages: the rotator's job, what `deploy` is, and the rotator's job again.
 fn staged(setting: &Setting, source: &str, jobs: Vec<JobSpec>) {
-    setting.world.tune(|knobs| knobs.queue_ms = 3000);
-    setting.world.start_pipeline_with(PROJECT, source, "main", jobs);
+    setting.fake.tune(|knobs| knobs.queue_ms = 3000);
+    setting.fake.start_pipeline_with(PROJECT, source, "main", jobs);
 }
 
 fn in_job<'a>(setting: &'a Setting, name: &str, action: &str) -> Run<'a> {
@@ -742,7 +742,7 @@ fn force_finishes_what_is_under_way_and_then_rotates() {
         .ends(0, "rotated");
     let second = setting.new_key();
     // A later pipeline: a key of this very second is not older than it.
-    setting.world.shift_clock(5);
+    setting.fake.shift_clock(5);
     let ended = setting
         .run()
         .set("ROTATOR_OVERLAP", "12h")
@@ -768,7 +768,7 @@ pub(crate) const EVERY_SHAPE_OF_PROJECT_IS_SERVED: &[Case] = cases![
     an_environment_is_redeployed_from_the_live_commit,
     a_named_ref_is_deployed_with_inputs,
     pipeline_variables_are_sent_where_they_are_asked_for,
-    an_elder_job_is_waited_for,
+    an_in_flight_job_is_waited_for,
     a_scoped_pair_under_other_names_is_rotated,
     a_persons_words_and_flags_stay,
 ];
@@ -794,9 +794,9 @@ fn a_chain_of_roles_rotates() {
     let setting = Setting::of_days(75);
     let run = setting.run().with_role();
     let first = run.env("ROTATOR_AWS_ROLE_ARN");
-    let world = &setting.world;
+    let fake = &setting.fake;
     let second =
-        world.add_role("keys", Trust::Principal(first.clone()), 3600, &world.rotation_policy(USER));
+        fake.add_role("keys", Trust::Principal(first.clone()), 3600, &fake.rotation_policy(USER));
     let ended = run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}")).go();
     ended.ends(0, "rotated");
     assert!(
@@ -812,15 +812,15 @@ fn a_chain_of_roles_rotates() {
 
 fn two_projects_are_published_and_deployed() {
     let setting = Setting::of_days(75);
-    let world = &setting.world;
-    world.add_project(43, "acme/api");
+    let fake = &setting.fake;
+    fake.add_project(43, "acme/api");
     // The first deploy is proven by a look that shows this one under way.
-    world.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live").ms(2500)]);
-    world.set_pair(43, &setting.old);
-    world.start_pipeline(43, "push");
-    world.finish_pipelines();
-    world.watch_target(43, "*", ID, SECRET);
-    world.watch_deploy(43);
+    fake.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live").ms(2500)]);
+    fake.set_pair(43, &setting.old);
+    fake.start_pipeline(43, "push");
+    fake.finish_pipelines();
+    fake.watch_target(43, "*", ID, SECRET);
+    fake.watch_deploy(43);
     let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:acme/api").go();
     ended.ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
@@ -833,30 +833,30 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
     assert_eq!(ended.report["deploys"].as_array().map(Vec::len), Some(2));
     setting.is_rotated();
     assert_eq!(
-        world.variable(43, ID, "*").map(|variable| variable.value),
+        fake.variable(43, ID, "*").map(|variable| variable.value),
         Some(setting.new_key().id)
     );
 }
 
 fn a_hidden_secret_is_replaced_unread() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    setting.world.set_variable(PROJECT, Variable::new(ID, &setting.old.id).masked());
-    setting.world.set_variable(PROJECT, Variable::new(SECRET, &setting.old.secret).hidden());
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    setting.fake.set_variable(PROJECT, Variable::new(ID, &setting.old.id).masked());
+    setting.fake.set_variable(PROJECT, Variable::new(SECRET, &setting.old.secret).hidden());
     let setting = setting.deployed();
     setting.run().go().ends(0, "rotated");
     setting.is_rotated();
-    assert!(setting.world.variable(PROJECT, SECRET, "*").is_some_and(|secret| secret.hidden));
+    assert!(setting.fake.variable(PROJECT, SECRET, "*").is_some_and(|secret| secret.hidden));
 }
 
 fn a_group_is_published_and_its_project_deployed() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    let world = &setting.world;
-    world.add_group(7, "acme");
-    world.set_pair(group(7), &setting.old);
-    world.start_pipeline(PROJECT, "push");
-    world.finish_pipelines();
-    world.watch_target(group(7), "*", ID, SECRET);
-    world.watch_deploy(PROJECT);
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fake = &setting.fake;
+    fake.add_group(7, "acme");
+    fake.set_pair(group(7), &setting.old);
+    fake.start_pipeline(PROJECT, "push");
+    fake.finish_pipelines();
+    fake.watch_target(group(7), "*", ID, SECRET);
+    fake.watch_deploy(PROJECT);
     let run =
         setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
     run.go().ends(0, "rotated").sums_up(str![[r#"
@@ -868,9 +868,9 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
     let new = setting.new_key();
-    assert_eq!(world.variable(group(7), ID, "*").map(|variable| variable.value), Some(new.id));
+    assert_eq!(fake.variable(group(7), ID, "*").map(|variable| variable.value), Some(new.id));
     assert_eq!(
-        world.variable(group(7), SECRET, "*").map(|variable| variable.value),
+        fake.variable(group(7), SECRET, "*").map(|variable| variable.value),
         Some(new.secret)
     );
     assert_eq!(setting.old_is_active(), None);
@@ -879,7 +879,7 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 fn an_environment_is_redeployed_from_the_live_commit() {
     let setting = Setting::of_days(75);
     let live = setting
-        .world
+        .fake
         .jobs(PROJECT)
         .into_iter()
         .find(|job| job.name == "deploy")
@@ -895,7 +895,7 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 "#]]);
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
     let again = setting
-        .world
+        .fake
         .jobs(PROJECT)
         .into_iter()
         .filter(|job| job.name == "deploy")
@@ -910,15 +910,15 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 fn a_named_ref_is_deployed_with_inputs() {
     let setting = Setting::of_days(75);
-    setting.world.add_branch(PROJECT, "release/1.2", true);
-    setting.world.set_pipeline_inputs(PROJECT, &["tier", "count"]);
+    setting.fake.add_branch(PROJECT, "release/1.2", true);
+    setting.fake.set_pipeline_inputs(PROJECT, &["tier", "count"]);
     let run = setting
         .run()
         .set("ROTATOR_DEPLOY", "pipeline@release/1.2")
         .set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue", "count": 3}"#);
     run.go().ends(0, "rotated");
     let pipeline = setting
-        .world
+        .fake
         .pipelines(PROJECT)
         .into_iter()
         .find(|pipeline| pipeline.started_by_program)
@@ -937,7 +937,7 @@ fn pipeline_variables_are_sent_where_they_are_asked_for() {
         .go()
         .ends(0, "rotated");
     let pipeline = setting
-        .world
+        .fake
         .pipelines(PROJECT)
         .into_iter()
         .find(|pipeline| pipeline.started_by_program)
@@ -945,13 +945,13 @@ fn pipeline_variables_are_sent_where_they_are_asked_for() {
     assert_eq!(pipeline.variables, [("REASON".to_owned(), "rotation".to_owned())]);
 }
 
-fn an_elder_job_is_waited_for() {
+fn an_in_flight_job_is_waited_for() {
     let setting = Setting::of_days(75);
-    setting.world.add_job(PROJECT, 7777, "running");
-    let world = setting.world.clone();
+    setting.fake.add_job(PROJECT, 7777, "running");
+    let fake = setting.fake.clone();
     let run = setting.run().once(
         |entry| entry.action == "GET /projects/:id/jobs",
-        move || world.job_set_status(7777, "success"),
+        move || fake.job_set_status(7777, "success"),
     );
     let ended = run.go();
     ended.ends(0, "rotated");
@@ -964,7 +964,7 @@ fn an_elder_job_is_waited_for() {
         ended.text
     );
     let finished = setting
-        .world
+        .fake
         .jobs(PROJECT)
         .into_iter()
         .find(|job| job.id == 7777)
@@ -975,26 +975,26 @@ fn an_elder_job_is_waited_for() {
         .iter()
         .find(|entry| entry.action == "POST /projects/:id/pipeline")
         .expect("a deploy");
-    assert!(deploy.at >= finished, "the deploy started while an elder job ran");
+    assert!(deploy.at >= finished, "the deploy started while an in-flight job job ran");
     setting.is_rotated();
 }
 
 fn a_scoped_pair_under_other_names_is_rotated() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    let world = &setting.world;
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fake = &setting.fake;
     let variable = |name: &str, value: &str| {
         Variable::new(name, value).scope("production").masked().protected()
     };
-    world.set_variable(PROJECT, variable("DEPLOY_KEY", &setting.old.id));
-    world.set_variable(PROJECT, variable("DEPLOY_SECRET", &setting.old.secret));
-    world.set_pipeline_config(
+    fake.set_variable(PROJECT, variable("DEPLOY_KEY", &setting.old.id));
+    fake.set_variable(PROJECT, variable("DEPLOY_SECRET", &setting.old.secret));
+    fake.set_pipeline_config(
         PROJECT,
         vec![JobSpec::deploy("deploy", "production").reads("DEPLOY_KEY", "DEPLOY_SECRET")],
     );
-    world.start_pipeline(PROJECT, "push");
-    world.finish_pipelines();
-    world.watch_target(PROJECT, "production", "DEPLOY_KEY", "DEPLOY_SECRET");
-    world.watch_deploy(PROJECT);
+    fake.start_pipeline(PROJECT, "push");
+    fake.finish_pipelines();
+    fake.watch_target(PROJECT, "production", "DEPLOY_KEY", "DEPLOY_SECRET");
+    fake.watch_deploy(PROJECT);
     let run = setting.run().with_role().set("ROTATOR_TARGETS", "project:42@production");
     run.set("ROTATOR_KEY_ID_VARIABLE", "DEPLOY_KEY")
         .set("ROTATOR_SECRET_VARIABLE", "DEPLOY_SECRET")
@@ -1002,23 +1002,23 @@ fn a_scoped_pair_under_other_names_is_rotated() {
         .ends(0, "rotated");
     let new = setting.new_key();
     assert_eq!(
-        world.variable(PROJECT, "DEPLOY_KEY", "production").map(|variable| variable.value),
+        fake.variable(PROJECT, "DEPLOY_KEY", "production").map(|variable| variable.value),
         Some(new.id)
     );
     assert_eq!(setting.old_is_active(), None);
 }
 
 fn a_persons_words_and_flags_stay() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    let world = &setting.world;
-    world.set_variable(PROJECT, Variable::new(ID, &setting.old.id).description("shop key"));
-    world.set_variable(
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fake = &setting.fake;
+    fake.set_variable(PROJECT, Variable::new(ID, &setting.old.id).description("shop key"));
+    fake.set_variable(
         PROJECT,
         Variable::new(SECRET, &setting.old.secret).protected().description("deploys the shop"),
     );
     let setting = setting.deployed();
     setting.run().go().ends(0, "rotated");
-    let variable = |name| setting.world.variable(PROJECT, name, "*").expect("it is there");
+    let variable = |name| setting.fake.variable(PROJECT, name, "*").expect("it is there");
     assert_eq!(variable(ID).description.as_deref(), Some("shop key"));
     assert_eq!(
         variable(SECRET).description,

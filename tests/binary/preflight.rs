@@ -3,8 +3,8 @@
 use snapbox::str;
 
 use crate::cases;
+use crate::fake::*;
 use crate::run::*;
-use crate::world::*;
 
 /// A rotation that would not end well does not begin.
 pub(crate) const A_ROTATION_THAT_WOULD_NOT_END_WELL_DOES_NOT_BEGIN: &[Case] = cases![
@@ -41,20 +41,20 @@ fn finds(setting: &Setting, run: Run<'_>, expected: impl snapbox::IntoData) {
 
 fn every_finding_is_told_at_once() {
     let setting = Setting::of_days(75);
-    let world = &setting.world;
+    let fake = &setting.fake;
     // The same key in another scope and under another name; an old session token; no room for a
     // tag; a token that ends tonight.
-    world.set_variable(PROJECT, Variable::new(ID, &setting.old.id).scope("staging"));
-    world.set_variable(PROJECT, Variable::new("LEGACY_KEY", &setting.old.id));
-    world.set_variable(
+    fake.set_variable(PROJECT, Variable::new(ID, &setting.old.id).scope("staging"));
+    fake.set_variable(PROJECT, Variable::new("LEGACY_KEY", &setting.old.id));
+    fake.set_variable(
         PROJECT,
         Variable::new("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE").scope("staging"),
     );
-    world.person_edits_variable(PROJECT, SECRET, "*", |secret| {
-        secret.description = Some("x".repeat(240))
+    fake.operator_edits_variable(PROJECT, SECRET, "*", |secret| {
+        secret.description = Some("x".repeat(240));
     });
-    let soon = world.now() + 600_000;
-    world.change_token(&world.token, |token| token.expires_at = Some(soon));
+    let soon = fake.now() + 600_000;
+    fake.change_token(&fake.token, |token| token.expires_at = Some(soon));
     finds(
         &setting,
         setting.run().set("ROTATOR_DEPLOY_PROJECTS", "42,4711"),
@@ -66,7 +66,7 @@ error: a rotation is due, but would not end well:
 - project:42 has a variable AWS_SESSION_TOKEN (scope staging), which makes the pair invalid: delete it
 - the GitLab token cannot see the deploy project 4711: check the name, and add the token's user as Maintainer
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -74,7 +74,7 @@ hint: mend what is listed; nothing was written
 
 fn sts_that_verifies_nothing() {
     let setting = Setting::of_days(75);
-    setting.world.tune(|knobs| knobs.sts_off = true);
+    setting.fake.tune(|knobs| knobs.sts_off = true);
     finds(
         &setting,
         setting.run(),
@@ -82,7 +82,7 @@ fn sts_that_verifies_nothing() {
 error: a rotation is due, but would not end well:
 - the STS endpoint of us-east-1 refuses credentials that IAM accepts, so it could not verify a new key: set AWS_REGION to a region that is enabled in the account
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -90,10 +90,10 @@ hint: mend what is listed; nothing was written
 
 fn a_pair_that_outranks_the_target() {
     let setting = Setting::of_days(75);
-    let other = setting.world.add_key("deployer", 1);
-    setting.world.person_deletes_key(&other.id);
-    setting.world.set_variable(PROJECT, Variable::new(ID, &other.id).scope("production"));
-    setting.world.set_variable(PROJECT, Variable::new(SECRET, &other.secret).scope("production"));
+    let other = setting.fake.add_key("deployer", 1);
+    setting.fake.operator_deletes_key(&other.id);
+    setting.fake.set_variable(PROJECT, Variable::new(ID, &other.id).scope("production"));
+    setting.fake.set_variable(PROJECT, Variable::new(SECRET, &other.secret).scope("production"));
     finds(
         &setting,
         setting.run().set("ROTATOR_DEPLOY", "environment/production"),
@@ -101,7 +101,7 @@ fn a_pair_that_outranks_the_target() {
 error: a rotation is due, but would not end well:
 - AWS_ACCESS_KEY_ID of project:42 in scope production outranks project:42 in environment production: name project:42@production in ROTATOR_TARGETS, or delete that variable
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -116,7 +116,7 @@ fn an_environment_without_a_deployment() {
 error: a rotation is due, but would not end well:
 - project 42 has no successful deployment to live, so there is nothing to redeploy: deploy once, or use ROTATOR_DEPLOY=pipeline
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -131,7 +131,7 @@ fn a_deploy_project_that_is_not_there() {
 error: a rotation is due, but would not end well:
 - the GitLab token cannot see the deploy project acme/elsewhere: check the name, and add the token's user as Maintainer
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -146,7 +146,7 @@ fn a_ref_that_is_not_there() {
 error: a rotation is due, but would not end well:
 - project 42 has no ref release to deploy: check ROTATOR_DEPLOY
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -154,8 +154,8 @@ hint: mend what is listed; nothing was written
 
 fn a_token_that_ends_before_the_deploy() {
     let setting = Setting::of_days(75);
-    let soon = setting.world.now() + 1_800_000;
-    setting.world.change_token(&setting.world.token, |token| token.expires_at = Some(soon));
+    let soon = setting.fake.now() + 1_800_000;
+    setting.fake.change_token(&setting.fake.token, |token| token.expires_at = Some(soon));
     finds(
         &setting,
         setting.run(),
@@ -163,7 +163,7 @@ fn a_token_that_ends_before_the_deploy() {
 error: a rotation is due, but would not end well:
 - the GitLab token expires at [TIME], before this rotation could end: create a new one
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -184,11 +184,11 @@ hint: raise the job's `timeout:` (or the runner's maximum), then run again
 }
 
 fn every_secret_is_hidden() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    setting.world.add_project(43, "acme/api");
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    setting.fake.add_project(43, "acme/api");
     for project in [PROJECT, 43] {
-        setting.world.set_variable(project, Variable::new(ID, &setting.old.id).masked());
-        setting.world.set_variable(project, Variable::new(SECRET, &setting.old.secret).hidden());
+        setting.fake.set_variable(project, Variable::new(ID, &setting.old.id).masked());
+        setting.fake.set_variable(project, Variable::new(SECRET, &setting.old.secret).hidden());
     }
     let setting = setting.deployed();
     finds(
@@ -198,7 +198,7 @@ fn every_secret_is_hidden() {
 error: a rotation is due, but would not end well:
 - every target's secret is hidden, so a run that dies half-way could not be continued: make one of them visible (masked)
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -206,8 +206,8 @@ hint: mend what is listed; nothing was written
 
 fn a_project_that_shadows_its_group() {
     let setting = Setting::of_days(75);
-    setting.world.add_group(7, "acme");
-    setting.world.set_pair(group(7), &setting.old);
+    setting.fake.add_group(7, "acme");
+    setting.fake.set_pair(group(7), &setting.old);
     finds(
         &setting,
         setting
@@ -218,7 +218,7 @@ fn a_project_that_shadows_its_group() {
 error: a rotation is due, but would not end well:
 - project:acme/shop has its own AWS_ACCESS_KEY_ID (scope *), which outranks group:acme's: name project:acme/shop in ROTATOR_TARGETS, or delete that variable
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -227,14 +227,14 @@ hint: mend what is listed; nothing was written
 /// The project is in a group of the target's group, and both have something of their own.
 fn a_group_between_that_shadows_the_target() {
     let setting = Setting::of_days(75);
-    let world = &setting.world;
-    world.add_group(7, "acme");
-    world.add_group(8, "acme/eu");
-    world.set_pair(group(7), &setting.old);
-    world.set_pair(group(8), &setting.old);
-    world.add_project(43, "acme/eu/shop");
-    world.set_variable(43, Variable::new("LEGACY_KEY", &setting.old.id));
-    world.set_variable(group(8), Variable::new("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE"));
+    let fake = &setting.fake;
+    fake.add_group(7, "acme");
+    fake.add_group(8, "acme/eu");
+    fake.set_pair(group(7), &setting.old);
+    fake.set_pair(group(8), &setting.old);
+    fake.add_project(43, "acme/eu/shop");
+    fake.set_variable(43, Variable::new("LEGACY_KEY", &setting.old.id));
+    fake.set_variable(group(8), Variable::new("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE"));
     finds(
         &setting,
         setting
@@ -247,7 +247,7 @@ error: a rotation is due, but would not end well:
 - group:acme/eu has its own AWS_ACCESS_KEY_ID (scope *), which outranks group:7's: name group:acme/eu in ROTATOR_TARGETS, or delete that variable
 - group:acme/eu has a variable AWS_SESSION_TOKEN (scope *), which makes the pair invalid: delete it
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -267,16 +267,16 @@ fn a_project_named_by_its_path_shadows_nothing() {
 /// Nobody knows to which environments a pipeline deploys; where one of them has another user's
 /// pair, it is meant so.
 fn another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    let world = &setting.world;
-    world.add_group(7, "acme");
-    world.set_pair(group(7), &setting.old);
-    world.add_user("/", "stranger");
-    let foreign = world.add_key("stranger", 5);
-    world.set_variable(PROJECT, Variable::new(ID, &foreign.id).scope("staging"));
-    world.set_variable(PROJECT, Variable::new(SECRET, &foreign.secret).scope("staging"));
-    world.start_pipeline(PROJECT, "push");
-    world.finish_pipelines();
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fake = &setting.fake;
+    fake.add_group(7, "acme");
+    fake.set_pair(group(7), &setting.old);
+    fake.add_user("/", "stranger");
+    let foreign = fake.add_key("stranger", 5);
+    fake.set_variable(PROJECT, Variable::new(ID, &foreign.id).scope("staging"));
+    fake.set_variable(PROJECT, Variable::new(SECRET, &foreign.secret).scope("staging"));
+    fake.start_pipeline(PROJECT, "push");
+    fake.finish_pipelines();
     let run = |deploy: &str| {
         setting
             .run()
@@ -295,7 +295,7 @@ fn another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline() {
 
 fn half_a_pair_in_a_closer_scope() {
     let setting = Setting::of_days(75);
-    setting.world.set_variable(
+    setting.fake.set_variable(
         PROJECT,
         Variable::new(SECRET, &setting.old.secret).scope("review/*").masked(),
     );
@@ -306,7 +306,7 @@ fn half_a_pair_in_a_closer_scope() {
 error: a rotation is due, but would not end well:
 - AWS_SECRET_ACCESS_KEY of project:42 stands alone in scope review/*, so jobs there get the id of project:42 with it: publish there too (project:42@review/* in ROTATOR_TARGETS), or delete it
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );
@@ -315,24 +315,24 @@ hint: mend what is listed; nothing was written
 /// Blank variables keep the pair from some jobs; a pair and token of another user are that user's.
 fn a_pair_that_is_blank_or_whole_in_a_closer_scope_is_meant() {
     let setting = Setting::of_days(75);
-    let world = &setting.world;
+    let fake = &setting.fake;
     for name in [ID, SECRET] {
-        world.set_variable(PROJECT, Variable::new(name, "").scope("review/*"));
+        fake.set_variable(PROJECT, Variable::new(name, "").scope("review/*"));
     }
     for (name, value) in [
         (ID, "ASIAIOSFODNN7EXAMPLE"),
         (SECRET, "another-secret-of-forty-characters-00000"),
         ("AWS_SESSION_TOKEN", "IQoJb3Jp"),
     ] {
-        world.set_variable(PROJECT, Variable::new(name, value).scope("staging"));
+        fake.set_variable(PROJECT, Variable::new(name, value).scope("staging"));
     }
     setting.run().go().ends(0, "rotated");
     setting.is_rotated();
 }
 
 fn every_secret_will_be_hidden() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    setting.world.add_project(43, "acme/api");
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    setting.fake.add_project(43, "acme/api");
     let run = setting
         .run()
         .with_role()
@@ -347,8 +347,8 @@ fn every_secret_will_be_hidden() {
 
 fn an_archived_deploy_project() {
     let setting = Setting::of_days(75);
-    setting.world.add_project(43, "acme/api");
-    setting.world.set_archived(43, true);
+    setting.fake.add_project(43, "acme/api");
+    setting.fake.set_archived(43, true);
     finds(
         &setting,
         setting.run().set("ROTATOR_DEPLOY_PROJECTS", "43"),
@@ -356,7 +356,7 @@ fn an_archived_deploy_project() {
 error: a rotation is due, but would not end well:
 - project 43 is archived, so nothing can be deployed there
 state: the variables name key …[OLD] (active); production is not affected
-hint: mend what is listed; nothing was written
+hint: fix what is listed; nothing was written
 
 "#]],
     );

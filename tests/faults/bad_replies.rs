@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cases::{self, Case};
+use crate::fake::Fault;
 use crate::scene::{Mode, NIGHT, Scene, clean_calls};
-use crate::world::Fault;
 
 /// Beyond what the program takes of GitLab.
 const HUGE: usize = 40 << 20;
@@ -163,26 +163,26 @@ fn one(
     let (status, body, headers) = bad(kind, service, &elsewhere.address);
     match comes {
         Comes::Once { effect: true } => {
-            scene.world.fault_on(action, 1, Fault::Instead { status, body, headers })
+            scene.fake.fault_on(action, 1, Fault::Instead { status, body, headers });
         }
         Comes::Once { effect: false } => {
-            scene.world.fault_on(action, 1, Fault::Refuse { status, body, headers })
+            scene.fake.fault_on(action, 1, Fault::Refuse { status, body, headers });
         }
-        Comes::Always => scene.world.fault_from(action, 1, Fault::Refuse { status, body, headers }),
+        Comes::Always => scene.fake.fault_from(action, 1, Fault::Refuse { status, body, headers }),
     }
     // Half a pair is written again and again until the job ends, so this one ends soon after the
     // key was made.
     let over = Arc::new(AtomicBool::new(false));
     let short = comes == Comes::Always && action.contains(" AWS_");
     if short {
-        let (world, over) = (scene.world.clone(), Arc::clone(&over));
+        let (fake, over) = (scene.fake.clone(), Arc::clone(&over));
         thread::spawn(move || {
             while !over.load(Ordering::SeqCst)
-                && !world.log().iter().any(|entry| entry.action == "iam:CreateAccessKey")
+                && !fake.log().iter().any(|entry| entry.action == "iam:CreateAccessKey")
             {
                 thread::sleep(Duration::from_millis(20));
             }
-            world.shift_clock(290);
+            fake.shift_clock(290);
         });
     }
     let go = || {
@@ -190,7 +190,7 @@ fn one(
             if short { scene.run_with(&[("CI_JOB_TIMEOUT", "335")]) } else { scene.run() };
         over.store(true, Ordering::SeqCst);
         // A patient rotation takes three jobs.
-        while scene.world.faults_hit()[0].hit.is_none() {
+        while scene.fake.faults_hit()[0].hit.is_none() {
             if ended.code != 0 || scene.is_finished() {
                 return Err(format!("{action} was never asked"));
             }
@@ -203,9 +203,9 @@ fn one(
             return Err(format!("a run with bad replies took {} s", ended.took.as_secs()));
         }
         scene.clean()?;
-        scene.world.clear_faults();
+        scene.fake.clear_faults();
         scene.run_until_well(3)?;
-        scene.judge()?;
+        scene.check()?;
         elsewhere.heard_nothing()?;
         Ok(format!("ended with {}", ended.code))
     };

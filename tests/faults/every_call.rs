@@ -1,8 +1,8 @@
 //! A fault at every call, of every kind; then jobs follow until the rotation is finished.
 
 use crate::cases::{self, Case};
+use crate::fake::Fault;
 use crate::scene::{Call, MODES, Mode, Scene, clean_calls};
-use crate::world::Fault;
 
 /// So many jobs more than without a fault.
 const MORE: usize = 3;
@@ -46,10 +46,10 @@ fn one(mode: Mode, n: usize, kind: &str) -> Result<String, String> {
     // look at it.
     for _ in 0..5 {
         let scene = Scene::calm(mode);
-        scene.world.fault(n, fault(kind));
+        scene.fake.fault(n, fault(kind));
         let ended = scene.run_until_well(mode.jobs() + MORE);
-        let Some(at) = scene.world.faults_hit()[0].hit else { continue };
-        let hit = scene.world.log()[at - 1].n == Some(n);
+        let Some(at) = scene.fake.faults_hit()[0].hit else { continue };
+        let hit = scene.fake.log()[at - 1].n == Some(n);
         return told(
             &scene,
             mode,
@@ -64,11 +64,11 @@ fn one(mode: Mode, n: usize, kind: &str) -> Result<String, String> {
 fn refused(mode: Mode, n: usize) -> Result<String, String> {
     for before in (n - BESIDE..n).rev().chain(n - BESIDE..n) {
         let scene = Scene::calm(mode);
-        scene.world.tune(|knobs| knobs.close_connections = true);
-        scene.world.fault(before, Fault::ThenRefuse { ms: AWAY });
+        scene.fake.tune(|knobs| knobs.close_connections = true);
+        scene.fake.fault(before, Fault::ThenRefuse { ms: AWAY });
         let ended = scene.run_until_well(mode.jobs() + MORE);
-        let log = scene.world.log();
-        let Some(away) = scene.world.faults_hit()[0].hit.map(|hit| log[hit - 1].at) else {
+        let log = scene.fake.log();
+        let Some(away) = scene.fake.faults_hit()[0].hit.map(|hit| log[hit - 1].at) else {
             continue;
         };
         let came = log.iter().find(|entry| entry.n == Some(n)).map_or(away, |entry| entry.at);
@@ -81,8 +81,8 @@ fn refused(mode: Mode, n: usize) -> Result<String, String> {
 }
 
 fn told(scene: &Scene, mode: Mode, ended: Result<usize, String>) -> Result<String, String> {
-    let judged = ended.and_then(|jobs| scene.judge().map(|()| jobs));
-    judged
+    let checked = ended.and_then(|jobs| scene.check().map(|()| jobs));
+    checked
         .map(|jobs| format!("took {} more jobs", jobs.saturating_sub(mode.jobs())))
         .map_err(|why| scene.told(&why))
 }

@@ -4,8 +4,8 @@
 use rustix::process::Signal;
 
 use crate::cases::{self, Case};
+use crate::fake::Fault;
 use crate::scene::{Aim, Call, Ended, MODES, Mode, PROJECT, Scene, clean_calls};
-use crate::world::Fault;
 
 /// So many more jobs may follow the one that was killed.
 const FURTHER: usize = 2;
@@ -30,24 +30,24 @@ fn crash(scene: &Scene, call: &Call, before: bool, job: bool) -> Option<(u64, En
     let fault = if before { Fault::KillBefore } else { Fault::KillAfter };
     // How often a deploy is looked at depends on how fast the machine is; what is written does not.
     if call.effect {
-        scene.world.fault_on(&call.action, call.nth, fault);
+        scene.fake.fault_on(&call.action, call.nth, fault);
     } else {
-        scene.world.fault(call.n, fault);
+        scene.fake.fault(call.n, fault);
     }
     let shot = aim.clone();
-    scene.world.on_kill(move || shot.fire(Signal::KILL));
+    scene.fake.on_kill(move || shot.fire(Signal::KILL));
     loop {
         let id = scene.new_job();
         let mut env = scene.env(id);
         if !job {
             env.retain(|name, _| !name.starts_with("CI_JOB") && !name.starts_with("CI_PIPELINE"));
-            scene.world.remove_job(id);
+            scene.fake.remove_job(id);
         }
         let running = crate::scene::Running::start(&env);
         aim.at(&running);
         let ended = running.wait();
         scene.keep(&ended);
-        let hit = scene.world.faults_hit()[0].hit;
+        let hit = scene.fake.faults_hit()[0].hit;
         if hit.is_some() || ended.code != 0 || scene.is_finished() {
             return hit.map(|_| (id, ended));
         }
@@ -61,7 +61,7 @@ fn one(mode: Mode, call: &Call, before: bool, known: Known) -> Result<String, St
     for _ in 0..5 {
         let scene = Scene::calm(mode);
         if known == Known::Hidden {
-            scene.world.hide_jobs(PROJECT, true);
+            scene.fake.hide_jobs(PROJECT, true);
         }
         let Some((job, ended)) = crash(&scene, call, before, known != Known::NoJob) else {
             continue;
@@ -80,21 +80,21 @@ fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<String,
         scene.ended_long_ago(job, ended);
     }
     if known == Known::JustNow {
-        scene.world.remove_job(job);
-        scene.world.add_job(PROJECT, job, "failed");
+        scene.fake.remove_job(job);
+        scene.fake.add_job(PROJECT, job, "failed");
     }
     // Whoever may still be at work is not disturbed, and is not waited for.
     if claimed && known != Known::LongAgo {
         // Dates are whole seconds: what lies on the edge would only be waited for.
         std::thread::sleep(crate::scene::NIGHT);
-        let before = scene.world.log().len();
+        let before = scene.fake.log().len();
         let busy = scene.run();
         busy.holds()?;
         if busy.code != 5 {
             return Err(format!("beside a run that may be alive a job ended with {}", busy.code));
         }
         let own = |what: &str| what.starts_with("CREDENTIAL_ROTATOR_");
-        if let Some(entry) = scene.world.log()[before..].iter().find(|entry| {
+        if let Some(entry) = scene.fake.log()[before..].iter().find(|entry| {
             entry.n.is_some() && entry.effect && entry.service != "sts" && !own(&entry.what)
         }) {
             return Err(format!(
@@ -110,7 +110,7 @@ fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<String,
     }
     let further = FURTHER + scene.mode.jobs() - 1;
     let count = scene.run_until_well(further)?;
-    scene.judge()?;
+    scene.check()?;
     Ok(format!("{count} further jobs"))
 }
 

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cases::{self, Case};
+use crate::fake::Fault;
 use crate::scene::{Mode, Running, Scene};
-use crate::world::Fault;
 
 /// Above what a run without a fault takes. A list may take 64 MiB of text, and what was read of it
 /// as much again.
@@ -41,12 +41,12 @@ fn run(scene: &Scene) -> (crate::scene::Ended, u64) {
 fn one(mode: Mode, action: &str, fault: Fault, most: u64) -> Result<String, String> {
     let ordinary = run(&Scene::calm(mode)).1;
     let scene = Scene::calm(mode);
-    scene.world.fault_from(action, 1, fault);
+    scene.fake.fault_from(action, 1, fault);
     let go = || {
         let (ended, peak) = run(&scene);
         scene.keep(&ended);
         ended.holds()?;
-        if scene.world.faults_hit()[0].hit.is_none() {
+        if scene.fake.faults_hit()[0].hit.is_none() {
             return Err(format!("{action} was never asked"));
         }
         if ![1, 3].contains(&ended.code) {

@@ -1,4 +1,4 @@
-//! A world with one rotation that is due, in each of the ways that the program knows, the rotator's
+//! A fake with one rotation that is due, in each of the ways that the program knows, the rotator's
 //! jobs, and the one good end.
 
 use std::cell::{Cell, RefCell};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::world::{Entry, Home, JobSpec, Pair, Trust, Variable, World, found, group, project};
+use crate::fake::{Entry, Fake, Home, JobSpec, Pair, Trust, Variable, found, group, project};
 
 pub(crate) const USER: &str = "deployer";
 pub(crate) const PROJECT: u64 = 42;
@@ -108,7 +108,7 @@ impl Mode {
 }
 
 pub(crate) struct Scene {
-    pub(crate) world: World,
+    pub(crate) fake: Fake,
     pub(crate) mode: Mode,
     /// The key that is due; none where the first one is to be made.
     pub(crate) old: Option<Pair>,
@@ -121,57 +121,57 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn calm(mode: Mode) -> Self {
-        Self::of(mode, World::builder().seed(7).calm().start())
+        Self::of(mode, Fake::builder().seed(7).calm().start())
     }
 
-    pub(crate) fn of(mode: Mode, world: World) -> Self {
-        world.add_user("/service/ci/", USER);
-        let old = (mode != Mode::Setup).then(|| world.add_key(USER, 75));
+    pub(crate) fn of(mode: Mode, fake: Fake) -> Self {
+        fake.add_user("/service/ci/", USER);
+        let old = (mode != Mode::Setup).then(|| fake.add_key(USER, 75));
         let id_token = if mode.by_role() {
             let trust = Trust::WebIdentity { aud: "aws".into(), sub: "*".into() };
-            let policy = world.rotation_policy(USER);
-            world.add_role("rotator", trust, 3600, &policy);
-            world.issue_id_token("aws", "project_path:shop/app:ref_type:branch:ref:main", 3600)
+            let policy = fake.rotation_policy(USER);
+            fake.add_role("rotator", trust, 3600, &policy);
+            fake.issue_id_token("aws", "project_path:shop/app:ref_type:branch:ref:main", 3600)
         } else {
             String::new()
         };
-        world.add_project(PROJECT, "shop/app");
+        fake.add_project(PROJECT, "shop/app");
         if mode == Mode::Two {
-            world.add_group(GROUP, "acme");
-            world.add_project(SECOND, "acme/web");
+            fake.add_group(GROUP, "acme");
+            fake.add_project(SECOND, "acme/web");
         }
         if mode == Mode::Group {
-            world.add_group(GROUP, "shop");
+            fake.add_group(GROUP, "shop");
         }
         for project in mode.projects() {
-            world.set_pipeline_config(
+            fake.set_pipeline_config(
                 project,
                 vec![JobSpec::deploy("deploy", "production").stage("deploy").ms(DEPLOY)],
             );
         }
         if let Some(old) = &old {
             for home in mode.targets() {
-                world.set_variable(home, Variable::new(ID, &old.id).masked());
+                fake.set_variable(home, Variable::new(ID, &old.id).masked());
                 let secret = Variable::new(SECRET, &old.secret).description("deploys the shop");
-                world.set_variable(
+                fake.set_variable(
                     home,
                     if mode == Mode::Hidden { secret.hidden() } else { secret.masked() },
                 );
             }
             for project in mode.projects() {
-                world.start_pipeline(project, "push");
+                fake.start_pipeline(project, "push");
             }
-            world.finish_pipelines();
+            fake.finish_pipelines();
         }
         for home in mode.targets() {
-            world.watch_target(home, "*", ID, SECRET);
+            fake.watch_target(home, "*", ID, SECRET);
         }
         for project in mode.projects() {
-            world.watch_deploy(project);
+            fake.watch_deploy(project);
         }
-        world.restart_count();
+        fake.restart_count();
         Self {
-            world,
+            fake,
             mode,
             old,
             id_token,
@@ -185,13 +185,13 @@ impl Scene {
     pub(crate) fn new_job(&self) -> u64 {
         let job = self.next_job.get() + 1;
         self.next_job.set(job);
-        self.world.add_job(PROJECT, job, "running");
+        self.fake.add_job(PROJECT, job, "running");
         job
     }
 
     /// The environment of this job: what GitLab gives it, and the configuration.
     pub(crate) fn env(&self, job: u64) -> BTreeMap<String, String> {
-        let mut env: BTreeMap<String, String> = self.world.env(PROJECT, job).into_iter().collect();
+        let mut env: BTreeMap<String, String> = self.fake.env(PROJECT, job).into_iter().collect();
         let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
         let days = if self.mode == Mode::Patient { DAY } else { "0s" };
         set("SSL_CERT_FILE", &ONE_ROOT);
@@ -245,8 +245,8 @@ impl Scene {
     }
 
     pub(crate) fn ended_long_ago(&self, job: u64, ended: &Ended) {
-        let (status, now) = (if ended.code == 0 { "success" } else { "failed" }, self.world.now());
-        self.world.add_job_at(
+        let (status, now) = (if ended.code == 0 { "success" } else { "failed" }, self.fake.now());
+        self.fake.add_job_at(
             PROJECT,
             job,
             status,
@@ -257,7 +257,7 @@ impl Scene {
 
     /// For what is told of a case that fails.
     pub(crate) fn keep(&self, ended: &Ended) {
-        self.leaks.borrow_mut().extend(found(&ended.stderr, &self.world.secrets()));
+        self.leaks.borrow_mut().extend(found(&ended.stderr, &self.fake.secrets()));
         let mut told = self.told.borrow_mut();
         let number = told.len() + 1;
         told.push(format!(
@@ -291,16 +291,16 @@ impl Scene {
     }
 
     /// The judge has found nothing, and what is left is the one good end.
-    pub(crate) fn judge(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         self.clean()?;
-        let [key] = &self.world.keys(USER)[..] else {
+        let [key] = &self.fake.keys(USER)[..] else {
             return Err(format!("not one key is left: {}", self.left()));
         };
         if !key.active || self.old.as_ref().is_some_and(|old| old.id == key.id) {
             return Err(format!("the one key is not a new one that works: {}", self.left()));
         }
         for home in self.mode.targets() {
-            let variables = self.world.variables(home);
+            let variables = self.fake.variables(home);
             let find = |name: &str| {
                 variables.iter().find(|variable| variable.key == name && variable.scope == "*")
             };
@@ -338,8 +338,8 @@ impl Scene {
             .build()
             .map_err(|error| error.to_string())?;
         for project in self.mode.projects() {
-            runtime.block_on(self.world.production_signs(project))?;
-            if self.world.productions(project).iter().any(|(_, pair)| pair.id != key.id) {
+            runtime.block_on(self.fake.production_signs(project))?;
+            if self.fake.productions(project).iter().any(|(_, pair)| pair.id != key.id) {
                 return Err(format!("project {project} does not run with the new key"));
             }
         }
@@ -351,11 +351,11 @@ impl Scene {
         if let Some(leak) = self.leaks.borrow().first() {
             return Err(format!("a secret shows: {leak}"));
         }
-        let violations = self.world.violations();
+        let violations = self.fake.violations();
         if violations.is_empty() {
             Ok(())
         } else {
-            Err(format!("the judge found:\n{}", violations.join("\n")))
+            Err(format!("the invariants found:\n{}", violations.join("\n")))
         }
     }
 
@@ -366,7 +366,7 @@ impl Scene {
     }
 
     pub(crate) fn records(&self) -> Vec<Variable> {
-        self.world
+        self.fake
             .variables(self.mode.home())
             .into_iter()
             .filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"))
@@ -380,9 +380,9 @@ impl Scene {
             let Some((_, after)) = rest.split_once('"') else { continue };
             let value = format!(
                 "{before}\"ends\":\"{}\"{after}",
-                crate::world::iso(self.world.now() - 10 * MINUTE)
+                crate::fake::iso(self.fake.now() - 10 * MINUTE)
             );
-            self.world.person_edits_variable(
+            self.fake.operator_edits_variable(
                 self.mode.home(),
                 &record.key,
                 &record.scope,
@@ -394,7 +394,7 @@ impl Scene {
     /// What a person would see.
     pub(crate) fn left(&self) -> String {
         let keys: Vec<String> = self
-            .world
+            .fake
             .keys(USER)
             .iter()
             .map(|key| format!("{} {}", key.id, if key.active { "active" } else { "disabled" }))
@@ -405,7 +405,7 @@ impl Scene {
             keys.join(", ")
         );
         for home in self.mode.targets() {
-            for variable in self.world.variables(home) {
+            for variable in self.fake.variables(home) {
                 let value = if variable.key == SECRET { "[secret]" } else { &variable.value };
                 text += &format!(
                     "\n  {home} {} = {value} {}",
@@ -420,7 +420,7 @@ impl Scene {
     /// All that helps to understand a case that has failed.
     pub(crate) fn told(&self, why: &str) -> String {
         let mut text = format!("{why}\nleft: {}\n{}", self.left(), self.told.borrow().join("\n"));
-        let log = self.world.log();
+        let log = self.fake.log();
         let start = log.first().map_or(0, |entry| entry.at);
         for Entry { n, at, action, who, what, status, effect, fault, .. } in &log {
             let n = n.map_or(String::new(), |n| n.to_string());
@@ -436,7 +436,7 @@ impl Scene {
 
     /// How many keys were made.
     pub(crate) fn creations(&self) -> usize {
-        self.world
+        self.fake
             .log()
             .iter()
             .filter(|entry| entry.action == "iam:CreateAccessKey" && entry.effect)
@@ -540,7 +540,7 @@ impl Ended {
     }
 }
 
-/// Sends signals to a process that is not known yet when the world is told to.
+/// Sends signals to a process that is not known yet when the fake is told to.
 #[derive(Clone, Default)]
 pub(crate) struct Aim(Arc<AtomicI32>);
 
@@ -550,7 +550,7 @@ impl Aim {
     }
 
     pub(crate) fn fire(&self, signal: Signal) {
-        // The binary cannot have called the world before it was started.
+        // The binary cannot have called the fake before it was started.
         let started = Instant::now();
         while self.0.load(Ordering::SeqCst) == 0 && started.elapsed() < Duration::from_secs(1) {
             thread::sleep(Duration::from_millis(1));
@@ -584,7 +584,7 @@ pub(crate) fn clean_calls(mode: Mode) -> &'static [Call] {
 
 fn clean_run(mode: Mode) -> Vec<Call> {
     let scene = Scene::calm(mode);
-    let jobs = scene.run_until_well(mode.jobs()).and_then(|jobs| scene.judge().map(|()| jobs));
+    let jobs = scene.run_until_well(mode.jobs()).and_then(|jobs| scene.check().map(|()| jobs));
     assert_eq!(
         jobs,
         Ok(mode.jobs()),
@@ -598,5 +598,5 @@ fn clean_run(mode: Mode) -> Vec<Call> {
         *nth += 1;
         Some(Call { n, nth: *nth, action, what, effect: effect && service != "sts" })
     };
-    scene.world.log().into_iter().filter_map(&mut call).collect()
+    scene.fake.log().into_iter().filter_map(&mut call).collect()
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::cases::{self, Case};
+use crate::fake::Fault;
 use crate::scene::{Aim, Call, Ended, ID, MODES, Mode, SECRET, Scene, USER, clean_calls};
-use crate::world::Fault;
 
 /// The runner kills what still runs then.
 const RUNNERS_PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ fn one(mode: Mode, n: usize, way: Way, sign: i32, critical: bool) -> Result<Stri
     for _ in 0..5 {
         let scene = Scene::calm(mode);
         let Some((ended, since)) = stop(&scene, n, way, sign) else { continue };
-        return judge(&scene, &ended, since, n, way, sign, critical)
+        return check(&scene, &ended, since, n, way, sign, critical)
             .map_err(|why| scene.told(&why));
     }
     Err(format!("call {n} never came"))
@@ -55,24 +55,24 @@ fn stop(scene: &Scene, n: usize, way: Way, sign: i32) -> Option<(Ended, Duration
         }
     };
     match way {
-        Way::Before => scene.world.fault(n, Fault::KillBefore),
-        Way::After => scene.world.fault(n, Fault::KillAfter),
-        Way::Hangs => scene.world.fault(n, Fault::Hang { effect: true }),
+        Way::Before => scene.fake.fault(n, Fault::KillBefore),
+        Way::After => scene.fake.fault(n, Fault::KillAfter),
+        Way::Hangs => scene.fake.fault(n, Fault::Hang { effect: true }),
         // A reply takes as long as the watcher needs to see the call.
-        Way::Meanwhile => scene.world.tune(|knobs| knobs.delay_ms = 60),
+        Way::Meanwhile => scene.fake.tune(|knobs| knobs.delay_ms = 60),
     }
     let watcher = if matches!(way, Way::Meanwhile | Way::Hangs) {
-        let (world, over) = (scene.world.clone(), Arc::clone(&over));
+        let (fake, over) = (scene.fake.clone(), Arc::clone(&over));
         Some(thread::spawn(move || {
             while !over.load(Ordering::SeqCst) {
-                if world.calls() >= n {
+                if fake.calls() >= n {
                     return fire();
                 }
                 thread::sleep(Duration::from_millis(2));
             }
         }))
     } else {
-        scene.world.on_kill(fire);
+        scene.fake.on_kill(fire);
         None
     };
     let job = scene.new_job();
@@ -87,14 +87,14 @@ fn stop(scene: &Scene, n: usize, way: Way, sign: i32) -> Option<(Ended, Duration
     let watched = watcher.map(thread::JoinHandle::join);
     assert!(watched.is_none_or(|watched| watched.is_ok()), "the watcher panicked");
     scene.ended_long_ago(job, &ended);
-    scene.world.tune(|knobs| knobs.delay_ms = 0);
+    scene.fake.tune(|knobs| knobs.delay_ms = 0);
     scene.keep(&ended);
     let told = *told.lock().unwrap_or_else(PoisonError::into_inner);
     told.map(|told| (ended.at.saturating_duration_since(told), ended))
         .map(|(since, ended)| (ended, since))
 }
 
-fn judge(
+fn check(
     scene: &Scene,
     ended: &Ended,
     since: Duration,
@@ -118,7 +118,7 @@ fn judge(
     // A creation, or a first write of the secret, whose end is not known is the next run's;
     // whatever else was made is published or gone, and no pair is torn.
     let hit = scene
-        .world
+        .fake
         .log()
         .into_iter()
         .find(|entry| entry.n == Some(n))
@@ -132,11 +132,11 @@ fn judge(
             "the record was released, though what was asked of IAM may still come".to_owned()
         );
     }
-    let keys = scene.world.keys(USER);
+    let keys = scene.fake.keys(USER);
     let mut named = Vec::new();
     for home in scene.mode.targets() {
         let value =
-            |name: &str| scene.world.variable(home, name, "*").map(|variable| variable.value);
+            |name: &str| scene.fake.variable(home, name, "*").map(|variable| variable.value);
         let whole = match (value(ID), value(SECRET)) {
             (Some(id), Some(secret)) => {
                 named.push(id.clone());
@@ -157,7 +157,7 @@ fn judge(
     }
     let further = 2 + scene.mode.jobs() - 1;
     scene.run_until_well(further)?;
-    scene.judge()?;
+    scene.check()?;
     Ok(if failed {
         "failed already"
     } else if late {
@@ -223,7 +223,7 @@ fn too_little_time(mode: Mode) -> Result<String, String> {
     let short = || {
         let job = scene.new_job();
         let mut env = scene.env(job);
-        let started = crate::world::iso(scene.world.now() - (3600 - 240) * 1000);
+        let started = crate::fake::iso(scene.fake.now() - (3600 - 240) * 1000);
         env.insert("CI_JOB_STARTED_AT".to_owned(), started);
         let ended = crate::scene::Running::start(&env).wait();
         scene.ended_long_ago(job, &ended);
@@ -237,7 +237,7 @@ fn too_little_time(mode: Mode) -> Result<String, String> {
             ));
         }
         scene.run_until_well(mode.jobs())?;
-        scene.judge()?;
+        scene.check()?;
         Ok("too little time, nothing made".to_owned())
     };
     short().map_err(|why| scene.told(&why))

@@ -1,12 +1,12 @@
-//! Two runs started together, in a hostile world and without any `resource_group`: one rotates, the
+//! Two runs started together, in a hostile fake and without any `resource_group`: one rotates, the
 //! other does nothing.
 
 use std::thread;
 use std::time::Duration;
 
 use crate::cases::{self, Case};
+use crate::fake::Fake;
 use crate::scene::{Mode, Scene};
-use crate::world::World;
 
 const PAIRS: u64 = 100;
 
@@ -21,7 +21,7 @@ fn mode(seed: u64) -> Mode {
 }
 
 fn one(seed: u64) -> Result<String, String> {
-    let scene = Scene::of(mode(seed), World::builder().seed(seed).start());
+    let scene = Scene::of(mode(seed), Fake::builder().seed(seed).start());
     together(&scene, Duration::from_millis(seed * 37 % 400)).map_err(|why| scene.told(&why))
 }
 
@@ -31,16 +31,16 @@ fn together(scene: &Scene, apart: Duration) -> Result<String, String> {
     thread::sleep(apart);
     let second = scene.start(jobs[1]);
     let end = |running: crate::scene::Running, job: u64| {
-        let (world, ended) = (scene.world.clone(), running.wait());
+        let (fake, ended) = (scene.fake.clone(), running.wait());
         // GitLab knows at once that this job has ended; the other may still be at work.
-        world.job_set_status(job, if ended.code == 0 { "success" } else { "failed" });
+        fake.job_set_status(job, if ended.code == 0 { "success" } else { "failed" });
         ended
     };
     let waiting = {
-        let world = scene.world.clone();
+        let fake = scene.fake.clone();
         thread::spawn(move || {
             let ended = second.wait();
-            world.job_set_status(jobs[1], if ended.code == 0 { "success" } else { "failed" });
+            fake.job_set_status(jobs[1], if ended.code == 0 { "success" } else { "failed" });
             ended
         })
     };
@@ -55,7 +55,7 @@ fn together(scene: &Scene, apart: Duration) -> Result<String, String> {
         return Err(format!("{} keys were made", scene.creations()));
     }
     let ours = |what: &str| scene.old.as_ref().is_some_and(|old| what.contains(&old.id));
-    for entry in scene.world.log() {
+    for entry in scene.fake.log() {
         if ["iam:UpdateAccessKey", "iam:DeleteAccessKey"].contains(&entry.action.as_str())
             && !ours(&entry.what)
         {
@@ -78,7 +78,7 @@ fn together(scene: &Scene, apart: Duration) -> Result<String, String> {
         scene.ended_long_ago(*job, ended);
     }
     scene.run_until_well(3)?;
-    scene.judge()?;
+    scene.check()?;
     Ok(format!("{} busy{weather}", if idle == 0 { "not" } else { "one" }))
 }
 

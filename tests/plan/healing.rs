@@ -5,8 +5,8 @@ use credential_rotator::config::Action;
 use credential_rotator::plan::{Done, Refusal};
 use jiff::SignedDuration;
 
-use crate::kit::{DAY, OLD, STRANGE, With, policy};
-use crate::model::{End, Fate, Fault, Process, Secret, Tick, Value, World};
+use crate::kit::{DAY, FOREIGN, OLD, With, policy};
+use crate::model::{End, Fate, Fault, Model, Process, Secret, Tick, Value};
 
 /// More steps (questions and waits not counted) than any run may need.
 const BOUND: u32 = 60;
@@ -14,7 +14,7 @@ const BOUND: u32 = 60;
 #[derive(Clone)]
 pub(crate) struct Start {
     pub(crate) name: String,
-    pub(crate) world: World,
+    pub(crate) model: Model,
     pub(crate) action: Action,
     pub(crate) forced: bool,
     /// It ends with a new key; otherwise it refuses.
@@ -23,12 +23,12 @@ pub(crate) struct Start {
 
 pub(crate) fn starts() -> Vec<Start> {
     let mut starts = Vec::new();
-    let mut add = |name: &str, world: World, action, forced, rotates| {
-        starts.push(Start { name: name.to_owned(), world, action, forced, rotates })
+    let mut add = |name: &str, model: Model, action, forced, rotates| {
+        starts.push(Start { name: name.to_owned(), model, action, forced, rotates });
     };
     let shapes: [&[bool]; 5] = [&[false], &[true], &[false, false], &[true, false], &[false, true]];
     let hasty = policy().with(|policy| {
-        (policy.overlap, policy.grace_period) = (SignedDuration::ZERO, SignedDuration::ZERO)
+        (policy.overlap, policy.grace_period) = (SignedDuration::ZERO, SignedDuration::ZERO);
     });
     let own = policy().with(|policy| policy.own_deploy = true);
     let leave = policy().with(|policy| policy.leave_deploys = true);
@@ -36,60 +36,60 @@ pub(crate) fn starts() -> Vec<Start> {
         [("patient", policy()), ("hasty", hasty), ("own deploy", own), ("left deploys", leave)]
     {
         for shape in shapes {
-            let world = |age| {
-                let world = World::new(policy.clone()).with_key(OLD, age, false);
+            let model = |age| {
+                let model = Model::new(policy.clone()).with_key(OLD, age, false);
                 shape
                     .iter()
-                    .fold(world, |world, hidden| world.with_target(Some(OLD), *hidden, None))
+                    .fold(model, |model, hidden| model.with_target(Some(OLD), *hidden, None))
             };
             let named = |what: &str| format!("{what}, {kind}, hidden {shape:?}");
-            add(&named("due"), world(75), Action::Rotate, false, true);
-            let mut disabled = world(10);
+            add(&named("due"), model(75), Action::Rotate, false, true);
+            let mut disabled = model(10);
             disabled.keys[0].active = false;
             disabled.tainted = true;
             add(&named("disabled"), disabled, Action::Rotate, false, true);
-            add(&named("forced"), world(10), Action::Rotate, true, true);
+            add(&named("forced"), model(10), Action::Rotate, true, true);
             add(
                 &named("no slot"),
-                world(75).with_key(STRANGE, 5, true),
+                model(75).with_key(FOREIGN, 5, true),
                 Action::Rotate,
                 false,
                 false,
             );
-            let mut unknown = world(75);
-            unknown.pairs[0].id = Some(STRANGE);
+            let mut unknown = model(75);
+            unknown.pairs[0].id = Some(FOREIGN);
             add(&named("unknown key"), unknown, Action::Rotate, false, false);
-            let mut wrong_tag = world(75);
+            let mut wrong_tag = model(75);
             for value in wrong_tag.pairs.iter_mut().filter_map(|pair| pair.value.as_mut()) {
-                value.tag = Some(STRANGE);
+                value.tag = Some(FOREIGN);
             }
             let readable = shape.iter().all(|hidden| !hidden);
             add(&named("a wrong tag"), wrong_tag, Action::Rotate, false, readable);
             let setup = shape
                 .iter()
-                .fold(World::new(policy.clone()), |world, _| world.with_target(None, false, None));
+                .fold(Model::new(policy.clone()), |model, _| model.with_target(None, false, None));
             add(&named("setup"), setup.clone(), Action::Setup, false, true);
             add(
                 &named("setup beside a key"),
-                setup.clone().with_key(STRANGE, 5, true),
+                setup.clone().with_key(FOREIGN, 5, true),
                 Action::Setup,
                 false,
                 true,
             );
             add(&named("nothing"), setup, Action::Rotate, false, false);
-            let mut elders = world(75);
-            elders.start_deploy(0, 0, 900, Fate::Succeeds);
-            elders.pass(1);
-            add(&named("an older job"), elders, Action::Rotate, false, true);
-            let mut lagging = world(75);
+            let mut in_flight_jobs = model(75);
+            in_flight_jobs.start_deploy(0, 0, 900, Fate::Succeeds);
+            in_flight_jobs.pass(1);
+            add(&named("an older job"), in_flight_jobs, Action::Rotate, false, true);
+            let mut lagging = model(75);
             lagging.lag = 8;
             add(&named("lists lag"), lagging, Action::Rotate, false, true);
-            let mut failing = world(75);
+            let mut failing = model(75);
             failing.fates = vec![Fate::Deleted, Fate::Fails];
             add(&named("failing deploys"), failing, Action::Rotate, false, true);
             if shape.len() > 1 {
-                let mut differ = world(75);
-                differ.pairs[1].id = Some(STRANGE);
+                let mut differ = model(75);
+                differ.pairs[1].id = Some(FOREIGN);
                 differ.pairs[1].value =
                     Some(Value { secret: Secret::Junk, hidden: shape[1], tag: None });
                 add(&named("different keys"), differ.clone(), Action::Rotate, false, false);
@@ -102,17 +102,17 @@ pub(crate) fn starts() -> Vec<Start> {
 }
 
 /// Lets a process run until it ends or dies.
-fn run(world: &mut World, process: &mut Process, mut fault: impl FnMut() -> Fault) -> Option<End> {
+fn run(model: &mut Model, process: &mut Process, mut fault: impl FnMut() -> Fault) -> Option<End> {
     for _ in 0..1000 {
-        let tick = world.tick(process, fault());
-        world.pass(1);
+        let tick = model.tick(process, fault());
+        model.pass(1);
         assert!(process.steps <= BOUND, "more than {BOUND} steps in one run");
         if let Tick::Ended(end) = tick {
-            world.jobs[process.job].ended = Some(world.now);
+            model.jobs[process.job].ended = Some(model.now);
             return Some(end);
         }
         if tick == Tick::Died {
-            world.jobs[process.job].ended = Some(world.now);
+            model.jobs[process.job].ended = Some(model.now);
             return None;
         }
     }
@@ -121,97 +121,97 @@ fn run(world: &mut World, process: &mut Process, mut fault: impl FnMut() -> Faul
 
 /// The next run of this start: with the pipeline's own deploy, a deploy and `retire` follow each
 /// rotating job.
-fn next(world: &mut World, start: &Start, number: usize) -> Process {
-    let retire = world.policy.own_deploy && number % 2 == 1;
+fn next(model: &mut Model, start: &Start, number: usize) -> Process {
+    let retire = model.policy.own_deploy && number % 2 == 1;
     if retire {
-        for place in 0..world.pairs.len() {
-            world.start_deploy(place, 3, 10, Fate::Succeeds);
+        for place in 0..model.pairs.len() {
+            model.start_deploy(place, 3, 10, Fate::Succeeds);
         }
-        world.pass(20);
+        model.pass(20);
     }
     let action = if retire { Action::Retire } else { start.action };
     // Once the first pair is there `setup` is done, and `rotate` goes on.
     let action =
-        if start.action == Action::Setup && number >= 2 && !retire && world.pairs[0].id.is_some() {
+        if start.action == Action::Setup && number >= 2 && !retire && model.pairs[0].id.is_some() {
             Action::Rotate
         } else {
             action
         };
-    let mut process = world.start_job(action, true);
-    process.forced = start.forced.then_some(start.world.now);
+    let mut process = model.start_job(action, true);
+    process.forced = start.forced.then_some(start.model.now);
     process
 }
 
-fn at_rest(world: &World, end: Option<&End>) -> bool {
-    let key = world.pairs[0].id;
+fn at_rest(model: &Model, end: Option<&End>) -> bool {
+    let key = model.pairs[0].id;
     let settled = matches!(
         end,
         Some(End::Done(
             Done::NotDue { .. } | Done::NothingToRetire { .. } | Done::AlreadySetUp { .. }
         ))
     );
-    let ours = world.keys.iter().filter(|iam| !iam.foreign).count();
-    let running = world.papers.iter().filter(|paper| paper.ends.is_some()).count();
+    let ours = model.keys.iter().filter(|iam| !iam.foreign).count();
+    let running = model.records.iter().filter(|record| record.ends.is_some()).count();
     settled
-        && world.pairs.iter().all(|pair| pair.id == key && world.pair_works(pair))
+        && model.pairs.iter().all(|pair| pair.id == key && model.pair_works(pair))
         && ours == 1
         && running == 0
-        && world.papers.len() <= 1
-        && world.production.iter().all(|running| {
-            running.is_some_and(|(id, secret)| Some(id) == key && world.works(key, Some(secret)))
+        && model.records.len() <= 1
+        && model.production.iter().all(|running| {
+            running.is_some_and(|(id, secret)| Some(id) == key && model.works(key, Some(secret)))
         })
 }
 
 /// Runs, day by day, until nothing is left to do.
 fn to_rest(
-    world: &mut World,
+    model: &mut Model,
     start: &Start,
     compare: bool,
     mut number: usize,
 ) -> (usize, Option<End>) {
     let mut end = None;
     for _ in 0..30 {
-        let mut process = next(world, start, number);
+        let mut process = next(model, start, number);
         process.compare = compare;
-        end = run(world, &mut process, || Fault::None);
+        end = run(model, &mut process, || Fault::None);
         number += 1;
         let refused = !start.rotates && matches!(end, Some(End::Refused(_)));
-        if world.wrong.is_some() || refused || at_rest(world, end.as_ref()) {
+        if model.wrong.is_some() || refused || at_rest(model, end.as_ref()) {
             break;
         }
-        let apart = if world.policy.own_deploy && number % 2 == 1 { 60 } else { DAY };
-        world.pass(apart);
+        let apart = if model.policy.own_deploy && number % 2 == 1 { 60 } else { DAY };
+        model.pass(apart);
     }
     (number, end)
 }
 
 #[test]
 fn every_picture_is_what_a_look_would_show_and_every_start_comes_to_rest() {
-    let (mut runs, mut compared, mut begun) = (0, 0, 0);
+    let (mut runs, mut compared, mut attempt) = (0, 0, 0);
     for start in starts() {
-        let mut world = start.world.clone();
-        let (number, end) = to_rest(&mut world, &start, true, 0);
-        assert!(world.wrong.is_none(), "{}: {}", start.name, world.wrong.unwrap_or_default());
+        let mut model = start.model.clone();
+        let (number, end) = to_rest(&mut model, &start, true, 0);
+        assert!(model.wrong.is_none(), "{}: {}", start.name, model.wrong.unwrap_or_default());
         if start.rotates {
-            assert!(at_rest(&world, end.as_ref()), "{}: {end:?}\n{world:#?}", start.name);
-            let new = world.keys.iter().any(|key| key.id > 10) || start.name.starts_with("setup");
+            assert!(at_rest(&model, end.as_ref()), "{}: {end:?}\n{model:#?}", start.name);
+            let new = model.keys.iter().any(|key| key.id > 10) || start.name.starts_with("setup");
             assert!(new, "{}: no new key", start.name);
         } else {
             assert!(
-                matches!(&end, Some(End::Refused(refusal)) if refusal.blames_a_person()),
+                matches!(&end, Some(End::Refused(refusal)) if refusal.needs_confirmation()),
                 "{}: {end:?}",
                 start.name
             );
-            assert_eq!(world.keys.len(), start.world.keys.len(), "{}", start.name);
-            assert!(world.papers.is_empty(), "{}", start.name);
+            assert_eq!(model.keys.len(), start.model.keys.len(), "{}", start.name);
+            assert!(model.records.is_empty(), "{}", start.name);
         }
         runs += number;
-        compared += world.counts.get("pictures compared").copied().unwrap_or_default();
-        begun += world.counts.get("rotations begun").copied().unwrap_or_default();
+        compared += model.counts.get("pictures compared").copied().unwrap_or_default();
+        attempt += model.counts.get("rotations begun").copied().unwrap_or_default();
     }
-    assert!(compared > 1000 && begun > 100);
+    assert!(compared > 1000 && attempt > 100);
     eprintln!(
-        "{} starts, {runs} runs, {compared} pictures compared, {begun} rotations",
+        "{} starts, {runs} runs, {compared} pictures compared, {attempt} rotations",
         starts().len()
     );
 }
@@ -219,7 +219,7 @@ fn every_picture_is_what_a_look_would_show_and_every_start_comes_to_rest() {
 /// One thing goes wrong in the next tick of this process; what follows goes well.
 fn heal(
     start: &Start,
-    mut world: World,
+    mut model: Model,
     mut process: Process,
     number: usize,
     fault: Fault,
@@ -228,20 +228,20 @@ fn heal(
     let told = format!(
         "{}: {fault:?} after {} s (job {}), the next run {gap} s later",
         start.name,
-        world.now - start.world.now,
+        model.now - start.model.now,
         process.job
     );
     let mut next_fault = Some(fault);
-    run(&mut world, &mut process, || next_fault.take().unwrap_or(Fault::None));
+    run(&mut model, &mut process, || next_fault.take().unwrap_or(Fault::None));
     let mut number = number + 1;
-    let between = |number: usize, world: &World| {
-        if world.policy.own_deploy && number % 2 == 1 { 60 } else { gap }
+    let between = |number: usize, model: &Model| {
+        if model.policy.own_deploy && number % 2 == 1 { 60 } else { gap }
     };
-    world.pass(gap);
+    model.pass(gap);
     for further in 0..2 {
-        let mut process = next(&mut world, start, number);
+        let mut process = next(&mut model, start, number);
         process.compare = number.is_multiple_of(4);
-        let end = run(&mut world, &mut process, || Fault::None);
+        let end = run(&mut model, &mut process, || Fault::None);
         number += 1;
         // A deploy that failed is started once more by each run; the pipeline's own is proven by
         // the next pipeline.
@@ -251,17 +251,17 @@ fn heal(
                 End::Done(_) | End::Refused(Refusal::DeployFailed(_) | Refusal::DeployUnproven(_))
             )
         );
-        assert!(further == 0 || fine, "{told}: {end:?}\n{world:#?}");
+        assert!(further == 0 || fine, "{told}: {end:?}\n{model:#?}");
         assert!(
             further == 0
-                || world.pairs.iter().all(|pair| pair.id.is_none() || world.pair_works(pair)),
-            "{told}: {world:#?}"
+                || model.pairs.iter().all(|pair| pair.id.is_none() || model.pair_works(pair)),
+            "{told}: {model:#?}"
         );
-        world.pass(between(number, &world));
+        model.pass(between(number, &model));
     }
-    let (_, end) = to_rest(&mut world, start, false, number);
-    assert!(world.wrong.is_none(), "{told}: {}", world.wrong.unwrap_or_default());
-    assert!(at_rest(&world, end.as_ref()), "{told}: {end:?}\n{world:#?}");
+    let (_, end) = to_rest(&mut model, start, false, number);
+    assert!(model.wrong.is_none(), "{told}: {}", model.wrong.unwrap_or_default());
+    assert!(at_rest(&model, end.as_ref()), "{told}: {end:?}\n{model:#?}");
 }
 
 /// Before each tick of each run of a rotation, each fault. One case in [`STRIDE`] is looked at; all
@@ -273,12 +273,12 @@ fn whatever_dies_or_fails_once_is_healed_by_two_further_runs() {
     let faults =
         [Fault::DieBefore, Fault::DieAfter, Fault::DieBetween, Fault::Refused, Fault::ReplyLost];
     let (mut cases, mut looked_at) = (0, 0);
-    for start in starts().into_iter().filter(|start| start.rotates && start.world.lag == 0) {
+    for start in starts().into_iter().filter(|start| start.rotates && start.model.lag == 0) {
         for (visible, gaps) in [(true, &[200, DAY][..]), (false, &[DAY])] {
-            let (mut world, mut number, mut end) = (start.world.clone(), 0, None);
-            while !at_rest(&world, end.as_ref()) && number < 40 {
-                let mut process = next(&mut world, &start, number);
-                world.jobs[process.job].visible = visible;
+            let (mut model, mut number, mut end) = (start.model.clone(), 0, None);
+            while !at_rest(&model, end.as_ref()) && number < 40 {
+                let mut process = next(&mut model, &start, number);
+                model.jobs[process.job].visible = visible;
                 end = None;
                 while end.is_none() {
                     for (fault, gap) in
@@ -287,18 +287,18 @@ fn whatever_dies_or_fails_once_is_healed_by_two_further_runs() {
                         cases += 1;
                         if cases % stride == 0 {
                             looked_at += 1;
-                            heal(&start, world.clone(), process.clone(), number, fault, gap);
+                            heal(&start, model.clone(), process.clone(), number, fault, gap);
                         }
                     }
-                    if let Tick::Ended(ended) = world.tick(&mut process, Fault::None) {
+                    if let Tick::Ended(ended) = model.tick(&mut process, Fault::None) {
                         end = Some(ended);
                     }
-                    world.pass(1);
+                    model.pass(1);
                 }
-                world.jobs[process.job].ended = Some(world.now);
+                model.jobs[process.job].ended = Some(model.now);
                 number += 1;
-                let apart = if world.policy.own_deploy && number % 2 == 1 { 60 } else { DAY };
-                world.pass(apart);
+                let apart = if model.policy.own_deploy && number % 2 == 1 { 60 } else { DAY };
+                model.pass(apart);
             }
         }
     }
@@ -311,29 +311,29 @@ fn a_run_that_comes_while_the_dead_one_still_counts_as_alive_is_busy() {
     let start = starts().remove(0);
     let mut busy = 0;
     for n in 0..40 {
-        let mut world = start.world.clone();
-        let mut process = world.start_job(Action::Rotate, true);
+        let mut model = start.model.clone();
+        let mut process = model.start_job(Action::Rotate, true);
         let mut left = n;
         let mut fault = || {
             left -= 1;
             if left < 0 { Fault::DieAfter } else { Fault::None }
         };
-        if run(&mut world, &mut process, &mut fault).is_some() {
+        if run(&mut model, &mut process, &mut fault).is_some() {
             break;
         }
-        world.pass(60);
-        let keys = world.keys.len();
-        let mut process = world.start_job(Action::Rotate, true);
-        let end = run(&mut world, &mut process, || Fault::None);
-        if world.papers.iter().any(|paper| paper.ends.is_some()) {
+        model.pass(60);
+        let keys = model.keys.len();
+        let mut process = model.start_job(Action::Rotate, true);
+        let end = run(&mut model, &mut process, || Fault::None);
+        if model.records.iter().any(|record| record.ends.is_some()) {
             assert!(
                 matches!(end, Some(End::Refused(Refusal::Busy) | End::Done(Done::Waiting(_)))),
                 "tick {n}: {end:?}"
             );
-            assert_eq!(world.keys.len(), keys);
+            assert_eq!(model.keys.len(), keys);
             busy += 1;
         }
-        assert_eq!(world.wrong, None);
+        assert_eq!(model.wrong, None);
     }
     assert!(busy > 10);
 }

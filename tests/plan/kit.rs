@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Begun, Claim, Hand, IdSeen, Key, Observed, Owner, Policy, RecordSeen, SecretSeen, TargetSeen,
-    Use,
+    Attempt, Claim, IdSeen, Key, NewKey, Observed, Policy, RecordSeen, SecretOwner, SecretSeen,
+    TargetSeen, Use,
 };
-use credential_rotator::record::{AccessKeyId, Facts, Published};
+use credential_rotator::record::{AccessKeyId, Progress, Published};
 use jiff::{SignedDuration, Timestamp};
 
 pub(crate) const DAY: i64 = 86_400;
 pub(crate) const NOW: i64 = 1_800_000_000;
 pub(crate) const OLD: u32 = 1;
-pub(crate) const FRESH: u32 = 2;
-pub(crate) const STRANGE: u32 = 3;
+pub(crate) const NEW: u32 = 2;
+pub(crate) const FOREIGN: u32 = 3;
 
 pub(crate) fn id(number: u32) -> AccessKeyId {
     AccessKeyId::parse(&format!("AKIA{number:016}")).expect("twenty capitals and digits")
@@ -51,14 +51,14 @@ pub(crate) fn key(number: u32, age_in_days: i64) -> Key {
 
 /// A pair whose readable secret works with the key that it names.
 pub(crate) fn on(number: u32) -> (IdSeen, SecretSeen) {
-    (named(number), readable(Some(number), Owner::Key(id(number))))
+    (named(number), readable(Some(number), SecretOwner::Key(id(number))))
 }
 
 pub(crate) fn named(number: u32) -> IdSeen {
     IdSeen::Key(id(number))
 }
 
-pub(crate) fn readable(tag: Option<u32>, owner: Owner) -> SecretSeen {
+pub(crate) fn readable(tag: Option<u32>, owner: SecretOwner) -> SecretSeen {
     SecretSeen::Readable { tag: tag.map(id), owner }
 }
 
@@ -73,20 +73,20 @@ pub(crate) fn targets(pairs: impl IntoIterator<Item = (IdSeen, SecretSeen)>) -> 
 }
 
 /// One target on one key of this age, nothing else, no claim.
-pub(crate) fn resting(age_in_days: i64) -> Observed {
+pub(crate) fn idle(age_in_days: i64) -> Observed {
     Observed {
         now: at(NOW),
         listed: at(NOW),
         user: "deployer".to_owned(),
         keys: vec![key(OLD, age_in_days)],
-        targets: targets([(named(OLD), readable(None, Owner::NotAsked))]),
-        mentions: BTreeMap::new(),
+        targets: targets([(named(OLD), readable(None, SecretOwner::NotAsked))]),
+        other_references: BTreeMap::new(),
         records: Vec::new(),
         claim: None,
-        hand: None,
-        begun: Begun::No,
+        new_key: None,
+        attempt: Attempt::No,
         preflight: None,
-        elders: None,
+        in_flight_jobs: None,
         deploys: None,
         waited_out: false,
         in_own_deploy: false,
@@ -95,57 +95,57 @@ pub(crate) fn resting(age_in_days: i64) -> Observed {
 
 /// A rotation that has begun, its claim held, its key made a minute ago; the target is still on the
 /// old one.
-pub(crate) fn making() -> Observed {
-    resting(75).with(|seen| {
-        seen.keys.push(Key { created: at(NOW - 60), ..key(FRESH, 0) });
+pub(crate) fn publishing() -> Observed {
+    idle(75).with(|seen| {
+        seen.keys.push(Key { created: at(NOW - 60), ..key(NEW, 0) });
         seen.targets = targets([on(OLD)]);
-        seen.claim = Some(Claim { name: "own".to_owned(), facts: Some(begun()) });
+        seen.claim = Some(Claim { name: "own".to_owned(), progress: Some(begun_progress()) });
     })
 }
 
 /// … and the process that made the key is this one.
-pub(crate) fn at_hand(verified: bool) -> Observed {
-    making().with(|seen| {
-        seen.hand = Some(Hand { key: id(FRESH), verified, doomed: false });
-        seen.begun = Begun::Tried;
+pub(crate) fn with_new_key(verified: bool) -> Observed {
+    publishing().with(|seen| {
+        seen.new_key = Some(NewKey { key: id(NEW), verified, abandoned: false });
+        seen.attempt = Attempt::Tried;
     })
 }
 
-/// Every target on the fresh key, with these facts.
-pub(crate) fn published(facts: Facts) -> Observed {
-    making().with(|seen| {
-        seen.targets = targets([on(FRESH)]);
-        seen.claim = Some(Claim { name: "own".to_owned(), facts: Some(facts) });
+/// Every target on the new key, with these progress.
+pub(crate) fn published(progress: Progress) -> Observed {
+    publishing().with(|seen| {
+        seen.targets = targets([on(NEW)]);
+        seen.claim = Some(Claim { name: "own".to_owned(), progress: Some(progress) });
     })
 }
 
-pub(crate) fn begun() -> Facts {
-    Facts {
+pub(crate) fn begun_progress() -> Progress {
+    Progress {
         from: vec![id(OLD)],
         creating: at(NOW - 60),
         previous: vec![Some(id(OLD))],
-        ..Facts::default()
+        ..Progress::default()
     }
 }
 
-pub(crate) fn publication() -> Facts {
-    Facts { published: Some(Published { key: id(FRESH), at: at(NOW - 50) }), ..begun() }
+pub(crate) fn publication() -> Progress {
+    Progress { published: Some(Published { key: id(NEW), at: at(NOW - 50) }), ..begun_progress() }
 }
 
-pub(crate) fn quiet() -> Facts {
-    Facts { quiet: Some(at(NOW - 40)), ..publication() }
+pub(crate) fn drained() -> Progress {
+    Progress { drained: Some(at(NOW - 40)), ..publication() }
 }
 
-pub(crate) fn deployed(seconds_ago: i64) -> Facts {
-    Facts { deployed: Some(at(NOW - seconds_ago)), ..quiet() }
+pub(crate) fn deployed(seconds_ago: i64) -> Progress {
+    Progress { deployed: Some(at(NOW - seconds_ago)), ..drained() }
 }
 
-pub(crate) fn disabled(seconds_ago: i64) -> Facts {
-    Facts { disabled: Some(at(NOW - seconds_ago)), ..deployed(seconds_ago + DAY) }
+pub(crate) fn disabled(seconds_ago: i64) -> Progress {
+    Progress { disabled: Some(at(NOW - seconds_ago)), ..deployed(seconds_ago + DAY) }
 }
 
-pub(crate) fn record(name: &str, alive: bool, facts: Option<Facts>) -> RecordSeen {
-    RecordSeen { name: name.to_owned(), at: at(NOW - 30), released: false, alive, facts }
+pub(crate) fn record(name: &str, alive: bool, progress: Option<Progress>) -> RecordSeen {
+    RecordSeen { name: name.to_owned(), at: at(NOW - 30), released: false, alive, progress }
 }
 
 pub(crate) fn used(seconds_ago: i64, service: &str) -> Option<Use> {

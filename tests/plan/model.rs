@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Begun, Claim, DeploySeen, Done, Hand, IdSeen, Key, Made, Note, Observed, Owner, Policy,
-    Question, RecordSeen, Refusal, Role, SecretSeen, Step, TargetSeen, Use, plan,
+    Attempt, Checkpoint, Claim, DeploySeen, Done, IdSeen, Key, KeyRole, Made, NewKey, Observed,
+    Policy, Query, RecordSeen, Refusal, SecretOwner, SecretSeen, Step, TargetSeen, Use, plan,
 };
-use credential_rotator::record::{AccessKeyId, Facts, NotedDeploy, Published};
+use credential_rotator::record::{AccessKeyId, Progress, Published, RecordedDeploy};
 
 use crate::kit::{DAY, NOW, at, id};
-use crate::worlds::judge;
+use crate::worlds::check;
 
 pub(crate) type Id = u32;
 
@@ -51,12 +51,12 @@ pub(crate) struct Pair {
 
 /// A record, as it lies in its variable.
 #[derive(Clone, Debug)]
-pub(crate) struct Paper {
+pub(crate) struct Record {
     pub(crate) name: u32,
     pub(crate) job: usize,
     pub(crate) at: i64,
     pub(crate) ends: Option<i64>,
-    pub(crate) facts: Option<Facts>,
+    pub(crate) progress: Option<Progress>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,13 +89,13 @@ pub(crate) struct Deploy {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct World {
+pub(crate) struct Model {
     pub(crate) now: i64,
     pub(crate) policy: Policy,
     pub(crate) keys: Vec<IamKey>,
     pub(crate) pairs: Vec<Pair>,
-    pub(crate) mentions: BTreeSet<Id>,
-    pub(crate) papers: Vec<Paper>,
+    pub(crate) other_references: BTreeSet<Id>,
+    pub(crate) records: Vec<Record>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) deploys: Vec<Deploy>,
     pub(crate) production: Vec<Option<(Id, Secret)>>,
@@ -154,13 +154,13 @@ pub(crate) struct Process {
     announced: Option<u32>,
     claiming: bool,
     tries: u32,
-    hand: Option<Hand>,
+    new_key: Option<NewKey>,
     made: Option<Key>,
     secrets: BTreeSet<Id>,
-    owners: BTreeMap<Secret, Owner>,
+    owners: BTreeMap<Secret, SecretOwner>,
     values: Vec<Option<Value>>,
     used: BTreeMap<Id, Use>,
-    begun: Option<Begun>,
+    attempt: Option<Attempt>,
     preflight: Option<Vec<String>>,
     listed: i64,
     secret_sent: bool,
@@ -169,7 +169,7 @@ pub(crate) struct Process {
     stale: bool,
     reread: bool,
     suspected: Option<Refusal>,
-    sorry: Option<&'static str>,
+    deferred_error: Option<&'static str>,
     keep_record: bool,
     seen: Option<Observed>,
     ends: i64,
@@ -185,15 +185,15 @@ fn place_name(place: usize) -> String {
     format!("project:{}", place + 1)
 }
 
-impl World {
+impl Model {
     pub(crate) fn new(policy: Policy) -> Self {
         Self {
             now: NOW,
             policy,
             keys: Vec::new(),
             pairs: Vec::new(),
-            mentions: BTreeSet::new(),
-            papers: Vec::new(),
+            other_references: BTreeSet::new(),
+            records: Vec::new(),
             jobs: Vec::new(),
             deploys: Vec::new(),
             production: Vec::new(),
@@ -257,13 +257,13 @@ impl World {
             announced: None,
             claiming: false,
             tries: 0,
-            hand: None,
+            new_key: None,
             made: None,
             secrets: BTreeSet::new(),
             owners: BTreeMap::new(),
             values: Vec::new(),
             used: BTreeMap::new(),
-            begun: None,
+            attempt: None,
             preflight: None,
             listed: self.now,
             secret_sent: false,
@@ -272,7 +272,7 @@ impl World {
             stale: false,
             reread: false,
             suspected: None,
-            sorry: None,
+            deferred_error: None,
             keep_record: false,
             seen: None,
             ends: self.now + 2 * 3600,
@@ -345,9 +345,9 @@ impl World {
         }
     }
 
-    fn is_alive(&self, paper: &Paper) -> bool {
-        let Some(ends) = paper.ends else { return false };
-        match self.jobs.get(paper.job) {
+    fn is_alive(&self, record: &Record) -> bool {
+        let Some(ends) = record.ends else { return false };
+        match self.jobs.get(record.job) {
             Some(Job { visible: true, ended: None }) => true,
             Some(Job { visible: true, ended: Some(ended) }) => self.now < ended + 120,
             Some(Job { visible: false, .. }) | None => self.now < ends + 120,
@@ -388,31 +388,37 @@ impl World {
             }),
         });
         let others =
-            self.papers.iter().filter(|paper| Some(paper.name) != process.own).map(|paper| {
+            self.records.iter().filter(|record| Some(record.name) != process.own).map(|record| {
                 RecordSeen {
-                    name: paper.name.to_string(),
-                    at: at(paper.at),
-                    released: paper.ends.is_none(),
-                    alive: self.is_alive(paper),
-                    facts: paper.facts.clone(),
+                    name: record.name.to_string(),
+                    at: at(record.at),
+                    released: record.ends.is_none(),
+                    alive: self.is_alive(record),
+                    progress: record.progress.clone(),
                 }
             });
-        let own = self.papers.iter().find(|paper| Some(paper.name) == process.own);
-        let mentions =
-            self.mentions.iter().filter(|named| keys.iter().any(|key| key.id == id(**named)));
+        let own = self.records.iter().find(|record| Some(record.name) == process.own);
+        let other_references = self
+            .other_references
+            .iter()
+            .filter(|named| keys.iter().any(|key| key.id == id(**named)));
         Observed {
             now: at(self.now),
             listed: at(process.listed),
             user: "deployer".to_owned(),
             targets: targets.collect(),
-            mentions: mentions.map(|named| (id(*named), vec!["BACKUP".to_owned()])).collect(),
+            other_references: other_references
+                .map(|named| (id(*named), vec!["BACKUP".to_owned()]))
+                .collect(),
             records: others.collect(),
-            claim: own
-                .map(|paper| Claim { name: paper.name.to_string(), facts: paper.facts.clone() }),
-            hand: process.hand.clone(),
-            begun: process.begun.unwrap_or(Begun::No),
+            claim: own.map(|record| Claim {
+                name: record.name.to_string(),
+                progress: record.progress.clone(),
+            }),
+            new_key: process.new_key.clone(),
+            attempt: process.attempt.unwrap_or(Attempt::No),
             preflight: process.preflight.clone(),
-            elders: None,
+            in_flight_jobs: None,
             deploys: None,
             waited_out: process.wait_until.is_some_and(|until| self.now >= until),
             in_own_deploy: false,
@@ -425,7 +431,7 @@ impl World {
         process.listed = self.now;
         process.values = self.pairs.iter().map(|pair| pair.value).collect();
         process.seen = Some(self.look(process));
-        process.own.is_none_or(|own| self.papers.iter().any(|paper| paper.name == own))
+        process.own.is_none_or(|own| self.records.iter().any(|record| record.name == own))
     }
 
     /// Looks at the variables and records alone.
@@ -433,10 +439,10 @@ impl World {
         process.values = self.pairs.iter().map(|pair| pair.value).collect();
         let look = self.look(process);
         if let Some(seen) = &mut process.seen {
-            (seen.targets, seen.mentions, seen.records, seen.now) =
-                (look.targets, look.mentions, look.records, look.now);
+            (seen.targets, seen.other_references, seen.records, seen.now) =
+                (look.targets, look.other_references, look.records, look.now);
         }
-        process.own.is_none_or(|own| self.papers.iter().any(|paper| paper.name == own))
+        process.own.is_none_or(|own| self.records.iter().any(|record| record.name == own))
     }
 
     pub(crate) fn policy_of(&self, process: &Process) -> Policy {
@@ -458,13 +464,13 @@ impl World {
             let Some(seen) = &mut process.seen else { return Tick::Died };
             (seen.now, seen.waited_out) = (at(self.now), over);
             let step = plan(seen, &policy);
-            if let Err(what) = judge(seen, &policy, &step) {
+            if let Err(what) = check(seen, &policy, &step) {
                 let what = format!("{what}: {step:?}");
                 self.wrong(&what);
             }
             if process.stale
                 && step.has_effect()
-                && !matches!(step, Step::Record(Note::Quiet) | Step::StartDeploy(_))
+                && !matches!(step, Step::Record(Checkpoint::Drained) | Step::StartDeploy(_))
             {
                 process.stale = false;
                 return if self.observe(process) {
@@ -476,11 +482,12 @@ impl World {
             match &step {
                 Step::Done(done) => return self.end(process, End::Done(done.clone())),
                 Step::Refuse(_) if process.has_unsent_key() => {
-                    process.doom("refused");
+                    process.abandon("refused");
                     return Tick::Went(None);
                 }
                 Step::Refuse(refusal)
-                    if refusal.blames_a_person() && process.suspected.as_ref() != Some(refusal) =>
+                    if refusal.needs_confirmation()
+                        && process.suspected.as_ref() != Some(refusal) =>
                 {
                     process.suspected = Some(refusal.clone());
                     self.pass(10);
@@ -491,7 +498,9 @@ impl World {
                     };
                 }
                 Step::Refuse(refusal) => return self.end(process, End::Refused(refusal.clone())),
-                Step::Disable(_, Role::Old) | Step::Delete(_, Role::Old) if !process.reread => {
+                Step::Disable(_, KeyRole::Old) | Step::Delete(_, KeyRole::Old)
+                    if !process.reread =>
+                {
                     process.reread = true;
                     if !self.reread(process) {
                         return self.claim_lost(process);
@@ -508,7 +517,7 @@ impl World {
 
     fn end(&mut self, process: &mut Process, end: End) -> Tick {
         self.release(process);
-        Tick::Ended(process.sorry.take().map_or(end, End::Failed))
+        Tick::Ended(process.deferred_error.take().map_or(end, End::Failed))
     }
 
     fn claim_lost(&mut self, process: &mut Process) -> Tick {
@@ -518,11 +527,11 @@ impl World {
 
     fn release(&mut self, process: &Process) {
         let Some(own) = process.own.filter(|_| !process.keep_record) else { return };
-        self.papers.retain(|paper| paper.name != own || paper.facts.is_some());
-        self.papers
+        self.records.retain(|record| record.name != own || record.progress.is_some());
+        self.records
             .iter_mut()
-            .filter(|paper| paper.name == own)
-            .for_each(|paper| paper.ends = None);
+            .filter(|record| record.name == own)
+            .for_each(|record| record.ends = None);
     }
 
     /// Announce, then look.
@@ -534,11 +543,11 @@ impl World {
             return self.announce(process);
         };
         let busy = self
-            .papers
+            .records
             .iter()
-            .any(|paper| paper.name != name && paper.ends.is_some() && self.is_alive(paper));
+            .any(|record| record.name != name && record.ends.is_some() && self.is_alive(record));
         if busy {
-            self.papers.retain(|paper| paper.name != name);
+            self.records.retain(|record| record.name != name);
             process.tries += 1;
             if process.tries >= 4 {
                 return self.end(process, End::Refused(Refusal::Busy));
@@ -562,12 +571,12 @@ impl World {
             return self.claim_lost(process);
         }
         self.next += 1;
-        self.papers.push(Paper {
+        self.records.push(Record {
             name: self.next,
             job: process.job,
             at: self.now,
             ends: Some(process.ends),
-            facts: None,
+            progress: None,
         });
         process.announced = Some(self.next);
         process.claiming = false;
@@ -610,7 +619,7 @@ impl World {
             seen.apply(step, made);
         }
         self.compare(process, step);
-        if *step == Step::Record(Note::Published) && !self.reread(process) {
+        if *step == Step::Record(Checkpoint::Published) && !self.reread(process) {
             return self.claim_lost(process);
         }
         Tick::Went(Some(step.clone()))
@@ -618,7 +627,7 @@ impl World {
 
     fn after(&mut self, process: &mut Process, step: &Step, what: &'static str) -> Tick {
         if process.has_unsent_key() && !matches!(step, Step::Delete(..)) {
-            process.doom(what);
+            process.abandon(what);
             return Tick::Went(None);
         }
         if matches!(step, Step::WriteId { .. }) && self.now < process.ends - 30 {
@@ -633,13 +642,13 @@ impl World {
     fn compare(&mut self, process: &Process, step: &Step) {
         let Some(seen) = process.seen.as_ref().filter(|_| process.compare) else { return };
         let own_at = |name: &str| {
-            self.papers
+            self.records
                 .iter()
-                .find(|paper| paper.name.to_string() == name)
-                .map(|paper| at(paper.at))
+                .find(|record| record.name.to_string() == name)
+                .map(|record| at(record.at))
         };
         let normal = |mut seen: Observed| {
-            (seen.elders, seen.deploys) = (None, None);
+            (seen.in_flight_jobs, seen.deploys) = (None, None);
             seen.keys.iter_mut().for_each(|key| key.used = None);
             if let (Step::Claim, Some(claim)) = (step, &mut seen.claim) {
                 claim.name = String::new();
@@ -671,10 +680,10 @@ impl World {
         }
     }
 
-    fn own_paper(&mut self, process: &Process) -> Result<&mut Paper, &'static str> {
-        self.papers
+    fn own_record(&mut self, process: &Process) -> Result<&mut Record, &'static str> {
+        self.records
             .iter_mut()
-            .find(|paper| Some(paper.name) == process.own)
+            .find(|record| Some(record.name) == process.own)
             .ok_or("the record is gone")
     }
 
@@ -692,13 +701,13 @@ impl World {
             self.acted = process.epoch;
         }
         match step {
-            Step::Ask(question) => self.answer(process, question),
+            Step::Ask(query) => self.answer(process, query),
             Step::Wait(_) => {
                 process.wait_until.get_or_insert(self.now + 3600);
                 self.pass(10);
                 process.stale = true;
                 if let Some(seen) = &mut process.seen {
-                    (seen.elders, seen.deploys, seen.now) = (None, None, at(self.now));
+                    (seen.in_flight_jobs, seen.deploys, seen.now) = (None, None, at(self.now));
                 }
             }
             Step::TakeOver => {
@@ -710,23 +719,26 @@ impl World {
                     .map(|other| other.name.parse().expect("a name of ours"))
                     .collect();
                 let newest = self
-                    .papers
+                    .records
                     .iter()
-                    .filter(|paper| paper.facts.is_some())
-                    .max_by_key(|paper| paper.at)
-                    .and_then(|paper| paper.facts.clone());
-                let own = self.own_paper(process)?;
-                let facts = own.facts.clone().or(newest).filter(|facts| facts.finished.is_none());
-                own.facts = facts;
+                    .filter(|record| record.progress.is_some())
+                    .max_by_key(|record| record.at)
+                    .and_then(|record| record.progress.clone());
+                let own = self.own_record(process)?;
+                let progress =
+                    own.progress.clone().or(newest).filter(|progress| progress.finished.is_none());
+                own.progress = progress;
                 if fault != Fault::DieBetween {
-                    self.papers.retain(|paper| !over.contains(&paper.name));
+                    self.records.retain(|record| !over.contains(&record.name));
                 }
             }
-            Step::Record(note) => self.note(process, *note)?,
+            Step::Record(checkpoint) => self.checkpoint(process, *checkpoint)?,
             Step::Create => return self.create(process, fault),
             Step::Verify(key) => {
-                if let Some(hand) = process.hand.as_mut().filter(|hand| hand.key == *key) {
-                    hand.verified = true;
+                if let Some(new_key) =
+                    process.new_key.as_mut().filter(|new_key| new_key.key == *key)
+                {
+                    new_key.verified = true;
                     self.verified.insert(number(key));
                     let now = self.now;
                     self.keys
@@ -765,25 +777,25 @@ impl World {
                 if matches!(fault, Fault::DieBetween | Fault::ReplyLost) {
                     return if fault == Fault::ReplyLost { Err("reply lost") } else { Ok(None) };
                 }
-                let noted =
-                    NotedDeploy { place: place_name(*place), pipeline, job: None, proven: None };
-                let facts = self.own_paper(process)?.facts.as_mut().ok_or("no rotation")?;
-                facts.deploys.retain(|other| other.place != noted.place);
-                facts.deploys.push(noted.clone());
-                return Ok(Some(Made::Deploy(noted)));
+                let recorded =
+                    RecordedDeploy { place: place_name(*place), pipeline, job: None, proven: None };
+                let progress = self.own_record(process)?.progress.as_mut().ok_or("no rotation")?;
+                progress.deploys.retain(|other| other.place != recorded.place);
+                progress.deploys.push(recorded.clone());
+                return Ok(Some(Made::Deploy(recorded)));
             }
             Step::Disable(key, _) => {
-                self.judge_loss(number(key));
+                self.check_loss(number(key));
                 self.keys
                     .iter_mut()
                     .filter(|iam| iam.id == number(key))
                     .for_each(|iam| iam.active = false);
             }
             Step::Delete(key, _) => {
-                self.judge_loss(number(key));
+                self.check_loss(number(key));
                 self.keys.retain(|iam| iam.id != number(key));
-                if process.hand.as_ref().is_some_and(|hand| hand.key == *key) {
-                    (process.hand, process.made) = (None, None);
+                if process.new_key.as_ref().is_some_and(|new_key| new_key.key == *key) {
+                    (process.new_key, process.made) = (None, None);
                 }
             }
             Step::Claim | Step::Done(_) | Step::Refuse(_) => {}
@@ -792,10 +804,10 @@ impl World {
     }
 
     /// A key is about to stop working at our hands.
-    fn judge_loss(&mut self, key: Id) {
+    fn check_loss(&mut self, key: Id) {
         self.count("keys disabled or deleted");
-        let named =
-            self.mentions.contains(&key) || self.pairs.iter().any(|pair| pair.id == Some(key));
+        let named = self.other_references.contains(&key)
+            || self.pairs.iter().any(|pair| pair.id == Some(key));
         if named {
             self.wrong("a key is taken away that a variable names");
         }
@@ -814,11 +826,12 @@ impl World {
         }
         let Some(iam) = self.key(key).cloned() else { return };
         if iam.foreign && !self.replaced.contains(&key) {
-            let window = self.papers.iter().filter_map(|paper| paper.facts.as_ref()).any(|facts| {
-                let creating = facts.creating.as_second();
-                (creating..=creating + 120).contains(&iam.created)
-                    && iam.used.is_none_or(|(_, service)| service == "sts")
-            });
+            let window =
+                self.records.iter().filter_map(|record| record.progress.as_ref()).any(|progress| {
+                    let creating = progress.creating.as_second();
+                    (creating..=creating + 120).contains(&iam.created)
+                        && iam.used.is_none_or(|(_, service)| service == "sts")
+                });
             if window {
                 self.count("a person's key taken for ours, within two minutes (a known limit)");
             } else if !self.tainted {
@@ -827,18 +840,22 @@ impl World {
         }
     }
 
-    fn note(&mut self, process: &mut Process, note: Note) -> Result<(), &'static str> {
+    fn checkpoint(
+        &mut self,
+        process: &mut Process,
+        checkpoint: Checkpoint,
+    ) -> Result<(), &'static str> {
         let Some(seen) = process.seen.clone() else { return Ok(()) };
         let (now, listed) = (at(self.now), at(process.listed));
-        let paper = self.own_paper(process)?;
-        match note {
-            Note::Nothing => paper.facts = None,
-            Note::Begin => {
-                let old = paper
-                    .facts
+        let record = self.own_record(process)?;
+        match checkpoint {
+            Checkpoint::Nothing => record.progress = None,
+            Checkpoint::Begin => {
+                let old = record
+                    .progress
                     .take()
-                    .filter(|facts| facts.finished.is_none())
-                    .map(|facts| facts.previous)
+                    .filter(|progress| progress.finished.is_none())
+                    .map(|progress| progress.previous)
                     .unwrap_or_default();
                 let mut from: BTreeSet<AccessKeyId> =
                     seen.keys.iter().map(|key| key.id.clone()).collect();
@@ -856,46 +873,52 @@ impl World {
                     });
                 }
                 let replaced: Vec<Id> = previous.iter().flatten().map(number).collect();
-                paper.facts = Some(Facts {
+                record.progress = Some(Progress {
                     from: from.into_iter().collect(),
                     creating: listed,
                     previous: previous.into_iter().collect(),
-                    ..Facts::default()
+                    ..Progress::default()
                 });
-                process.begun = Some(Begun::Recorded);
+                process.attempt = Some(Attempt::Recorded);
                 self.replaced.extend(replaced);
                 self.count("rotations begun");
             }
-            Note::Published => {
+            Checkpoint::Published => {
                 let IdSeen::Key(key) = seen.targets[0].id.clone() else {
                     return Err("nothing is published");
                 };
-                paper.facts.as_mut().ok_or("no rotation")?.published =
+                record.progress.as_mut().ok_or("no rotation")?.published =
                     Some(Published { key, at: now });
             }
-            Note::Quiet => paper.facts.as_mut().ok_or("no rotation")?.quiet = Some(now),
-            Note::Proven => {
-                let facts = paper.facts.as_mut().ok_or("no rotation")?;
+            Checkpoint::Drained => {
+                record.progress.as_mut().ok_or("no rotation")?.drained = Some(now);
+            }
+            Checkpoint::Proven => {
+                let progress = record.progress.as_mut().ok_or("no rotation")?;
                 let deploys = seen.deploys.unwrap_or_default();
                 for deploy in &deploys {
-                    if let DeploySeen::Proven(NotedDeploy { place, .. }) = deploy {
-                        facts
+                    if let DeploySeen::Proven(RecordedDeploy { place, .. }) = deploy {
+                        progress
                             .deploys
                             .iter_mut()
-                            .filter(|noted| noted.place == *place && noted.proven.is_none())
-                            .for_each(|noted| noted.proven = Some(now));
+                            .filter(|recorded| {
+                                recorded.place == *place && recorded.proven.is_none()
+                            })
+                            .for_each(|recorded| recorded.proven = Some(now));
                     }
                 }
                 if !deploys.iter().any(|deploy| !matches!(deploy, DeploySeen::Proven(_))) {
-                    facts.deployed = Some(now);
+                    progress.deployed = Some(now);
                 }
             }
-            Note::Disabled => paper.facts.as_mut().ok_or("no rotation")?.disabled = Some(now),
-            Note::Finished => {
-                paper.facts.as_mut().ok_or("no rotation")?.finished = Some(now);
-                paper.ends = None;
+            Checkpoint::Disabled => {
+                record.progress.as_mut().ok_or("no rotation")?.disabled = Some(now);
+            }
+            Checkpoint::Finished => {
+                record.progress.as_mut().ok_or("no rotation")?.finished = Some(now);
+                record.ends = None;
                 process.own = None;
-                (process.hand, process.made) = (None, None);
+                (process.new_key, process.made) = (None, None);
                 let key = self.pairs[0].id;
                 self.tainted &= !self.production.iter().all(|running| {
                     running.is_some_and(|(id, secret)| {
@@ -914,28 +937,28 @@ impl World {
         fault: Fault,
     ) -> Result<Option<Made>, &'static str> {
         if self.now > process.listed + 60 {
-            process.begun = None;
+            process.attempt = None;
             if !self.observe(process) {
                 return Err("the record is gone");
             }
-            self.note(process, Note::Begin)?;
+            self.checkpoint(process, Checkpoint::Begin)?;
             if let Some(seen) = &mut process.seen {
-                seen.apply(&Step::Record(Note::Begin), None);
+                seen.apply(&Step::Record(Checkpoint::Begin), None);
             }
         }
-        process.begun = Some(Begun::Tried);
+        process.attempt = Some(Attempt::Tried);
         if fault == Fault::Refused || self.keys.len() >= 2 {
-            self.note(process, Note::Nothing)?;
+            self.checkpoint(process, Checkpoint::Nothing)?;
             if let Some(seen) = &mut process.seen {
-                seen.apply(&Step::Record(Note::Nothing), None);
+                seen.apply(&Step::Record(Checkpoint::Nothing), None);
             }
             return Err("refused");
         }
         let key = self.new_key(false);
         // What was readable before cannot be its secret.
         for value in self.pairs.iter().filter_map(|pair| pair.value).filter(|value| !value.hidden) {
-            if process.owner_of(value.secret) == Owner::NotAsked {
-                process.owners.insert(value.secret, Owner::Nobody);
+            if process.owner_of(value.secret) == SecretOwner::NotAsked {
+                process.owners.insert(value.secret, SecretOwner::Nobody);
             }
         }
         if fault == Fault::ReplyLost {
@@ -946,7 +969,7 @@ impl World {
                     return Err("the record is gone");
                 }
                 if process.seen.as_ref().is_some_and(|seen| seen.keys.len() > before) {
-                    process.sorry = Some("created an orphan");
+                    process.deferred_error = Some("created an orphan");
                     return Ok(None);
                 }
             }
@@ -954,29 +977,29 @@ impl World {
             return Err("the creation is unclear");
         }
         process.secrets.insert(key);
-        process.hand = Some(Hand { key: id(key), verified: false, doomed: false });
+        process.new_key = Some(NewKey { key: id(key), verified: false, abandoned: false });
         process.made = Some(Key { id: id(key), active: true, created: at(self.now), used: None });
         Ok(process.made.clone().map(Made::Key))
     }
 
-    fn answer(&mut self, process: &mut Process, question: &Question) {
-        let facts =
-            process.seen.as_ref().and_then(|seen| seen.facts().cloned()).unwrap_or_default();
-        match question {
-            Question::WhoseSecrets => {
+    fn answer(&mut self, process: &mut Process, query: &Query) {
+        let progress =
+            process.seen.as_ref().and_then(|seen| seen.progress().cloned()).unwrap_or_default();
+        match query {
+            Query::WhoseSecrets => {
                 for value in
                     process.values.clone().into_iter().flatten().filter(|value| !value.hidden)
                 {
                     let owner = match value.secret {
                         Secret::Of(key) if self.key(key).is_some_and(|key| key.active) => {
                             process.secrets.insert(key);
-                            Owner::Key(id(key))
+                            SecretOwner::Key(id(key))
                         }
-                        Secret::Of(_) | Secret::Junk => Owner::Nobody,
+                        Secret::Of(_) | Secret::Junk => SecretOwner::Nobody,
                     };
                     process.owners.entry(value.secret).or_insert(owner);
                 }
-                let owners: Vec<Option<Owner>> = process
+                let owners: Vec<Option<SecretOwner>> = process
                     .values
                     .iter()
                     .map(|value| value.map(|value| process.owner_of(value.secret)))
@@ -991,7 +1014,7 @@ impl World {
                     }
                 }
             }
-            Question::LastUse(asked) => {
+            Query::LastUse(asked) => {
                 let used = self.key(number(asked)).and_then(|key| key.used);
                 let used = used.map_or(Use::Never, |(when, service)| Use::At {
                     when: at(when),
@@ -1005,12 +1028,12 @@ impl World {
                     .filter(|key| key.id == *asked)
                     .for_each(|key| key.used = Some(used.clone()));
             }
-            Question::Preflight => {
+            Query::Preflight => {
                 let old = self
                     .pairs
                     .first()
                     .and_then(|pair| pair.id)
-                    .is_some_and(|id| self.mentions.contains(&id));
+                    .is_some_and(|id| self.other_references.contains(&id));
                 process.preflight = Some(if old {
                     vec!["another variable holds the old key".to_owned()]
                 } else {
@@ -1021,48 +1044,52 @@ impl World {
                     .iter_mut()
                     .for_each(|seen| seen.preflight.clone_from(&process.preflight));
             }
-            Question::ElderJobs => {
+            Query::InFlightJobs => {
                 let published =
-                    facts.published.map_or(self.now, |published| published.at.as_second());
-                let elder = |deploy: &&Deploy| {
+                    progress.published.map_or(self.now, |published| published.at.as_second());
+                let in_flight = |deploy: &&Deploy| {
                     deploy.read.is_some() && deploy.over.is_none() && deploy.starts < published
                 };
-                let elders = self
+                let in_flight_jobs = self
                     .deploys
                     .iter()
-                    .filter(elder)
+                    .filter(in_flight)
                     .map(|deploy| deploy.number.to_string())
                     .collect();
-                process.seen.iter_mut().for_each(|seen| seen.elders = Some(Vec::clone(&elders)));
+                process
+                    .seen
+                    .iter_mut()
+                    .for_each(|seen| seen.in_flight_jobs = Some(Vec::clone(&in_flight_jobs)));
             }
-            Question::Deploys => {
+            Query::Deploys => {
                 let deploys = if self.policy.own_deploy {
-                    vec![self.own_deploy(process, &facts)]
+                    vec![self.own_deploy(process, &progress)]
                 } else {
-                    self.deploys_seen(process, &facts)
+                    self.deploys_seen(process, &progress)
                 };
                 process.seen.iter_mut().for_each(|seen| seen.deploys = Some(deploys.clone()));
             }
         }
     }
 
-    fn deploys_seen(&self, process: &Process, facts: &Facts) -> Vec<DeploySeen> {
+    fn deploys_seen(&self, process: &Process, progress: &Progress) -> Vec<DeploySeen> {
         let look = |place| {
-            let Some(noted) = facts.deploys.iter().find(|noted| noted.place == place_name(place))
+            let Some(recorded) =
+                progress.deploys.iter().find(|recorded| recorded.place == place_name(place))
             else {
                 return DeploySeen::Startable;
             };
-            if noted.proven.is_some() {
-                return DeploySeen::Proven(noted.clone());
+            if recorded.proven.is_some() {
+                return DeploySeen::Proven(recorded.clone());
             }
             match self
                 .deploys
                 .iter()
-                .find(|deploy| deploy.number == noted.pipeline)
+                .find(|deploy| deploy.number == recorded.pipeline)
                 .map(|deploy| deploy.over)
             {
                 Some(None) => DeploySeen::Running("p".to_owned()),
-                Some(Some(Fate::Succeeds)) => DeploySeen::Proven(noted.clone()),
+                Some(Some(Fate::Succeeds)) => DeploySeen::Proven(recorded.clone()),
                 Some(Some(Fate::Unproven)) => DeploySeen::Unproven("p".to_owned()),
                 Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None
                     if process.started.contains(&place) =>
@@ -1078,19 +1105,19 @@ impl World {
     }
 
     /// The pipeline's own deploys ran after the rotating job, before this one.
-    fn own_deploy(&self, process: &Process, facts: &Facts) -> DeploySeen {
-        let quiet = facts.quiet.map_or(i64::MAX, |quiet| quiet.as_second());
+    fn own_deploy(&self, process: &Process, progress: &Progress) -> DeploySeen {
+        let drained = progress.drained.map_or(i64::MAX, |drained| drained.as_second());
         let proven = |place| {
             let counts = |deploy: &Deploy| {
                 deploy.place == place
-                    && deploy.starts > quiet + 2
+                    && deploy.starts > drained + 2
                     && deploy.starts <= process.began
                     && deploy.over == Some(Fate::Succeeds)
             };
             self.deploys.iter().any(counts)
         };
         match (0..self.pairs.len()).all(proven) {
-            true => DeploySeen::Proven(NotedDeploy {
+            true => DeploySeen::Proven(RecordedDeploy {
                 place: "own".to_owned(),
                 pipeline: 1,
                 job: None,
@@ -1102,24 +1129,25 @@ impl World {
 }
 
 impl Process {
-    fn owner_of(&self, secret: Secret) -> Owner {
+    fn owner_of(&self, secret: Secret) -> SecretOwner {
         match secret {
-            Secret::Of(key) if self.secrets.contains(&key) => Owner::Key(id(key)),
+            Secret::Of(key) if self.secrets.contains(&key) => SecretOwner::Key(id(key)),
             Secret::Of(_) | Secret::Junk => {
-                self.owners.get(&secret).cloned().unwrap_or(Owner::NotAsked)
+                self.owners.get(&secret).cloned().unwrap_or(SecretOwner::NotAsked)
             }
         }
     }
 
     fn has_unsent_key(&self) -> bool {
-        self.hand.as_ref().is_some_and(|hand| !hand.doomed) && !self.secret_sent
+        self.new_key.as_ref().is_some_and(|new_key| !new_key.abandoned) && !self.secret_sent
     }
 
-    fn doom(&mut self, what: &'static str) {
-        self.sorry.get_or_insert(what);
-        for hand in self.hand.iter_mut().chain(self.seen.iter_mut().flat_map(|seen| &mut seen.hand))
+    fn abandon(&mut self, what: &'static str) {
+        self.deferred_error.get_or_insert(what);
+        for new_key in
+            self.new_key.iter_mut().chain(self.seen.iter_mut().flat_map(|seen| &mut seen.new_key))
         {
-            hand.doomed = true;
+            new_key.abandoned = true;
         }
     }
 }

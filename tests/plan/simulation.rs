@@ -15,7 +15,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 
 use crate::healing::{Start, starts};
 use crate::kit::DAY;
-use crate::model::{End, Fate, Fault, Pair, Process, Secret, Tick, Value, World};
+use crate::model::{End, Fate, Fault, Model, Pair, Process, Secret, Tick, Value};
 
 /// As many histories as the ordinary test has time for.
 const HISTORIES: u32 = 1200;
@@ -61,11 +61,11 @@ enum Act {
         lasts: i64,
         fate: Fate,
     },
-    Person(Person),
+    Operator(Operator),
 }
 
 #[derive(Clone, Debug)]
-enum Person {
+enum Operator {
     CreatesKey { used: bool },
     DisablesKey { nth: usize },
     EnablesKey { nth: usize },
@@ -85,28 +85,28 @@ fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![5 => Just(Fate::Succeeds), 1 => Just(Fate::Fails), 1 => Just(Fate::Hangs), 1 => Just(Fate::Unproven), 1 => Just(Fate::Deleted)]
 }
 
-fn person() -> impl Strategy<Value = Person> {
+fn operator() -> impl Strategy<Value = Operator> {
     prop_oneof![
-        any::<bool>().prop_map(|used| Person::CreatesKey { used }),
-        (0..3_usize).prop_map(|nth| Person::DisablesKey { nth }),
-        (0..3_usize).prop_map(|nth| Person::EnablesKey { nth }),
-        (0..3_usize).prop_map(|nth| Person::DeletesKey { nth }),
-        Just(Person::RemembersPair),
-        (0..2_usize).prop_map(|place| Person::RestoresPair { place }),
-        (0..2_usize, 0..3_usize).prop_map(|(place, nth)| Person::PutsOwnKey { place, nth }),
-        (0..2_usize, any::<bool>()).prop_map(|(place, id)| Person::DeletesVariable { place, id }),
+        any::<bool>().prop_map(|used| Operator::CreatesKey { used }),
+        (0..3_usize).prop_map(|nth| Operator::DisablesKey { nth }),
+        (0..3_usize).prop_map(|nth| Operator::EnablesKey { nth }),
+        (0..3_usize).prop_map(|nth| Operator::DeletesKey { nth }),
+        Just(Operator::RemembersPair),
+        (0..2_usize).prop_map(|place| Operator::RestoresPair { place }),
+        (0..2_usize, 0..3_usize).prop_map(|(place, nth)| Operator::PutsOwnKey { place, nth }),
+        (0..2_usize, any::<bool>()).prop_map(|(place, id)| Operator::DeletesVariable { place, id }),
         (0..2_usize, proptest::option::of(0..3_usize))
-            .prop_map(|(place, nth)| Person::EditsTag { place, nth }),
-        (0..2_usize).prop_map(|place| Person::Scribbles { place }),
-        (0..3_usize).prop_map(|nth| Person::Mentions { nth }),
-        Just(Person::ForgetsMentions),
-        (0..2_usize).prop_map(|nth| Person::DeletesRecord { nth }),
+            .prop_map(|(place, nth)| Operator::EditsTag { place, nth }),
+        (0..2_usize).prop_map(|place| Operator::Scribbles { place }),
+        (0..3_usize).prop_map(|nth| Operator::Mentions { nth }),
+        Just(Operator::ForgetsMentions),
+        (0..2_usize).prop_map(|nth| Operator::DeletesRecord { nth }),
     ]
 }
 
-fn act(persons: bool) -> BoxedStrategy<Act> {
-    if persons {
-        prop_oneof![11 => happening(), 1 => person().prop_map(Act::Person)].boxed()
+fn act(operators: bool) -> BoxedStrategy<Act> {
+    if operators {
+        prop_oneof![11 => happening(), 1 => operator().prop_map(Act::Operator)].boxed()
     } else {
         happening().boxed()
     }
@@ -137,7 +137,7 @@ fn happening() -> impl Strategy<Value = Act> {
 }
 
 struct History {
-    world: World,
+    model: Model,
     start: Start,
     runs: Vec<Process>,
     remembered: Vec<Pair>,
@@ -146,10 +146,10 @@ struct History {
 impl History {
     fn new(start: &Start) -> Self {
         Self {
-            world: start.world.clone(),
+            model: start.model.clone(),
             start: start.clone(),
             runs: Vec::new(),
-            remembered: start.world.pairs.clone(),
+            remembered: start.model.pairs.clone(),
         }
     }
 
@@ -158,15 +158,15 @@ impl History {
             Act::Start { visible, forced, retire } => {
                 if self.runs.len() == 4 {
                     let oldest = self.runs.remove(0);
-                    self.world.jobs[oldest.job].ended.get_or_insert(self.world.now);
+                    self.model.jobs[oldest.job].ended.get_or_insert(self.model.now);
                 }
-                let action = if self.world.policy.own_deploy && *retire {
+                let action = if self.model.policy.own_deploy && *retire {
                     Action::Retire
                 } else {
                     self.start.action
                 };
-                let mut process = self.world.start_job(action, *visible);
-                process.forced = forced.then_some(self.world.now);
+                let mut process = self.model.start_job(action, *visible);
+                process.forced = forced.then_some(self.model.now);
                 self.runs.push(process);
             }
             Act::Ticks { run, ticks } => (0..*ticks).for_each(|_| self.tick(*run, Fault::None)),
@@ -174,156 +174,156 @@ impl History {
             Act::Kill { run } => {
                 if *run < self.runs.len() {
                     let process = self.runs.remove(*run);
-                    self.world.jobs[process.job].ended.get_or_insert(self.world.now);
+                    self.model.jobs[process.job].ended.get_or_insert(self.model.now);
                 }
             }
             Act::Zombie { run } => {
                 if let Some(process) = self.runs.get(*run) {
-                    self.world.jobs[process.job].ended.get_or_insert(self.world.now);
+                    self.model.jobs[process.job].ended.get_or_insert(self.model.now);
                 }
             }
-            Act::Pass { seconds } => self.world.pass(*seconds),
-            Act::Days { days } => self.world.pass(days * DAY),
-            Act::Lag { seconds } => self.world.lag = *seconds,
-            Act::Fates { fates } => self.world.fates.clone_from(fates),
+            Act::Pass { seconds } => self.model.pass(*seconds),
+            Act::Days { days } => self.model.pass(days * DAY),
+            Act::Lag { seconds } => self.model.lag = *seconds,
+            Act::Fates { fates } => self.model.fates.clone_from(fates),
             Act::SomebodyDeploys { place, lasts, fate } => {
-                let place = place % self.world.pairs.len();
-                self.world.start_deploy(place, 1, *lasts, *fate);
+                let place = place % self.model.pairs.len();
+                self.model.start_deploy(place, 1, *lasts, *fate);
             }
-            Act::Person(person) => self.person(person),
+            Act::Operator(operator) => self.operator(operator),
         }
     }
 
     fn tick(&mut self, run: usize, fault: Fault) {
         let Some(process) = self.runs.get_mut(run) else { return };
-        let tick = self.world.tick(process, fault);
-        self.world.pass(1);
+        let tick = self.model.tick(process, fault);
+        self.model.pass(1);
         if matches!(tick, Tick::Ended(_) | Tick::Died) {
             let process = self.runs.remove(run);
-            self.world.jobs[process.job].ended.get_or_insert(self.world.now);
+            self.model.jobs[process.job].ended.get_or_insert(self.model.now);
         }
     }
 
-    fn person(&mut self, person: &Person) {
-        let world = &mut self.world;
-        let nth = |world: &World, nth: usize| world.keys.get(nth).map(|key| key.id);
-        match person {
-            Person::CreatesKey { used } => {
-                if world.keys.len() < 2 {
-                    let id = world.new_key(true);
-                    let now = world.now;
-                    world
+    fn operator(&mut self, operator: &Operator) {
+        let model = &mut self.model;
+        let nth = |model: &Model, nth: usize| model.keys.get(nth).map(|key| key.id);
+        match operator {
+            Operator::CreatesKey { used } => {
+                if model.keys.len() < 2 {
+                    let id = model.new_key(true);
+                    let now = model.now;
+                    model
                         .keys
                         .iter_mut()
                         .filter(|key| key.id == id && *used)
                         .for_each(|key| key.used = Some((now, "s3")));
                 }
             }
-            Person::DisablesKey { nth } | Person::EnablesKey { nth } => {
-                let active = matches!(person, Person::EnablesKey { .. });
-                world.keys.iter_mut().skip(*nth).take(1).for_each(|key| key.active = active);
-                world.tainted = true;
+            Operator::DisablesKey { nth } | Operator::EnablesKey { nth } => {
+                let active = matches!(operator, Operator::EnablesKey { .. });
+                model.keys.iter_mut().skip(*nth).take(1).for_each(|key| key.active = active);
+                model.tainted = true;
             }
-            Person::DeletesKey { nth } => {
-                if *nth < world.keys.len() {
-                    world.keys.remove(*nth);
-                    world.tainted = true;
+            Operator::DeletesKey { nth } => {
+                if *nth < model.keys.len() {
+                    model.keys.remove(*nth);
+                    model.tainted = true;
                 }
             }
-            Person::RemembersPair => self.remembered.clone_from(&world.pairs),
-            Person::RestoresPair { place } => {
-                let place = place % world.pairs.len();
-                let hidden = world.pairs[place].value.is_some_and(|value| value.hidden);
+            Operator::RemembersPair => self.remembered.clone_from(&model.pairs),
+            Operator::RestoresPair { place } => {
+                let place = place % model.pairs.len();
+                let hidden = model.pairs[place].value.is_some_and(|value| value.hidden);
                 let pair = self.remembered[place];
-                world.pairs[place] =
+                model.pairs[place] =
                     Pair { value: pair.value.map(|value| Value { hidden, ..value }), ..pair };
-                world.tainted = true;
+                model.tainted = true;
             }
-            Person::PutsOwnKey { place, nth: key } => {
-                if let Some(id) = nth(world, *key) {
-                    let place = place % world.pairs.len();
-                    let hidden = world.pairs[place].value.is_some_and(|value| value.hidden);
-                    world.pairs[place] = Pair {
+            Operator::PutsOwnKey { place, nth: key } => {
+                if let Some(id) = nth(model, *key) {
+                    let place = place % model.pairs.len();
+                    let hidden = model.pairs[place].value.is_some_and(|value| value.hidden);
+                    model.pairs[place] = Pair {
                         id: Some(id),
                         value: Some(Value { secret: Secret::Of(id), hidden, tag: None }),
                     };
-                    world.tainted = true;
+                    model.tainted = true;
                 }
             }
-            Person::DeletesVariable { place, id } => {
-                let place = place % world.pairs.len();
+            Operator::DeletesVariable { place, id } => {
+                let place = place % model.pairs.len();
                 if *id {
-                    world.pairs[place].id = None;
+                    model.pairs[place].id = None;
                 } else {
-                    world.pairs[place].value = None;
+                    model.pairs[place].value = None;
                 }
-                world.tainted = true;
+                model.tainted = true;
             }
-            Person::EditsTag { place, nth: key } => {
-                let place = place % world.pairs.len();
-                let tag = key.and_then(|key| nth(world, key));
-                world.pairs[place].value.iter_mut().for_each(|value| value.tag = tag);
-                world.tainted = true;
+            Operator::EditsTag { place, nth: key } => {
+                let place = place % model.pairs.len();
+                let tag = key.and_then(|key| nth(model, key));
+                model.pairs[place].value.iter_mut().for_each(|value| value.tag = tag);
+                model.tainted = true;
             }
-            Person::Scribbles { place } => {
-                let place = place % world.pairs.len();
-                world.pairs[place].value.iter_mut().for_each(|value| value.secret = Secret::Junk);
-                world.tainted = true;
+            Operator::Scribbles { place } => {
+                let place = place % model.pairs.len();
+                model.pairs[place].value.iter_mut().for_each(|value| value.secret = Secret::Junk);
+                model.tainted = true;
             }
-            Person::Mentions { nth: key } => world.mentions.extend(nth(world, *key)),
-            Person::ForgetsMentions => world.mentions.clear(),
-            Person::DeletesRecord { nth } => {
-                if *nth < world.papers.len() {
-                    world.papers.remove(*nth);
+            Operator::Mentions { nth: key } => model.other_references.extend(nth(model, *key)),
+            Operator::ForgetsMentions => model.other_references.clear(),
+            Operator::DeletesRecord { nth } => {
+                if *nth < model.records.len() {
+                    model.records.remove(*nth);
                     // A claim taken away by hand: the run that held it may be in the middle of a
                     // step.
-                    world.tainted = true;
+                    model.tainted = true;
                 }
             }
         }
     }
 
-    fn judged(&self) -> Result<(), TestCaseError> {
-        self.world.wrong.as_ref().map_or(Ok(()), |wrong| Err(TestCaseError::fail(wrong.clone())))
+    fn checked(&self) -> Result<(), TestCaseError> {
+        self.model.wrong.as_ref().map_or(Ok(()), |wrong| Err(TestCaseError::fail(wrong.clone())))
     }
 
     /// Everybody is gone and nothing goes wrong any more: daily runs come to rest, or refuse for a
     /// person's sake.
     fn settle(&mut self) -> Result<End, TestCaseError> {
         for process in self.runs.drain(..) {
-            self.world.jobs[process.job].ended.get_or_insert(self.world.now);
+            self.model.jobs[process.job].ended.get_or_insert(self.model.now);
         }
-        (self.world.lag, self.world.fates) = (0, Vec::new());
+        (self.model.lag, self.model.fates) = (0, Vec::new());
         // A pipeline that proves nothing needs a person: one of them is deleted, the next run
         // starts another.
-        for deploy in &mut self.world.deploys {
+        for deploy in &mut self.model.deploys {
             deploy.fate = if deploy.fate == Fate::Unproven { Fate::Deleted } else { deploy.fate };
             deploy.over =
                 deploy.over.map(|over| if over == Fate::Unproven { Fate::Deleted } else { over });
         }
         let mut last = None;
         for day in 0..24 {
-            self.world.pass(DAY);
-            let retire = self.world.policy.own_deploy && day % 2 == 1;
+            self.model.pass(DAY);
+            let retire = self.model.policy.own_deploy && day % 2 == 1;
             if retire {
-                for place in 0..self.world.pairs.len() {
-                    self.world.start_deploy(place, 1, 5, Fate::Succeeds);
+                for place in 0..self.model.pairs.len() {
+                    self.model.start_deploy(place, 1, 5, Fate::Succeeds);
                 }
-                self.world.pass(10);
+                self.model.pass(10);
             }
             let action = if retire { Action::Retire } else { Action::Rotate };
-            let mut process = self.world.start_job(action, true);
+            let mut process = self.model.start_job(action, true);
             let mut end = None;
             for _ in 0..1000 {
-                let tick = self.world.tick(&mut process, Fault::None);
-                self.world.pass(1);
-                self.judged()?;
+                let tick = self.model.tick(&mut process, Fault::None);
+                self.model.pass(1);
+                self.checked()?;
                 if let Tick::Ended(ended) = tick {
                     end = Some(ended);
                     break;
                 }
             }
-            self.world.jobs[process.job].ended = Some(self.world.now);
+            self.model.jobs[process.job].ended = Some(self.model.now);
             let Some(end) = end else { return Err(TestCaseError::fail("a run does not end")) };
             if day > 3
                 && matches!(end, End::Done(Done::NotDue { .. }) | End::Refused(_))
@@ -342,16 +342,16 @@ impl History {
 fn live(
     start: &Start,
     acts: &[Act],
-    persons: bool,
+    operators: bool,
     totals: &RefCell<BTreeMap<&'static str, u64>>,
 ) -> Result<(), TestCaseError> {
     let mut history = History::new(start);
     for act in acts {
         history.go(act);
-        history.judged()?;
+        history.checked()?;
     }
     let end = history.settle()?;
-    let World { keys, pairs, papers, production, counts, .. } = &history.world;
+    let Model { keys, pairs, records, production, counts, .. } = &history.model;
     let mut totals = totals.borrow_mut();
     let kind = match &end {
         End::Done(Done::NotDue { .. }) => "ended at rest",
@@ -366,11 +366,11 @@ fn live(
     }
     drop(totals);
     let fail =
-        |what: &str| Err(TestCaseError::fail(format!("{what}: {end:?}\n{:#?}", history.world)));
+        |what: &str| Err(TestCaseError::fail(format!("{what}: {end:?}\n{:#?}", history.model)));
     if matches!(end, End::Failed(_)) {
         return fail("nothing goes wrong any more and a run fails");
     }
-    if persons {
+    if operators {
         return Ok(());
     }
     // Nobody but the program has touched anything: one working key, the published one, and
@@ -380,24 +380,24 @@ fn live(
         return fail("not at rest");
     }
     // A bare record of a run that died is nothing to write for: the next rotation takes it away.
-    let told = papers.iter().filter(|paper| paper.facts.is_some()).count();
+    let told = records.iter().filter(|record| record.progress.is_some()).count();
     if keys.iter().filter(|key| !key.foreign).count() != 1 || told > 1 {
         return fail("something is left behind");
     }
-    if !pairs.iter().all(|pair| pair.id == id && history.world.pair_works(pair)) {
+    if !pairs.iter().all(|pair| pair.id == id && history.model.pair_works(pair)) {
         return fail("what is published does not work");
     }
     if !production
         .iter()
         .flatten()
-        .all(|(running, secret)| history.world.works(Some(*running), Some(*secret)))
+        .all(|(running, secret)| history.model.works(Some(*running), Some(*secret)))
     {
         return fail("production is broken");
     }
     Ok(())
 }
 
-fn simulate(persons: bool, share: u32, told: &str) {
+fn simulate(operators: bool, share: u32, told: &str) {
     let number =
         |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seed = number("SIM_SEED").unwrap_or(SEED);
@@ -413,12 +413,12 @@ fn simulate(persons: bool, share: u32, told: &str) {
     };
     let starts: Vec<Start> = starts()
         .into_iter()
-        .filter(|start| start.action == Action::Rotate && (persons || usual(start)))
+        .filter(|start| start.action == Action::Rotate && (operators || usual(start)))
         .collect();
-    let acts = prop::collection::vec(act(persons), 10..120);
+    let acts = prop::collection::vec(act(operators), 10..120);
     let totals = RefCell::new(BTreeMap::new());
     let result = TestRunner::new(config).run(&(0..starts.len(), acts), |(start, acts)| {
-        live(&starts[start], &acts, persons, &totals)
+        live(&starts[start], &acts, operators, &totals)
     });
     eprintln!("{told}, seed {seed}: {:?}", totals.into_inner());
     if let Err(failure) = result {
@@ -450,7 +450,7 @@ fn a_refusal_ends_with_its_cause() {
     let mut history = History::new(start);
     let end = history.settle().expect("it settles");
     assert!(matches!(end, End::Refused(Refusal::NoSlot { .. })), "{end:?}");
-    history.person(&Person::DeletesKey { nth: 1 });
+    history.operator(&Operator::DeletesKey { nth: 1 });
     let end = history.settle().expect("it settles");
     assert!(matches!(end, End::Done(_)), "{end:?}");
 }

@@ -7,24 +7,24 @@ use credential_rotator::plan::Step::{
     WriteSecret,
 };
 use credential_rotator::plan::{
-    self, Begun, Claim, DeploySeen, Hand, IdSeen, Key, Note, Observed, Owner, Policy, Question,
-    RecordSeen, Refusal, Role, SecretSeen, Step, Use, Waiting,
+    self, Attempt, Checkpoint, Claim, DeploySeen, IdSeen, Key, KeyRole, NewKey, Observed, Policy,
+    Query, RecordSeen, Refusal, SecretOwner, SecretSeen, Step, Use, Waiting,
 };
-use credential_rotator::record::{Facts, NotedDeploy};
+use credential_rotator::record::{Progress, RecordedDeploy};
 use jiff::SignedDuration;
 
 use crate::kit::{
-    DAY, FRESH, NOW, OLD, STRANGE, With, at, at_hand, begun, deployed, disabled, doing, forced,
-    hidden, id, key, making, named, on, policy, publication, published, quiet, readable, record,
-    resting, targets, used,
+    DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, deployed, disabled, doing, drained,
+    forced, hidden, id, idle, key, named, on, policy, publication, published, publishing, readable,
+    record, targets, used, with_new_key,
 };
 
 fn plan(seen: &Observed) -> Step {
     plan::plan(seen, &policy())
 }
 
-fn deploy(proven: bool) -> NotedDeploy {
-    NotedDeploy {
+fn deploy(proven: bool) -> RecordedDeploy {
+    RecordedDeploy {
         place: "project:1".to_owned(),
         pipeline: 7,
         job: None,
@@ -51,8 +51,8 @@ fn later(seen: Observed) -> Observed {
 
 fn unclaimed(seen: Observed) -> Observed {
     seen.with(|seen| {
-        let facts = seen.claim.take().and_then(|claim| claim.facts);
-        seen.records.push(record("earlier", false, facts));
+        let progress = seen.claim.take().and_then(|claim| claim.progress);
+        seen.records.push(record("earlier", false, progress));
     })
 }
 
@@ -63,7 +63,7 @@ fn another_run_at_work_is_left_alone_where_there_is_something_to_do() {
     let other = |alive, released| {
         let mut other = record("other", alive, None);
         other.released = released;
-        cleared(resting(75)).with(|seen| seen.records.push(other))
+        cleared(idle(75)).with(|seen| seen.records.push(other))
     };
     assert_eq!(plan(&other(true, false)), Refuse(Refusal::Busy));
     assert_eq!(plan(&other(false, false)), Step::Claim);
@@ -72,28 +72,28 @@ fn another_run_at_work_is_left_alone_where_there_is_something_to_do() {
 
 #[test]
 fn another_run_at_work_is_no_matter_where_nothing_is_due() {
-    let seen = resting(10).with(|seen| seen.records.push(record("other", true, None)));
+    let seen = idle(10).with(|seen| seen.records.push(record("other", true, None)));
     assert!(matches!(plan(&seen), Done(plan::Done::NotDue { .. })));
 }
 
 #[test]
-fn what_looks_like_a_persons_act_may_be_half_of_another_runs_step() {
-    let seen = resting(10).with(|seen| {
-        seen.targets = targets([(named(STRANGE), readable(None, Owner::NotAsked))]);
+fn what_looks_like_changed_externally_may_be_half_of_another_runs_step() {
+    let seen = idle(10).with(|seen| {
+        seen.targets = targets([(named(FOREIGN), readable(None, SecretOwner::NotAsked))]);
         seen.records.push(record("other", true, None));
     });
     assert_eq!(plan(&seen), Refuse(Refusal::Busy));
     let alone = seen.with(|seen| seen.records.clear());
-    assert_eq!(plan(&alone), Refuse(Refusal::Unknown { target: one(), key: id(STRANGE) }));
+    assert_eq!(plan(&alone), Refuse(Refusal::Unknown { target: one(), key: id(FOREIGN) }));
 }
 
 #[test]
 fn whatever_changes_anything_is_claimed_first() {
-    assert_eq!(plan(&cleared(resting(75))), Step::Claim);
-    assert_eq!(plan(&unclaimed(at_hand(false))), Step::Claim);
+    assert_eq!(plan(&cleared(idle(75))), Step::Claim);
+    assert_eq!(plan(&unclaimed(with_new_key(false))), Step::Claim);
     assert_eq!(
         plan(
-            &unclaimed(published(quiet()))
+            &unclaimed(published(drained()))
                 .with(|seen| seen.deploys = Some(vec![DeploySeen::Startable]))
         ),
         Step::Claim
@@ -102,36 +102,37 @@ fn whatever_changes_anything_is_claimed_first() {
 
 #[test]
 fn a_question_and_a_wait_need_no_claim() {
-    assert_eq!(plan(&resting(75)), Ask(Question::Preflight));
-    let seen = unclaimed(published(publication())).with(|seen| seen.elders = Some(text("job 1")));
-    assert_eq!(plan(&seen), Wait(Waiting::ElderJobs(text("job 1"))));
+    assert_eq!(plan(&idle(75)), Ask(Query::Preflight));
+    let seen =
+        unclaimed(published(publication())).with(|seen| seen.in_flight_jobs = Some(text("job 1")));
+    assert_eq!(plan(&seen), Wait(Waiting::InFlightJobs(text("job 1"))));
 }
 
 #[test]
-fn the_facts_of_an_earlier_run_are_taken_over_before_anything_else() {
-    let seen = unclaimed(at_hand(true))
-        .with(|seen| seen.claim = Some(Claim { name: "own".to_owned(), facts: None }));
+fn the_progress_of_an_earlier_run_are_taken_over_before_anything_else() {
+    let seen = unclaimed(with_new_key(true))
+        .with(|seen| seen.claim = Some(Claim { name: "own".to_owned(), progress: None }));
     assert_eq!(plan(&seen), TakeOver);
 }
 
 #[test]
-fn of_two_records_with_facts_the_later_one_counts() {
-    let seen = published(quiet()).with(|seen| {
+fn of_two_records_with_progress_the_later_one_counts() {
+    let seen = published(drained()).with(|seen| {
         seen.claim = None;
         let mut earlier = record("a", false, Some(publication()));
         earlier.at = at(NOW - 500);
-        seen.records = vec![record("b", false, Some(quiet())), earlier];
+        seen.records = vec![record("b", false, Some(drained())), earlier];
     });
-    assert_eq!(seen.facts(), Some(&quiet()));
+    assert_eq!(seen.progress(), Some(&drained()));
 }
 
 // Making.
 
 #[test]
 fn a_rotation_that_this_run_has_recorded_creates_its_key() {
-    let seen = making().with(|seen| {
+    let seen = publishing().with(|seen| {
         seen.keys.pop();
-        seen.begun = Begun::Recorded;
+        seen.attempt = Attempt::Recorded;
     });
     assert_eq!(plan(&seen), Create);
 }
@@ -139,17 +140,20 @@ fn a_rotation_that_this_run_has_recorded_creates_its_key() {
 /// Between the record and the creation a person makes a key: it is not ours, for nothing was sent.
 #[test]
 fn a_key_that_appears_before_ours_is_made_is_a_persons() {
-    let mut seen = making().with(|seen| seen.begun = Begun::Recorded);
-    assert_eq!(plan(&seen), Step::Record(Note::Nothing));
-    seen.apply(&Step::Record(Note::Nothing), None);
-    assert_eq!(seen.begun, Begun::No);
+    let mut seen = publishing().with(|seen| seen.attempt = Attempt::Recorded);
+    assert_eq!(plan(&seen), Step::Record(Checkpoint::Nothing));
+    seen.apply(&Step::Record(Checkpoint::Nothing), None);
+    assert_eq!(seen.attempt, Attempt::No);
     seen.keys[1].used = Some(Use::Never);
     assert!(matches!(plan(&seen), Refuse(Refusal::NoSlot { .. })));
 }
 
 #[test]
-fn where_nothing_was_made_the_facts_are_taken_out() {
-    assert_eq!(plan(&making().with(|seen| drop(seen.keys.pop()))), Step::Record(Note::Nothing));
+fn where_nothing_was_made_the_progress_are_taken_out() {
+    assert_eq!(
+        plan(&publishing().with(|seen| drop(seen.keys.pop()))),
+        Step::Record(Checkpoint::Nothing)
+    );
 }
 
 /// A run that ended in order may have made a key a minute ago that the list does not show yet; one
@@ -158,11 +162,12 @@ fn where_nothing_was_made_the_facts_are_taken_out() {
 fn what_a_run_that_has_just_ended_made_may_show_late() {
     let until = at(NOW - 60 + 120);
     let left = |released: bool, now: i64| {
-        making().with(|seen| {
+        publishing().with(|seen| {
             seen.keys.pop();
             seen.claim = None;
             seen.now = at(now);
-            seen.records = vec![RecordSeen { released, ..record("a", false, Some(begun())) }];
+            seen.records =
+                vec![RecordSeen { released, ..record("a", false, Some(begun_progress())) }];
         })
     };
     assert_eq!(plan(&left(true, NOW)), Wait(Waiting::Unsettled { until }));
@@ -175,160 +180,168 @@ fn what_a_run_that_has_just_ended_made_may_show_late() {
     assert_eq!(plan(&left(false, NOW)), Step::Claim);
     // Whoever holds the claim has waited.
     let held = left(true, NOW)
-        .with(|seen| seen.claim = Some(Claim { name: "own".to_owned(), facts: None }));
+        .with(|seen| seen.claim = Some(Claim { name: "own".to_owned(), progress: None }));
     assert_eq!(plan(&held), TakeOver);
 }
 
 #[test]
-fn a_fresh_key_that_is_gone_and_written_nowhere_is_forgotten() {
-    let seen = at_hand(true).with(|seen| drop(seen.keys.pop()));
-    assert_eq!(plan(&seen), Step::Record(Note::Nothing));
+fn a_new_key_that_is_gone_and_written_nowhere_is_forgotten() {
+    let seen = with_new_key(true).with(|seen| drop(seen.keys.pop()));
+    assert_eq!(plan(&seen), Step::Record(Checkpoint::Nothing));
 }
 
 #[test]
-fn a_fresh_key_that_is_written_somewhere_and_gone_or_disabled_is_a_persons_act() {
+fn a_new_key_that_is_written_somewhere_and_gone_or_disabled_is_changed_externally() {
     for pair in [
-        on(FRESH),
-        (named(OLD), readable(Some(FRESH), Owner::Nobody)),
-        (named(FRESH), hidden(None)),
+        on(NEW),
+        (named(OLD), readable(Some(NEW), SecretOwner::Nobody)),
+        (named(NEW), hidden(None)),
     ] {
-        let seen = making().with(|seen| seen.targets = targets([pair]));
+        let seen = publishing().with(|seen| seen.targets = targets([pair]));
         let gone = seen.clone().with(|seen| drop(seen.keys.pop()));
-        // Without a tag and without its key nothing shows that there ever was a fresh key.
+        // Without a tag and without its key nothing shows that there ever was a new key.
         if gone.targets[0].secret.tag().is_some() {
-            assert_eq!(plan(&gone), Refuse(Refusal::FreshLost { key: id(FRESH), disabled: false }));
+            assert_eq!(plan(&gone), Refuse(Refusal::NewKeyLost { key: id(NEW), disabled: false }));
         }
         let disabled = seen.with(|seen| seen.keys[1].active = false);
-        assert_eq!(plan(&disabled), Refuse(Refusal::FreshLost { key: id(FRESH), disabled: true }));
+        assert_eq!(plan(&disabled), Refuse(Refusal::NewKeyLost { key: id(NEW), disabled: true }));
     }
 }
 
 #[test]
-fn a_target_that_holds_neither_the_fresh_nor_an_old_id_is_a_persons_act() {
-    for held in [IdSeen::Absent, named(STRANGE), IdSeen::Unusable("a reference".to_owned())] {
-        let seen = at_hand(true).with(|seen| seen.targets[0].id = held);
-        assert_eq!(plan(&seen), Refuse(Refusal::Stranger { target: one(), fresh: id(FRESH) }));
+fn a_target_that_holds_neither_the_new_nor_an_old_id_is_changed_externally() {
+    for held in [IdSeen::Absent, named(FOREIGN), IdSeen::Unusable("a reference".to_owned())] {
+        let seen = with_new_key(true).with(|seen| seen.targets[0].id = held);
+        assert_eq!(
+            plan(&seen),
+            Refuse(Refusal::ChangedExternally { target: one(), new_key: id(NEW) })
+        );
     }
 }
 
 #[test]
-fn a_forced_run_begins_anew_where_a_person_has_acted_and_a_slot_is_free() {
-    let seen = later(making().with(|seen| {
-        seen.targets = targets([on(FRESH)]);
+fn a_forced_run_begins_anew_where_a_operator_has_acted_and_a_slot_is_free() {
+    let seen = later(publishing().with(|seen| {
+        seen.targets = targets([on(NEW)]);
         seen.keys.pop();
     }));
-    assert_eq!(plan::plan(&seen, &forced()), Ask(Question::Preflight));
-    assert_eq!(plan::plan(&cleared(seen), &forced()), Step::Record(Note::Begin));
+    assert_eq!(plan::plan(&seen, &forced()), Ask(Query::Preflight));
+    assert_eq!(plan::plan(&cleared(seen), &forced()), Step::Record(Checkpoint::Begin));
 }
 
-/// Found by the simulation: the facts were overwritten and the old key was left behind.
+/// Found by the simulation: the progress were overwritten and the old key was left behind.
 #[test]
 fn a_forced_run_does_not_take_a_list_that_lags_for_a_key_that_is_gone() {
     let seen = cleared(published(publication())).with(|seen| drop(seen.keys.pop()));
     assert_eq!(
         plan::plan(&seen, &forced()),
-        Refuse(Refusal::FreshLost { key: id(FRESH), disabled: false })
+        Refuse(Refusal::NewKeyLost { key: id(NEW), disabled: false })
     );
-    assert_eq!(plan::plan(&later(seen), &forced()), Step::Record(Note::Begin));
+    assert_eq!(plan::plan(&later(seen), &forced()), Step::Record(Checkpoint::Begin));
 }
 
 #[test]
 fn a_run_begins_at_most_one_rotation() {
-    let seen = cleared(resting(75)).with(|seen| seen.begun = Begun::Tried);
+    let seen = cleared(idle(75)).with(|seen| seen.attempt = Attempt::Tried);
     assert_eq!(plan(&seen), Done(plan::Done::Tried));
 }
 
 #[test]
 fn a_torn_pair_is_healed_forward() {
     for secret in [
-        readable(Some(FRESH), Owner::Key(id(FRESH))),
-        readable(None, Owner::Key(id(FRESH))),
-        hidden(Some(FRESH)),
+        readable(Some(NEW), SecretOwner::Key(id(NEW))),
+        readable(None, SecretOwner::Key(id(NEW))),
+        hidden(Some(NEW)),
     ] {
-        let seen = making().with(|seen| seen.targets = targets([(named(OLD), secret)]));
-        assert_eq!(plan(&seen), WriteId { target: 0, key: id(FRESH) });
+        let seen = publishing().with(|seen| seen.targets = targets([(named(OLD), secret)]));
+        assert_eq!(plan(&seen), WriteId { target: 0, key: id(NEW) });
     }
 }
 
 #[test]
 fn a_torn_pair_without_an_id_is_healed_where_there_was_none_before() {
-    let seen = making().with(|seen| {
-        seen.targets[0] = targets([(IdSeen::Absent, hidden(Some(FRESH)))]).remove(0);
-        seen.claim.as_mut().unwrap().facts.as_mut().unwrap().previous = vec![None];
+    let seen = publishing().with(|seen| {
+        seen.targets[0] = targets([(IdSeen::Absent, hidden(Some(NEW)))]).remove(0);
+        seen.claim.as_mut().unwrap().progress.as_mut().unwrap().previous = vec![None];
     });
-    assert_eq!(plan(&seen), WriteId { target: 0, key: id(FRESH) });
+    assert_eq!(plan(&seen), WriteId { target: 0, key: id(NEW) });
 }
 
 #[test]
 fn whose_a_readable_secret_is_is_asked_before_anything_is_written() {
-    let seen = at_hand(true).with(|seen| seen.targets[0].secret = readable(None, Owner::NotAsked));
-    assert_eq!(plan(&seen), Ask(Question::WhoseSecrets));
+    let seen = with_new_key(true)
+        .with(|seen| seen.targets[0].secret = readable(None, SecretOwner::NotAsked));
+    assert_eq!(plan(&seen), Ask(Query::WhoseSecrets));
 }
 
 #[test]
 fn a_key_at_hand_is_verified_then_written_secret_first() {
-    assert_eq!(plan(&at_hand(false)), Verify(id(FRESH)));
-    assert_eq!(plan(&at_hand(true)), WriteSecret { target: 0, key: id(FRESH) });
-    let torn = at_hand(true)
-        .with(|seen| seen.targets[0].secret = readable(Some(FRESH), Owner::Key(id(FRESH))));
-    assert_eq!(plan(&torn), WriteId { target: 0, key: id(FRESH) });
+    assert_eq!(plan(&with_new_key(false)), Verify(id(NEW)));
+    assert_eq!(plan(&with_new_key(true)), WriteSecret { target: 0, key: id(NEW) });
+    let torn = with_new_key(true)
+        .with(|seen| seen.targets[0].secret = readable(Some(NEW), SecretOwner::Key(id(NEW))));
+    assert_eq!(plan(&torn), WriteId { target: 0, key: id(NEW) });
 }
 
 #[test]
 fn readable_targets_are_written_before_hidden_ones() {
-    let seen = at_hand(true).with(|seen| {
-        seen.targets =
-            targets([(named(OLD), hidden(Some(OLD))), on(OLD), (named(OLD), hidden(None)), on(OLD)])
+    let seen = with_new_key(true).with(|seen| {
+        seen.targets = targets([
+            (named(OLD), hidden(Some(OLD))),
+            on(OLD),
+            (named(OLD), hidden(None)),
+            on(OLD),
+        ]);
     });
-    assert_eq!(plan(&seen), WriteSecret { target: 1, key: id(FRESH) });
-    let seen = seen.with(|seen| (seen.targets[1].id, seen.targets[1].secret) = on(FRESH));
-    assert_eq!(plan(&seen), WriteSecret { target: 3, key: id(FRESH) });
-    let seen = seen.with(|seen| (seen.targets[3].id, seen.targets[3].secret) = on(FRESH));
-    assert_eq!(plan(&seen), WriteSecret { target: 0, key: id(FRESH) });
+    assert_eq!(plan(&seen), WriteSecret { target: 1, key: id(NEW) });
+    let seen = seen.with(|seen| (seen.targets[1].id, seen.targets[1].secret) = on(NEW));
+    assert_eq!(plan(&seen), WriteSecret { target: 3, key: id(NEW) });
+    let seen = seen.with(|seen| (seen.targets[3].id, seen.targets[3].secret) = on(NEW));
+    assert_eq!(plan(&seen), WriteSecret { target: 0, key: id(NEW) });
 }
 
 #[test]
 fn a_secret_that_another_target_still_shows_publishes_the_rest() {
-    let seen =
-        making().with(|seen| seen.targets = targets([(named(OLD), hidden(Some(OLD))), on(FRESH)]));
-    assert_eq!(plan(&seen), WriteSecret { target: 0, key: id(FRESH) });
+    let seen = publishing()
+        .with(|seen| seen.targets = targets([(named(OLD), hidden(Some(OLD))), on(NEW)]));
+    assert_eq!(plan(&seen), WriteSecret { target: 0, key: id(NEW) });
 }
 
 #[test]
 fn a_secret_that_is_not_to_be_had_leaves_the_rest_to_a_person() {
-    let seen = making()
-        .with(|seen| seen.targets = targets([(named(FRESH), hidden(Some(FRESH))), on(OLD)]));
+    let seen = publishing()
+        .with(|seen| seen.targets = targets([(named(NEW), hidden(Some(NEW))), on(OLD)]));
     assert_eq!(
         plan(&seen),
-        Refuse(Refusal::SecretLost { key: id(FRESH), target: "project:2".to_owned() })
+        Refuse(Refusal::SecretLost { key: id(NEW), target: "project:2".to_owned() })
     );
 }
 
 #[test]
 fn an_orphan_that_only_sts_has_used_is_disabled_then_deleted() {
     let orphan = |usage, active| {
-        making().with(|seen| {
+        publishing().with(|seen| {
             seen.keys[1].used = usage;
             seen.keys[1].active = active;
         })
     };
-    assert_eq!(plan(&orphan(None, true)), Ask(Question::LastUse(id(FRESH))));
+    assert_eq!(plan(&orphan(None, true)), Ask(Query::LastUse(id(NEW))));
     for usage in [Some(Use::Never), used(20, "sts")] {
-        assert_eq!(plan(&orphan(usage.clone(), true)), Disable(id(FRESH), Role::Orphan));
-        assert_eq!(plan(&orphan(usage, false)), Delete(id(FRESH), Role::Orphan));
+        assert_eq!(plan(&orphan(usage.clone(), true)), Disable(id(NEW), KeyRole::Orphan));
+        assert_eq!(plan(&orphan(usage, false)), Delete(id(NEW), KeyRole::Orphan));
     }
 }
 
 #[test]
 fn an_orphan_that_something_else_has_used_is_left_to_a_person() {
     for active in [true, false] {
-        let seen = making().with(|seen| {
+        let seen = publishing().with(|seen| {
             seen.keys[1].used = used(20, "s3");
             seen.keys[1].active = active;
         });
         assert_eq!(
             plan(&seen),
-            Refuse(Refusal::Taken { key: id(FRESH), service: "s3".to_owned() })
+            Refuse(Refusal::KeyCompromised { key: id(NEW), service: "s3".to_owned() })
         );
     }
 }
@@ -336,14 +349,14 @@ fn an_orphan_that_something_else_has_used_is_left_to_a_person() {
 #[test]
 fn an_orphan_that_another_variable_names_is_left_to_a_person() {
     for active in [true, false] {
-        let seen = making().with(|seen| {
+        let seen = publishing().with(|seen| {
             seen.keys[1].used = Some(Use::Never);
             seen.keys[1].active = active;
-            seen.mentions.insert(id(FRESH), text("BACKUP of project 1"));
+            seen.other_references.insert(id(NEW), text("BACKUP of project 1"));
         });
         assert_eq!(
             plan(&seen),
-            Refuse(Refusal::StillNamed { key: id(FRESH), places: text("BACKUP of project 1") })
+            Refuse(Refusal::StillNamed { key: id(NEW), places: text("BACKUP of project 1") })
         );
     }
 }
@@ -351,149 +364,156 @@ fn an_orphan_that_another_variable_names_is_left_to_a_person() {
 #[test]
 fn a_key_made_outside_the_two_minutes_is_not_ours() {
     for created in [NOW - 61, NOW - 60 + 121] {
-        let seen = making().with(|seen| {
-            seen.keys[1] = Key { created: at(created), used: Some(Use::Never), ..key(STRANGE, 0) }
+        let seen = publishing().with(|seen| {
+            seen.keys[1] = Key { created: at(created), used: Some(Use::Never), ..key(FOREIGN, 0) }
         });
-        assert_eq!(plan(&seen), Step::Record(Note::Nothing));
+        assert_eq!(plan(&seen), Step::Record(Checkpoint::Nothing));
     }
     for created in [NOW - 60, NOW - 60 + 120] {
-        let seen = making().with(|seen| {
-            seen.keys[1] = Key { created: at(created), used: Some(Use::Never), ..key(FRESH, 0) }
+        let seen = publishing().with(|seen| {
+            seen.keys[1] = Key { created: at(created), used: Some(Use::Never), ..key(NEW, 0) }
         });
-        assert_eq!(plan(&seen), Disable(id(FRESH), Role::Orphan));
+        assert_eq!(plan(&seen), Disable(id(NEW), KeyRole::Orphan));
     }
 }
 
 #[test]
 fn a_key_that_was_there_before_is_not_ours_even_where_it_was_made_in_the_same_second() {
-    let seen = making().with(|seen| {
-        seen.keys[1] = Key { created: at(NOW - 60), used: Some(Use::Never), ..key(STRANGE, 0) };
-        seen.claim.as_mut().unwrap().facts.as_mut().unwrap().from.push(id(STRANGE));
+    let seen = publishing().with(|seen| {
+        seen.keys[1] = Key { created: at(NOW - 60), used: Some(Use::Never), ..key(FOREIGN, 0) };
+        seen.claim.as_mut().unwrap().progress.as_mut().unwrap().from.push(id(FOREIGN));
     });
-    assert_eq!(plan(&seen), Step::Record(Note::Nothing));
+    assert_eq!(plan(&seen), Step::Record(Checkpoint::Nothing));
 }
 
 #[test]
 fn of_several_keys_that_may_be_ours_none_is_touched() {
     let seen =
-        making().with(|seen| seen.keys.push(Key { created: at(NOW - 59), ..key(STRANGE, 0) }));
-    assert_eq!(plan(&seen), Refuse(Refusal::Several(vec![id(FRESH), id(STRANGE)])));
-    let tags = making().with(|seen| {
+        publishing().with(|seen| seen.keys.push(Key { created: at(NOW - 59), ..key(FOREIGN, 0) }));
+    assert_eq!(plan(&seen), Refuse(Refusal::Several(vec![id(NEW), id(FOREIGN)])));
+    let tags = publishing().with(|seen| {
         seen.targets =
-            targets([(named(OLD), hidden(Some(STRANGE))), (named(OLD), hidden(Some(FRESH)))])
+            targets([(named(OLD), hidden(Some(FOREIGN))), (named(OLD), hidden(Some(NEW)))]);
     });
-    assert_eq!(plan(&tags), Refuse(Refusal::Several(vec![id(FRESH), id(STRANGE)])));
+    assert_eq!(plan(&tags), Refuse(Refusal::Several(vec![id(NEW), id(FOREIGN)])));
 }
 
 #[test]
-fn a_fresh_key_that_never_came_to_be_used_is_deleted_in_the_same_run() {
-    let seen = at_hand(false)
-        .with(|seen| seen.hand = Some(Hand { key: id(FRESH), verified: false, doomed: true }));
-    assert_eq!(plan(&seen), Delete(id(FRESH), Role::Orphan));
-    let stranger = seen.with(|seen| seen.targets[0].id = named(STRANGE));
-    assert_eq!(plan(&stranger), Delete(id(FRESH), Role::Orphan));
+fn a_new_key_that_never_came_to_be_used_is_deleted_in_the_same_run() {
+    let seen = with_new_key(false).with(|seen| {
+        seen.new_key = Some(NewKey { key: id(NEW), verified: false, abandoned: true });
+    });
+    assert_eq!(plan(&seen), Delete(id(NEW), KeyRole::Orphan));
+    let stranger = seen.with(|seen| seen.targets[0].id = named(FOREIGN));
+    assert_eq!(plan(&stranger), Delete(id(NEW), KeyRole::Orphan));
 }
 
 #[test]
-fn a_doomed_key_that_a_variable_names_stays() {
-    let doomed = |pairs: Vec<(IdSeen, SecretSeen)>| {
-        at_hand(false).with(|seen| {
-            seen.hand = Some(Hand { key: id(FRESH), verified: false, doomed: true });
+fn a_abandoned_key_that_a_variable_names_stays() {
+    let abandoned = |pairs: Vec<(IdSeen, SecretSeen)>| {
+        with_new_key(false).with(|seen| {
+            seen.new_key = Some(NewKey { key: id(NEW), verified: false, abandoned: true });
             seen.targets = targets(pairs);
         })
     };
-    let refusal = |place: &str| Refuse(Refusal::StillNamed { key: id(FRESH), places: text(place) });
-    let named_only = (named(FRESH), readable(Some(OLD), Owner::Key(id(OLD))));
-    assert_eq!(plan(&doomed(vec![named_only.clone()])), refusal("project:1"));
+    let refusal = |place: &str| Refuse(Refusal::StillNamed { key: id(NEW), places: text(place) });
+    let named_only = (named(NEW), readable(Some(OLD), SecretOwner::Key(id(OLD))));
+    assert_eq!(plan(&abandoned(vec![named_only.clone()])), refusal("project:1"));
     assert_eq!(
-        plan(&doomed(vec![(named(STRANGE), hidden(None)), named_only])),
+        plan(&abandoned(vec![(named(FOREIGN), hidden(None)), named_only])),
         refusal("project:2")
     );
-    let mentioned =
-        doomed(vec![on(OLD)]).with(|seen| drop(seen.mentions.insert(id(FRESH), text("BACKUP"))));
+    let mentioned = abandoned(vec![on(OLD)])
+        .with(|seen| drop(seen.other_references.insert(id(NEW), text("BACKUP"))));
     assert_eq!(plan(&mentioned), refusal("BACKUP"));
 }
 
 #[test]
-fn a_publication_is_recorded_once_every_target_is_on_the_fresh_key() {
-    let seen = making()
-        .with(|seen| seen.targets = targets([on(FRESH), (named(FRESH), hidden(Some(FRESH)))]));
-    assert_eq!(plan(&seen), Step::Record(Note::Published));
+fn a_publication_is_recorded_once_every_target_is_on_the_new_key() {
+    let seen = publishing()
+        .with(|seen| seen.targets = targets([on(NEW), (named(NEW), hidden(Some(NEW)))]));
+    assert_eq!(plan(&seen), Step::Record(Checkpoint::Published));
 }
 
 // Deploying.
 
 #[test]
-fn after_the_publication_a_target_that_is_not_on_the_fresh_key_is_a_persons_act() {
-    for facts in [publication(), quiet(), deployed(DAY), disabled(8 * DAY)] {
+fn after_the_publication_a_target_that_is_not_on_the_new_key_is_changed_externally() {
+    for progress in [publication(), drained(), deployed(DAY), disabled(8 * DAY)] {
         for pair in [
             on(OLD),
-            (named(OLD), hidden(Some(FRESH))),
-            (named(FRESH), hidden(Some(OLD))),
+            (named(OLD), hidden(Some(NEW))),
+            (named(NEW), hidden(Some(OLD))),
             (IdSeen::Absent, SecretSeen::Absent),
         ] {
-            let seen = published(facts.clone()).with(|seen| seen.targets = targets([pair]));
+            let seen = published(progress.clone()).with(|seen| seen.targets = targets([pair]));
             assert_eq!(
                 plan(&seen),
-                Refuse(Refusal::NotPublishedAnyMore { key: id(FRESH), target: one() })
+                Refuse(Refusal::NotPublishedAnyMore { key: id(NEW), target: one() })
             );
         }
     }
 }
 
 #[test]
-fn after_the_publication_a_fresh_key_that_does_not_work_is_a_persons_act() {
-    for facts in [publication(), quiet(), deployed(DAY), disabled(8 * DAY)] {
-        let disabled = published(facts.clone()).with(|seen| seen.keys[1].active = false);
-        assert_eq!(plan(&disabled), Refuse(Refusal::FreshLost { key: id(FRESH), disabled: true }));
-        let gone = published(facts).with(|seen| drop(seen.keys.pop()));
-        assert_eq!(plan(&gone), Refuse(Refusal::FreshLost { key: id(FRESH), disabled: false }));
-        assert_eq!(plan::plan(&cleared(later(gone)), &forced()), Step::Record(Note::Begin));
+fn after_the_publication_a_new_key_that_does_not_work_is_changed_externally() {
+    for progress in [publication(), drained(), deployed(DAY), disabled(8 * DAY)] {
+        let disabled = published(progress.clone()).with(|seen| seen.keys[1].active = false);
+        assert_eq!(plan(&disabled), Refuse(Refusal::NewKeyLost { key: id(NEW), disabled: true }));
+        let gone = published(progress).with(|seen| drop(seen.keys.pop()));
+        assert_eq!(plan(&gone), Refuse(Refusal::NewKeyLost { key: id(NEW), disabled: false }));
+        assert_eq!(plan::plan(&cleared(later(gone)), &forced()), Step::Record(Checkpoint::Begin));
     }
 }
 
 #[test]
 fn a_job_that_started_before_the_publication_is_waited_for() {
     let seen = published(publication());
-    assert_eq!(plan(&seen), Ask(Question::ElderJobs));
-    let elders = seen.clone().with(|seen| seen.elders = Some(text("job 1")));
-    assert_eq!(plan(&elders), Wait(Waiting::ElderJobs(text("job 1"))));
-    let waited_out = elders.with(|seen| seen.waited_out = true);
-    assert_eq!(plan(&waited_out), Done(plan::Done::Waiting(Waiting::ElderJobs(text("job 1")))));
-    assert_eq!(plan(&seen.with(|seen| seen.elders = Some(Vec::new()))), Step::Record(Note::Quiet));
+    assert_eq!(plan(&seen), Ask(Query::InFlightJobs));
+    let in_flight_jobs = seen.clone().with(|seen| seen.in_flight_jobs = Some(text("job 1")));
+    assert_eq!(plan(&in_flight_jobs), Wait(Waiting::InFlightJobs(text("job 1"))));
+    let waited_out = in_flight_jobs.with(|seen| seen.waited_out = true);
+    assert_eq!(plan(&waited_out), Done(plan::Done::Waiting(Waiting::InFlightJobs(text("job 1")))));
+    assert_eq!(
+        plan(&seen.with(|seen| seen.in_flight_jobs = Some(Vec::new()))),
+        Step::Record(Checkpoint::Drained)
+    );
 }
 
 #[test]
 fn each_state_of_a_deploy_has_its_answer() {
-    let noted = deploy(false);
+    let recorded = deploy(false);
     let rows = [
         (DeploySeen::Startable, StartDeploy(0)),
         (DeploySeen::Running("p".to_owned()), Wait(Waiting::Deploys(text("p")))),
-        (DeploySeen::Proven(noted), Step::Record(Note::Proven)),
-        (DeploySeen::Proven(deploy(true)), Step::Record(Note::Proven)),
+        (DeploySeen::Proven(recorded), Step::Record(Checkpoint::Proven)),
+        (DeploySeen::Proven(deploy(true)), Step::Record(Checkpoint::Proven)),
         (DeploySeen::Failed("p".to_owned()), Refuse(Refusal::DeployFailed(text("p")))),
         (DeploySeen::Unproven("p".to_owned()), Refuse(Refusal::DeployUnproven(text("p")))),
     ];
-    assert_eq!(plan(&published(quiet())), Ask(Question::Deploys));
+    assert_eq!(plan(&published(drained())), Ask(Query::Deploys));
     for (deploy, step) in rows {
-        assert_eq!(plan(&published(quiet()).with(|seen| seen.deploys = Some(vec![deploy]))), step);
+        assert_eq!(
+            plan(&published(drained()).with(|seen| seen.deploys = Some(vec![deploy]))),
+            step
+        );
     }
 }
 
 #[test]
 fn one_deploy_that_is_not_proven_keeps_both_keys() {
-    let seen = published(quiet()).with(|seen| {
+    let seen = published(drained()).with(|seen| {
         seen.deploys =
-            Some(vec![DeploySeen::Proven(deploy(true)), DeploySeen::Unproven("p".to_owned())])
+            Some(vec![DeploySeen::Proven(deploy(true)), DeploySeen::Unproven("p".to_owned())]);
     });
     assert_eq!(plan(&seen), Refuse(Refusal::DeployUnproven(text("p"))));
-    let facts = Facts::noted(&seen, Note::Proven).unwrap();
-    assert_eq!(facts.deployed, None);
+    let progress = Progress::recorded(&seen, Checkpoint::Proven).unwrap();
+    assert_eq!(progress.deployed, None);
 }
 
 #[test]
 fn a_deploy_that_takes_too_long_is_told_or_left_to_the_next_run() {
-    let seen = published(quiet()).with(|seen| {
+    let seen = published(drained()).with(|seen| {
         seen.deploys = Some(vec![DeploySeen::Running("p".to_owned())]);
         seen.waited_out = true;
     });
@@ -505,17 +525,17 @@ fn a_deploy_that_takes_too_long_is_told_or_left_to_the_next_run() {
 #[test]
 fn the_pipelines_own_deploy_is_proven_by_retire_alone() {
     let own = policy().with(|policy| policy.own_deploy = true);
-    let seen = published(quiet())
+    let seen = published(drained())
         .with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(deploy(false))]));
     assert_eq!(plan::plan(&seen, &own), Done(plan::Done::Waiting(Waiting::OwnDeploy)));
     let retire = own.with(|policy| policy.action = Action::Retire);
-    assert_eq!(plan::plan(&seen, &retire), Step::Record(Note::Proven));
+    assert_eq!(plan::plan(&seen, &retire), Step::Record(Checkpoint::Proven));
 }
 
 #[test]
 fn a_job_of_the_rotations_own_deploy_does_nothing() {
     assert_eq!(
-        plan(&published(quiet()).with(|seen| seen.in_own_deploy = true)),
+        plan(&published(drained()).with(|seen| seen.in_own_deploy = true)),
         Done(plan::Done::InOwnDeploy)
     );
 }
@@ -529,7 +549,7 @@ fn the_old_key_stays_active_through_the_overlap() {
         plan(&seen),
         Done(plan::Done::Waiting(Waiting::Overlap { old: id(OLD), until: at(NOW + 1) }))
     );
-    assert_eq!(plan(&published(deployed(12 * 3600))), Ask(Question::LastUse(id(OLD))));
+    assert_eq!(plan(&published(deployed(12 * 3600))), Ask(Query::LastUse(id(OLD))));
 }
 
 #[test]
@@ -538,25 +558,26 @@ fn an_old_key_that_was_used_since_the_deploy_stays_active() {
     let still = Waiting::StillUsed { old: id(OLD), last: at(NOW - 60), service: "s3".to_owned() };
     assert_eq!(plan(&seen(used(60, "s3"))), Done(plan::Done::Waiting(still)));
     for usage in [Some(Use::Never), used(DAY, "s3"), used(2 * DAY, "s3")] {
-        assert_eq!(plan(&seen(usage)), Disable(id(OLD), Role::Old));
+        assert_eq!(plan(&seen(usage)), Disable(id(OLD), KeyRole::Old));
     }
 }
 
 #[test]
 fn without_an_overlap_the_old_key_is_disabled_at_once_whoever_uses_it() {
     let policy = policy().with(|policy| policy.overlap = SignedDuration::ZERO);
-    assert_eq!(plan::plan(&published(deployed(0)), &policy), Disable(id(OLD), Role::Old));
+    assert_eq!(plan::plan(&published(deployed(0)), &policy), Disable(id(OLD), KeyRole::Old));
 }
 
 #[test]
 fn force_cuts_the_overlap_and_the_grace_period_short_and_nothing_else() {
     let policy = forced();
-    assert_eq!(plan::plan(&published(deployed(1)), &policy), Disable(id(OLD), Role::Old));
+    assert_eq!(plan::plan(&published(deployed(1)), &policy), Disable(id(OLD), KeyRole::Old));
     let grace = published(disabled(1)).with(|seen| seen.keys[0].active = false);
-    assert_eq!(plan::plan(&grace, &policy), Delete(id(OLD), Role::Old));
-    let elders = published(publication()).with(|seen| seen.elders = Some(text("job 1")));
-    assert_eq!(plan::plan(&elders, &policy), Wait(Waiting::ElderJobs(text("job 1"))));
-    let failed = published(quiet())
+    assert_eq!(plan::plan(&grace, &policy), Delete(id(OLD), KeyRole::Old));
+    let in_flight_jobs =
+        published(publication()).with(|seen| seen.in_flight_jobs = Some(text("job 1")));
+    assert_eq!(plan::plan(&in_flight_jobs, &policy), Wait(Waiting::InFlightJobs(text("job 1"))));
+    let failed = published(drained())
         .with(|seen| seen.deploys = Some(vec![DeploySeen::Failed("p".to_owned())]));
     assert_eq!(plan::plan(&failed, &policy), Refuse(Refusal::DeployFailed(text("p"))));
 }
@@ -574,7 +595,7 @@ fn an_old_key_that_somebody_enabled_again_is_left_alone() {
 #[test]
 fn an_old_key_that_a_variable_still_names_is_never_disabled_or_deleted() {
     let mention = |seen: Observed| {
-        seen.with(|seen| drop(seen.mentions.insert(id(OLD), text("BACKUP of project 1"))))
+        seen.with(|seen| drop(seen.other_references.insert(id(OLD), text("BACKUP of project 1"))))
     };
     let refusal = Refuse(Refusal::StillNamed { key: id(OLD), places: text("BACKUP of project 1") });
     assert_eq!(
@@ -590,29 +611,29 @@ fn an_old_key_that_a_variable_still_names_is_never_disabled_or_deleted() {
 
 #[test]
 fn a_disabled_old_key_is_recorded_waited_for_and_deleted() {
-    let off = |facts| published(facts).with(|seen| seen.keys[0].active = false);
-    assert_eq!(plan(&off(deployed(DAY))), Step::Record(Note::Disabled));
+    let off = |progress| published(progress).with(|seen| seen.keys[0].active = false);
+    assert_eq!(plan(&off(deployed(DAY))), Step::Record(Checkpoint::Disabled));
     let until = Waiting::Grace { old: id(OLD), until: at(NOW + 1) };
     assert_eq!(plan(&off(disabled(7 * DAY - 1))), Done(plan::Done::Waiting(until)));
-    assert_eq!(plan(&off(disabled(7 * DAY))), Delete(id(OLD), Role::Old));
+    assert_eq!(plan(&off(disabled(7 * DAY))), Delete(id(OLD), KeyRole::Old));
 }
 
 #[test]
 fn a_rotation_with_nothing_left_to_do_is_finished() {
-    for facts in [deployed(1), disabled(1)] {
+    for progress in [deployed(1), disabled(1)] {
         assert_eq!(
-            plan(&published(facts).with(|seen| drop(seen.keys.remove(0)))),
-            Step::Record(Note::Finished)
+            plan(&published(progress).with(|seen| drop(seen.keys.remove(0)))),
+            Step::Record(Checkpoint::Finished)
         );
     }
 }
 
 #[test]
 fn a_second_key_we_did_not_make_is_never_deleted() {
-    for facts in [deployed(30 * DAY), disabled(30 * DAY)] {
-        let seen = published(facts).with(|seen| seen.keys[0] = key(STRANGE, 100));
+    for progress in [deployed(30 * DAY), disabled(30 * DAY)] {
+        let seen = published(progress).with(|seen| seen.keys[0] = key(FOREIGN, 100));
         for policy in [policy(), forced()] {
-            assert_eq!(plan::plan(&seen, &policy), Step::Record(Note::Finished));
+            assert_eq!(plan::plan(&seen, &policy), Step::Record(Checkpoint::Finished));
         }
     }
 }
@@ -621,8 +642,8 @@ fn a_second_key_we_did_not_make_is_never_deleted() {
 
 #[test]
 fn targets_that_name_different_keys_are_a_persons_matter() {
-    let seen = resting(75).with(|seen| seen.targets = targets([on(OLD), on(STRANGE)]));
-    let names = vec![(one(), Some(id(OLD))), ("project:2".to_owned(), Some(id(STRANGE)))];
+    let seen = idle(75).with(|seen| seen.targets = targets([on(OLD), on(FOREIGN)]));
+    let names = vec![(one(), Some(id(OLD))), ("project:2".to_owned(), Some(id(FOREIGN)))];
     assert_eq!(plan(&seen), Refuse(Refusal::Differ(names)));
     assert_eq!(plan::plan(&cleared(seen), &forced()), Step::Claim);
 }
@@ -630,21 +651,21 @@ fn targets_that_name_different_keys_are_a_persons_matter() {
 #[test]
 fn a_tag_that_names_another_key_than_the_id_is_settled_by_sts() {
     let tagged =
-        |owner| resting(10).with(|seen| seen.targets[0].secret = readable(Some(STRANGE), owner));
-    assert_eq!(plan(&tagged(Owner::NotAsked)), Ask(Question::WhoseSecrets));
-    assert!(matches!(plan(&tagged(Owner::Key(id(OLD)))), Done(plan::Done::NotDue { .. })));
-    let mismatch = Refuse(Refusal::Mismatch { target: one(), id: id(OLD), tag: id(STRANGE) });
-    assert_eq!(plan(&tagged(Owner::Nobody)), mismatch);
+        |owner| idle(10).with(|seen| seen.targets[0].secret = readable(Some(FOREIGN), owner));
+    assert_eq!(plan(&tagged(SecretOwner::NotAsked)), Ask(Query::WhoseSecrets));
+    assert!(matches!(plan(&tagged(SecretOwner::Key(id(OLD)))), Done(plan::Done::NotDue { .. })));
+    let mismatch = Refuse(Refusal::Mismatch { target: one(), id: id(OLD), tag: id(FOREIGN) });
+    assert_eq!(plan(&tagged(SecretOwner::Nobody)), mismatch);
     assert_eq!(
-        plan(&resting(10).with(|seen| seen.targets[0].secret = hidden(Some(STRANGE)))),
+        plan(&idle(10).with(|seen| seen.targets[0].secret = hidden(Some(FOREIGN)))),
         mismatch
     );
 }
 
 #[test]
 fn half_a_pair_is_a_persons_matter() {
-    let half = |pair| resting(75).with(|seen| seen.targets = targets([pair]));
-    let refusal = |missing_secret| Refuse(Refusal::Half { target: one(), missing_secret });
+    let half = |pair| idle(75).with(|seen| seen.targets = targets([pair]));
+    let refusal = |missing_secret| Refuse(Refusal::PartMissing { target: one(), missing_secret });
     assert_eq!(plan(&half((named(OLD), SecretSeen::Absent))), refusal(true));
     assert_eq!(plan(&half((IdSeen::Absent, hidden(None)))), refusal(false));
     assert_eq!(
@@ -656,8 +677,8 @@ fn half_a_pair_is_a_persons_matter() {
 #[test]
 fn a_key_that_this_user_does_not_have_is_replaced_by_force_alone() {
     let seen =
-        cleared(resting(75)).with(|seen| seen.targets = targets([(named(STRANGE), hidden(None))]));
-    assert_eq!(plan(&seen), Refuse(Refusal::Unknown { target: one(), key: id(STRANGE) }));
+        cleared(idle(75)).with(|seen| seen.targets = targets([(named(FOREIGN), hidden(None))]));
+    assert_eq!(plan(&seen), Refuse(Refusal::Unknown { target: one(), key: id(FOREIGN) }));
     assert_eq!(plan::plan(&seen, &forced()), Step::Claim);
 }
 
@@ -668,7 +689,7 @@ fn a_reference_or_a_path_is_not_overwritten_even_by_force() {
         (IdSeen::Unusable(why.clone()), hidden(None)),
         (named(OLD), SecretSeen::Unusable(why.clone())),
     ] {
-        let seen = cleared(resting(75)).with(|seen| seen.targets = targets([pair]));
+        let seen = cleared(idle(75)).with(|seen| seen.targets = targets([pair]));
         for policy in [policy(), forced()] {
             assert_eq!(
                 plan::plan(&seen, &policy),
@@ -680,14 +701,14 @@ fn a_reference_or_a_path_is_not_overwritten_even_by_force() {
 
 #[test]
 fn without_variables_only_setup_makes_a_key() {
-    let seen = cleared(resting(75))
+    let seen = cleared(idle(75))
         .with(|seen| seen.targets = targets([(IdSeen::Absent, SecretSeen::Absent)]));
     for policy in [policy(), forced(), doing(Action::Retire)] {
         assert_eq!(plan::plan(&seen, &policy), Refuse(Refusal::NoVariables));
     }
     assert_eq!(plan::plan(&seen, &doing(Action::Setup)), Step::Claim);
     assert_eq!(
-        plan::plan(&resting(75), &doing(Action::Setup)),
+        plan::plan(&idle(75), &doing(Action::Setup)),
         Done(plan::Done::AlreadySetUp { key: id(OLD) })
     );
 }
@@ -695,41 +716,41 @@ fn without_variables_only_setup_makes_a_key() {
 #[test]
 fn a_key_is_due_at_its_age_or_when_it_is_disabled_or_forced() {
     let due = |seen: Observed, policy: &Policy| {
-        assert_eq!(plan::plan(&cleared(seen), policy), Step::Claim)
+        assert_eq!(plan::plan(&cleared(seen), policy), Step::Claim);
     };
-    due(resting(60), &policy());
-    due(resting(10).with(|seen| seen.keys[0].active = false), &policy());
-    due(resting(10), &forced());
-    let young = resting(60).with(|seen| seen.keys[0].created = at(NOW - 60 * DAY + 1));
+    due(idle(60), &policy());
+    due(idle(10).with(|seen| seen.keys[0].active = false), &policy());
+    due(idle(10), &forced());
+    let young = idle(60).with(|seen| seen.keys[0].created = at(NOW - 60 * DAY + 1));
     assert!(matches!(plan(&cleared(young)), Done(plan::Done::NotDue { .. })));
 }
 
 #[test]
 fn a_retried_forced_job_does_not_rotate_twice() {
-    let seen = cleared(resting(0));
+    let seen = cleared(idle(0));
     assert!(matches!(plan::plan(&seen, &forced()), Done(plan::Done::NotDue { .. })));
 }
 
 #[test]
 fn a_rotation_begins_once_the_preflight_has_passed() {
     let claimed = |findings: Option<Vec<String>>| {
-        resting(75).with(|seen| {
-            seen.claim = Some(Claim { name: "own".to_owned(), facts: None });
+        idle(75).with(|seen| {
+            seen.claim = Some(Claim { name: "own".to_owned(), progress: None });
             seen.preflight = findings;
         })
     };
-    assert_eq!(plan(&claimed(None)), Ask(Question::Preflight));
+    assert_eq!(plan(&claimed(None)), Ask(Query::Preflight));
     assert_eq!(
         plan(&claimed(Some(text("no deploy")))),
         Refuse(Refusal::Preflight(text("no deploy")))
     );
-    assert_eq!(plan(&claimed(Some(Vec::new()))), Step::Record(Note::Begin));
+    assert_eq!(plan(&claimed(Some(Vec::new()))), Step::Record(Checkpoint::Begin));
 }
 
 #[test]
 fn a_key_that_is_due_without_a_free_slot_is_a_persons_matter() {
-    let seen = cleared(resting(75)).with(|seen| seen.keys.push(key(STRANGE, 5)));
-    assert_eq!(plan(&seen), Ask(Question::LastUse(id(STRANGE))));
+    let seen = cleared(idle(75)).with(|seen| seen.keys.push(key(FOREIGN, 5)));
+    assert_eq!(plan(&seen), Ask(Query::LastUse(id(FOREIGN))));
     let asked = seen.with(|seen| seen.keys[1].used = Some(Use::Never));
     assert_eq!(
         plan(&asked),
@@ -741,25 +762,25 @@ fn a_key_that_is_due_without_a_free_slot_is_a_persons_matter() {
 fn a_key_that_is_not_due_says_when_it_will_be_and_mentions_a_second_one() {
     let (created, due) = (at(NOW - 10 * DAY), at(NOW + 50 * DAY));
     let end = |unexplained| Done(plan::Done::NotDue { key: id(OLD), created, due, unexplained });
-    assert_eq!(plan(&resting(10)), end(None));
+    assert_eq!(plan(&idle(10)), end(None));
     assert_eq!(
-        plan(&resting(10).with(|seen| seen.keys.push(key(STRANGE, 5)))),
-        end(Some(id(STRANGE)))
+        plan(&idle(10).with(|seen| seen.keys.push(key(FOREIGN, 5)))),
+        end(Some(id(FOREIGN)))
     );
 }
 
 #[test]
 fn retire_finds_nothing_to_retire_while_nothing_is_under_way() {
     assert_eq!(
-        plan::plan(&resting(75), &doing(Action::Retire)),
+        plan::plan(&idle(75), &doing(Action::Retire)),
         Done(plan::Done::NothingToRetire { key: id(OLD) })
     );
 }
 
 #[test]
 fn what_a_finished_rotation_recorded_does_not_matter_any_more() {
-    let finished = Facts { finished: Some(at(NOW - 5)), ..disabled(8 * DAY) };
-    let seen = resting(10).with(|seen| seen.records.push(record("earlier", false, Some(finished))));
+    let finished = Progress { finished: Some(at(NOW - 5)), ..disabled(8 * DAY) };
+    let seen = idle(10).with(|seen| seen.records.push(record("earlier", false, Some(finished))));
     assert!(matches!(plan(&seen), Done(plan::Done::NotDue { .. })));
 }
 
@@ -770,10 +791,10 @@ fn check_only_reads() {
     let check = |seen: &Observed| plan::plan(seen, &doing(Action::Check));
     let checked =
         |next: &Step, key| Done(plan::Done::Checked { key: Some(id(key)), next: next.to_string() });
-    assert_eq!(check(&resting(75)), checked(&Step::Record(Note::Begin), OLD));
-    assert_eq!(check(&at_hand(true)), checked(&WriteSecret { target: 0, key: id(FRESH) }, OLD));
+    assert_eq!(check(&idle(75)), checked(&Step::Record(Checkpoint::Begin), OLD));
+    assert_eq!(check(&with_new_key(true)), checked(&WriteSecret { target: 0, key: id(NEW) }, OLD));
     assert_eq!(
-        check(&resting(90)),
+        check(&idle(90)),
         Refuse(Refusal::TooOld { key: id(OLD), created: at(NOW - 90 * DAY) })
     );
     assert_eq!(
@@ -781,87 +802,100 @@ fn check_only_reads() {
         Refuse(Refusal::EnabledAgain { key: id(OLD) })
     );
     let waiting = published(deployed(1));
-    assert_eq!(check(&waiting), checked(&plan(&waiting), FRESH));
+    assert_eq!(check(&waiting), checked(&plan(&waiting), NEW));
 }
 
 // What is written down.
 
 #[test]
-fn facts_begin_with_the_keys_that_are_there_those_of_tags_and_what_the_targets_held() {
-    let seen = resting(75).with(|seen| {
+fn progress_begin_with_the_keys_that_are_there_those_of_tags_and_what_the_targets_held() {
+    let seen = idle(75).with(|seen| {
         seen.targets =
-            targets([(named(OLD), hidden(Some(STRANGE))), (IdSeen::Absent, SecretSeen::Absent)])
+            targets([(named(OLD), hidden(Some(FOREIGN))), (IdSeen::Absent, SecretSeen::Absent)]);
     });
-    let facts = Facts::noted(&seen, Note::Begin).unwrap();
+    let progress = Progress::recorded(&seen, Checkpoint::Begin).unwrap();
     assert_eq!(
-        facts,
-        Facts {
-            from: vec![id(OLD), id(STRANGE)],
+        progress,
+        Progress {
+            from: vec![id(OLD), id(FOREIGN)],
             creating: at(NOW),
             previous: vec![None, Some(id(OLD))],
-            ..Facts::default()
+            ..Progress::default()
         }
     );
 }
 
 #[test]
 fn beginning_anew_adds_to_what_the_targets_held_before() {
-    let seen = published(quiet()).with(|seen| drop(seen.keys.remove(0)));
-    let facts = Facts::noted(&seen, Note::Begin).unwrap();
-    assert_eq!(facts.previous, vec![Some(id(OLD)), Some(id(FRESH))]);
-    let over = published(Facts { finished: Some(at(NOW)), ..quiet() });
-    assert_eq!(Facts::noted(&over, Note::Begin).unwrap().previous, vec![Some(id(FRESH))]);
+    let seen = published(drained()).with(|seen| drop(seen.keys.remove(0)));
+    let progress = Progress::recorded(&seen, Checkpoint::Begin).unwrap();
+    assert_eq!(progress.previous, vec![Some(id(OLD)), Some(id(NEW))]);
+    let over = published(Progress { finished: Some(at(NOW)), ..drained() });
+    assert_eq!(Progress::recorded(&over, Checkpoint::Begin).unwrap().previous, vec![Some(id(NEW))]);
 }
 
 #[test]
-fn each_note_adds_its_moment_to_the_facts() {
+fn each_note_adds_its_moment_to_the_progress() {
     let now = at(NOW);
-    let all = at_hand(true).with(|seen| seen.targets = targets([on(FRESH)]));
+    let all = with_new_key(true).with(|seen| seen.targets = targets([on(NEW)]));
     assert_eq!(
-        Facts::noted(&all, Note::Published).unwrap().published.map(|it| (it.key, it.at)),
-        Some((id(FRESH), now))
+        Progress::recorded(&all, Checkpoint::Published)
+            .unwrap()
+            .published
+            .map(|it| (it.key, it.at)),
+        Some((id(NEW), now))
     );
-    assert_eq!(Facts::noted(&published(publication()), Note::Quiet).unwrap().quiet, Some(now));
-    let noted = Facts { deploys: vec![deploy(false)], ..quiet() };
-    let proven =
-        published(noted).with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(deploy(false))]));
-    let facts = Facts::noted(&proven, Note::Proven).unwrap();
-    assert_eq!((facts.deploys[0].proven, facts.deployed), (Some(now), Some(now)));
-    assert_eq!(Facts::noted(&published(deployed(1)), Note::Disabled).unwrap().disabled, Some(now));
-    assert_eq!(Facts::noted(&published(disabled(1)), Note::Finished).unwrap().finished, Some(now));
-    assert_eq!(Facts::noted(&making(), Note::Nothing), None);
-    assert_eq!(begun().published, None);
+    assert_eq!(
+        Progress::recorded(&published(publication()), Checkpoint::Drained).unwrap().drained,
+        Some(now)
+    );
+    let recorded = Progress { deploys: vec![deploy(false)], ..drained() };
+    let proven = published(recorded)
+        .with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(deploy(false))]));
+    let progress = Progress::recorded(&proven, Checkpoint::Proven).unwrap();
+    assert_eq!((progress.deploys[0].proven, progress.deployed), (Some(now), Some(now)));
+    assert_eq!(
+        Progress::recorded(&published(deployed(1)), Checkpoint::Disabled).unwrap().disabled,
+        Some(now)
+    );
+    assert_eq!(
+        Progress::recorded(&published(disabled(1)), Checkpoint::Finished).unwrap().finished,
+        Some(now)
+    );
+    assert_eq!(Progress::recorded(&publishing(), Checkpoint::Nothing), None);
+    assert_eq!(begun_progress().published, None);
 }
 
 #[test]
 fn a_deploy_that_is_newly_proven_is_recorded_while_another_still_runs() {
-    let noted =
-        NotedDeploy { place: "42 pipeline".to_owned(), pipeline: 7, job: None, proven: None };
-    let seen = published(quiet()).with(|seen| {
+    let recorded =
+        RecordedDeploy { place: "42 pipeline".to_owned(), pipeline: 7, job: None, proven: None };
+    let seen = published(drained()).with(|seen| {
         seen.deploys =
-            Some(vec![DeploySeen::Proven(noted), DeploySeen::Running("job deploy".to_owned())])
+            Some(vec![DeploySeen::Proven(recorded), DeploySeen::Running("job deploy".to_owned())]);
     });
-    assert_eq!(plan(&seen), Step::Record(Note::Proven));
+    assert_eq!(plan(&seen), Step::Record(Checkpoint::Proven));
 }
 
 /// STS could not tell whose secret it is where its key is not this user's: nothing is asked.
 #[test]
 fn a_tag_beside_the_id_of_an_unknown_key_is_a_mismatch_at_once() {
-    let pair = |owner| (named(STRANGE), readable(Some(OLD), owner));
+    let pair = |owner| (named(FOREIGN), readable(Some(OLD), owner));
     let mismatch =
-        Refuse(Refusal::Mismatch { target: "project:1".to_owned(), id: id(STRANGE), tag: id(OLD) });
+        Refuse(Refusal::Mismatch { target: "project:1".to_owned(), id: id(FOREIGN), tag: id(OLD) });
     assert_eq!(
-        plan(&resting(75).with(|seen| seen.targets = targets([pair(Owner::NotAsked)]))),
+        plan(&idle(75).with(|seen| seen.targets = targets([pair(SecretOwner::NotAsked)]))),
         mismatch
     );
-    let same = resting(75).with(|seen| {
-        seen.targets = targets([(named(STRANGE), readable(Some(STRANGE), Owner::NotAsked))])
+    let same = idle(75).with(|seen| {
+        seen.targets = targets([(named(FOREIGN), readable(Some(FOREIGN), SecretOwner::NotAsked))]);
     });
     assert_eq!(
         plan(&same),
-        Refuse(Refusal::Unknown { target: "project:1".to_owned(), key: id(STRANGE) })
+        Refuse(Refusal::Unknown { target: "project:1".to_owned(), key: id(FOREIGN) })
     );
-    let own = resting(10)
-        .with(|seen| seen.targets = targets([(named(OLD), readable(Some(OLD), Owner::NotAsked))]));
+    let own = idle(10).with(|seen| {
+        seen.targets = targets([(named(OLD), readable(Some(OLD), SecretOwner::NotAsked))]);
+    });
     assert!(matches!(plan(&own), Done(plan::Done::NotDue { .. })), "a tag that agrees is believed");
 }

@@ -7,15 +7,15 @@ use std::time::Instant;
 
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Begun, Claim, DeploySeen, Done, Hand, IdSeen, Key, Note, Observed, Owner, Policy, Question,
-    Role, SecretSeen, Step, TargetSeen, Use, plan,
+    Attempt, Checkpoint, Claim, DeploySeen, Done, IdSeen, Key, KeyRole, NewKey, Observed, Policy,
+    Query, SecretOwner, SecretSeen, Step, TargetSeen, Use, plan,
 };
-use credential_rotator::record::{AccessKeyId, Facts, NotedDeploy};
+use credential_rotator::record::{AccessKeyId, Progress, RecordedDeploy};
 use jiff::SignedDuration;
 
 use crate::kit::{
-    DAY, FRESH, NOW, OLD, STRANGE, With, at, begun, deployed, disabled, doing, forced, hidden, id,
-    named, on, policy, publication, quiet, readable, record, resting, targets, used,
+    DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, deployed, disabled, doing, drained,
+    forced, hidden, id, idle, named, on, policy, publication, readable, record, targets, used,
 };
 
 fn names(target: &TargetSeen, key: &AccessKeyId) -> bool {
@@ -25,29 +25,30 @@ fn names(target: &TargetSeen, key: &AccessKeyId) -> bool {
 /// Whatever works with a key is that key's; what is hidden or works with no key is its tag's.
 fn holds(target: &TargetSeen, key: &AccessKeyId) -> bool {
     match &target.secret {
-        SecretSeen::Readable { owner: Owner::Key(owner), .. } => owner == key,
+        SecretSeen::Readable { owner: SecretOwner::Key(owner), .. } => owner == key,
         SecretSeen::Readable { tag, .. } | SecretSeen::Hidden { tag } => tag.as_ref() == Some(key),
         SecretSeen::Absent | SecretSeen::Unusable(_) => false,
     }
 }
 
-fn facts_seen(seen: &Observed) -> Option<&Facts> {
-    if let Some(Claim { facts: Some(facts), .. }) = &seen.claim {
-        return Some(facts);
+fn progress_seen(seen: &Observed) -> Option<&Progress> {
+    if let Some(Claim { progress: Some(progress), .. }) = &seen.claim {
+        return Some(progress);
     }
     let mut newest: Option<&credential_rotator::plan::RecordSeen> = None;
     for record in &seen.records {
-        if record.facts.is_some() && newest.is_none_or(|other| other.at <= record.at) {
+        if record.progress.is_some() && newest.is_none_or(|other| other.at <= record.at) {
             newest = Some(record);
         }
     }
-    newest.and_then(|record| record.facts.as_ref())
+    newest.and_then(|record| record.progress.as_ref())
 }
 
 /// What is wrong with this step, if anything.
-pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(), &'static str> {
+pub(crate) fn check(seen: &Observed, policy: &Policy, step: &Step) -> Result<(), &'static str> {
     let ensure = |holds: bool, wrong: &'static str| if holds { Ok(()) } else { Err(wrong) };
-    let quiet_step = matches!(step, Step::Ask(_) | Step::Wait(_) | Step::Done(_) | Step::Refuse(_));
+    let without_effect =
+        matches!(step, Step::Ask(_) | Step::Wait(_) | Step::Done(_) | Step::Refuse(_));
     if policy.action == Action::Check {
         ensure(
             matches!(step, Step::Ask(_) | Step::Done(_) | Step::Refuse(_)),
@@ -55,33 +56,36 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
         )?;
     }
     if seen.in_own_deploy {
-        ensure(quiet_step, "a job of the own deploy does something")?;
+        ensure(without_effect, "a job of the own deploy does something")?;
     }
-    if !quiet_step && *step != Step::Claim {
+    if !without_effect && *step != Step::Claim {
         ensure(seen.claim.is_some(), "an effect without a claim")?;
         let over = seen.records.iter().any(|other| other.released || !other.alive);
         ensure(!over || *step == Step::TakeOver, "an effect before what is over was taken over")?;
     }
-    let facts = facts_seen(seen).filter(|facts| facts.finished.is_none());
+    let progress = progress_seen(seen).filter(|progress| progress.finished.is_none());
     let active = |id: &AccessKeyId| seen.keys.iter().any(|key| key.id == *id && key.active);
     let there = |id: &AccessKeyId| seen.keys.iter().any(|key| key.id == *id);
     let all_on =
         |id: &AccessKeyId| seen.targets.iter().all(|target| names(target, id) && holds(target, id));
     let unnamed = |id: &AccessKeyId| {
         !seen.targets.iter().any(|target| names(target, id) || holds(target, id))
-            && !seen.mentions.contains_key(id)
+            && !seen.other_references.contains_key(id)
     };
     let published =
-        facts.and_then(|facts| facts.published.as_ref()).map(|published| &published.key);
+        progress.and_then(|progress| progress.published.as_ref()).map(|published| &published.key);
     let intact = || published.is_some_and(|key| active(key) && all_on(key));
     let previous = |id: Option<&AccessKeyId>| {
-        facts.is_some_and(|facts| facts.previous.iter().any(|previous| previous.as_ref() == id))
+        progress.is_some_and(|progress| {
+            progress.previous.iter().any(|previous| previous.as_ref() == id)
+        })
     };
-    let known_before = |id: &AccessKeyId| facts.is_some_and(|facts| facts.from.contains(id));
+    let known_before =
+        |id: &AccessKeyId| progress.is_some_and(|progress| progress.from.contains(id));
     let born = |key: &Key| {
-        facts.is_some_and(|facts| {
-            let age = key.created.as_second() - facts.creating.as_second();
-            (0..=120).contains(&age) && !facts.from.contains(&key.id)
+        progress.is_some_and(|progress| {
+            let age = key.created.as_second() - progress.creating.as_second();
+            (0..=120).contains(&age) && !progress.from.contains(&key.id)
         })
     };
     match step {
@@ -96,33 +100,34 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
             seen.records.iter().any(|other| other.released || !other.alive),
             "nothing to take over",
         ),
-        Step::Ask(Question::WhoseSecrets) => {
+        Step::Ask(Query::WhoseSecrets) => {
             let unasked = |target: &TargetSeen| {
-                matches!(target.secret, SecretSeen::Readable { owner: Owner::NotAsked, .. })
+                matches!(target.secret, SecretSeen::Readable { owner: SecretOwner::NotAsked, .. })
             };
             ensure(seen.targets.iter().any(unasked), "asked whose secrets again")
         }
-        Step::Ask(Question::LastUse(id)) => ensure(
+        Step::Ask(Query::LastUse(id)) => ensure(
             seen.keys.iter().any(|key| key.id == *id && key.used.is_none()),
             "asked for the last use again",
         ),
-        Step::Ask(Question::Preflight) => {
+        Step::Ask(Query::Preflight) => {
             ensure(seen.preflight.is_none(), "asked the preflight again")
         }
-        Step::Ask(Question::ElderJobs) => {
-            ensure(seen.elders.is_none() && published.is_some(), "asked for older jobs again")
-        }
-        Step::Ask(Question::Deploys) => {
+        Step::Ask(Query::InFlightJobs) => ensure(
+            seen.in_flight_jobs.is_none() && published.is_some(),
+            "asked for in-flight jobs again",
+        ),
+        Step::Ask(Query::Deploys) => {
             ensure(seen.deploys.is_none() && published.is_some(), "asked for deploys again")
         }
-        Step::Record(Note::Begin) => {
+        Step::Record(Checkpoint::Begin) => {
             ensure(seen.keys.len() < 2, "a rotation without a slot")?;
             ensure(
                 seen.preflight.as_ref().is_some_and(Vec::is_empty),
                 "a rotation without a preflight",
             )?;
-            ensure(seen.begun == Begun::No, "a second rotation in one run")?;
-            ensure(facts.is_none() || policy.forced.is_some(), "begun anew without force")?;
+            ensure(seen.attempt == Attempt::No, "a second rotation in one run")?;
+            ensure(progress.is_none() || policy.forced.is_some(), "begun anew without force")?;
             ensure(
                 matches!(policy.action, Action::Rotate | Action::Setup),
                 "`retire` begins a rotation",
@@ -136,7 +141,7 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
                 "`setup` although there are variables",
             )?;
             ensure(
-                !blank || policy.action == Action::Setup || facts.is_some(),
+                !blank || policy.action == Action::Setup || progress.is_some(),
                 "a first key without `setup`",
             )?;
             let due = |key: &Key| {
@@ -150,53 +155,52 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
                 .filter(|key| seen.targets.iter().any(|target| names(target, &key.id)))
                 .collect::<Vec<_>>();
             ensure(
-                facts.is_some()
+                progress.is_some()
                     || policy.forced.is_some()
                     || named.is_empty()
                     || named.iter().any(|key| due(key)),
                 "not due",
             )
         }
-        Step::Record(Note::Nothing) => {
-            ensure(published.is_none() && facts.is_some(), "a published rotation is forgotten")?;
-            // Nothing that may be the fresh key is left behind, unless a person has used force on
+        Step::Record(Checkpoint::Nothing) => {
+            ensure(published.is_none() && progress.is_some(), "a published rotation is forgotten")?;
+            // Nothing that may be the new key is left behind, unless a person has used force on
             // it.
             ensure(
                 // A run that has sent nothing yet has made nothing.
                 !seen.keys.iter().any(born)
-                    || seen.begun == Begun::Recorded
-                    || seen.hand.as_ref().is_some_and(|hand| !there(&hand.key))
-                    || tagged(seen, facts),
+                    || seen.attempt == Attempt::Recorded
+                    || seen.new_key.as_ref().is_some_and(|new_key| !there(&new_key.key))
+                    || tagged(seen, progress),
                 "an orphan is forgotten",
             )
         }
         Step::Create => {
             ensure(
-                seen.begun == Begun::Recorded && facts.is_some() && published.is_none(),
+                seen.attempt == Attempt::Recorded && progress.is_some() && published.is_none(),
                 "created before it was recorded",
             )?;
             ensure(
-                seen.hand.is_none() && seen.keys.len() < 2 && !seen.keys.iter().any(born),
-                "a second fresh key",
+                seen.new_key.is_none() && seen.keys.len() < 2 && !seen.keys.iter().any(born),
+                "a second new key",
             )
         }
         Step::Verify(id) => ensure(
-            seen.hand.as_ref().is_some_and(|hand| hand.key == *id && !hand.verified),
+            seen.new_key.as_ref().is_some_and(|new_key| new_key.key == *id && !new_key.verified),
             "verified what is not at hand",
         ),
         Step::WriteSecret { target, key } => {
-            let hand = seen
-                .hand
-                .as_ref()
-                .is_some_and(|hand| hand.key == *key && hand.verified && !hand.doomed);
-            let shown = |target: &TargetSeen| matches!(&target.secret, SecretSeen::Readable { owner: Owner::Key(owner), .. } if owner == key);
+            let new_key = seen.new_key.as_ref().is_some_and(|new_key| {
+                new_key.key == *key && new_key.verified && !new_key.abandoned
+            });
+            let shown = |target: &TargetSeen| matches!(&target.secret, SecretSeen::Readable { owner: SecretOwner::Key(owner), .. } if owner == key);
             ensure(
-                hand || seen.targets.iter().any(shown),
+                new_key || seen.targets.iter().any(shown),
                 "a secret that is neither verified nor accepted by STS",
             )?;
             ensure(
                 active(key) && !known_before(key) && published.is_none(),
-                "not the fresh key's secret",
+                "not the new key's secret",
             )?;
             let target = &seen.targets[*target];
             ensure(!holds(target, key), "written twice")?;
@@ -218,27 +222,30 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
             ensure(holds(target, key), "an id without its secret")?;
             ensure(
                 active(key) && !known_before(key) && published.is_none(),
-                "not the fresh key's id",
+                "not the new key's id",
             )?;
             ensure(
                 !names(target, key) && previous(id_of(target)),
                 "a person's variable is overwritten",
             )
         }
-        Step::Record(Note::Published) => {
+        Step::Record(Checkpoint::Published) => {
             let IdSeen::Key(key) = &seen.targets[0].id else { return Err("nothing is published") };
             ensure(
                 all_on(key) && active(key) && !known_before(key) && published.is_none(),
                 "not published",
             )
         }
-        Step::Record(Note::Quiet) => {
-            ensure(intact() && seen.elders.as_ref().is_some_and(Vec::is_empty), "not quiet")
-        }
+        Step::Record(Checkpoint::Drained) => ensure(
+            intact() && seen.in_flight_jobs.as_ref().is_some_and(Vec::is_empty),
+            "not drained",
+        ),
         Step::StartDeploy(_) => {
             ensure(
                 intact()
-                    && facts.is_some_and(|facts| facts.quiet.is_some() && facts.deployed.is_none()),
+                    && progress.is_some_and(|progress| {
+                        progress.drained.is_some() && progress.deployed.is_none()
+                    }),
                 "a deploy too early",
             )?;
             ensure(
@@ -246,9 +253,9 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
                 "a deploy that is not ours to start",
             )
         }
-        Step::Record(Note::Proven) => {
+        Step::Record(Checkpoint::Proven) => {
             ensure(
-                intact() && facts.is_some_and(|facts| facts.quiet.is_some()),
+                intact() && progress.is_some_and(|progress| progress.drained.is_some()),
                 "proven too early",
             )?;
             let proven = |deploy: &DeploySeen| matches!(deploy, DeploySeen::Proven(_));
@@ -259,19 +266,19 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
                 "not proven",
             )
         }
-        Step::Disable(id, Role::Old) | Step::Delete(id, Role::Old) => {
+        Step::Disable(id, KeyRole::Old) | Step::Delete(id, KeyRole::Old) => {
             ensure(unnamed(id), "a variable names it")?;
             ensure(
                 intact() && previous(Some(id)) && published != Some(id),
                 "not an old key of this rotation",
             )?;
-            let facts = facts.ok_or("no rotation")?;
-            let deployed = facts.deployed.ok_or("before the deploy is proven")?;
+            let progress = progress.ok_or("no rotation")?;
+            let deployed = progress.deployed.ok_or("before the deploy is proven")?;
             let hurried = policy.forced.is_some();
             let key = seen.keys.iter().find(|key| key.id == *id).ok_or("no such key")?;
             match step {
                 Step::Disable(..) => {
-                    ensure(key.active && facts.disabled.is_none(), "disabled twice")?;
+                    ensure(key.active && progress.disabled.is_none(), "disabled twice")?;
                     let calm = match &key.used {
                         Some(Use::At { when, .. }) => *when <= deployed,
                         Some(Use::Never) => true,
@@ -285,7 +292,7 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
                     )
                 }
                 _ => {
-                    let disabled = facts.disabled.ok_or("deleted before it was disabled")?;
+                    let disabled = progress.disabled.ok_or("deleted before it was disabled")?;
                     ensure(!key.active, "an active key is deleted")?;
                     ensure(
                         hurried || disabled + policy.grace_period <= seen.now,
@@ -294,19 +301,20 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
                 }
             }
         }
-        Step::Disable(id, Role::Orphan) | Step::Delete(id, Role::Orphan) => {
+        Step::Disable(id, KeyRole::Orphan) | Step::Delete(id, KeyRole::Orphan) => {
             ensure(unnamed(id), "a variable names it")?;
             ensure(
-                facts.is_some() && published.is_none() && !known_before(id),
+                progress.is_some() && published.is_none() && !known_before(id),
                 "not an orphan of this rotation",
             )?;
             let key = seen.keys.iter().find(|key| key.id == *id).ok_or("no such key")?;
-            if seen.hand.as_ref().is_some_and(|hand| hand.key == *id && hand.doomed) {
+            if seen.new_key.as_ref().is_some_and(|new_key| new_key.key == *id && new_key.abandoned)
+            {
                 return ensure(matches!(step, Step::Delete(..)), "a doomed key is only disabled");
             }
             ensure(
                 born(key)
-                    || seen.hand.as_ref().is_some_and(|hand| hand.key == *id)
+                    || seen.new_key.as_ref().is_some_and(|new_key| new_key.key == *id)
                     || tag_of(seen, id),
                 "not proven to be ours",
             )?;
@@ -317,9 +325,9 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
             )?;
             ensure(key.active == matches!(step, Step::Disable(..)), "disabled first, then deleted")
         }
-        Step::Record(Note::Disabled) => {
+        Step::Record(Checkpoint::Disabled) => {
             ensure(
-                intact() && facts.is_some_and(|facts| facts.deployed.is_some()),
+                intact() && progress.is_some_and(|progress| progress.deployed.is_some()),
                 "disabled too early",
             )?;
             ensure(
@@ -327,9 +335,9 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
                 "nothing is disabled",
             )
         }
-        Step::Record(Note::Finished) => {
+        Step::Record(Checkpoint::Finished) => {
             ensure(
-                intact() && facts.is_some_and(|facts| facts.deployed.is_some()),
+                intact() && progress.is_some_and(|progress| progress.deployed.is_some()),
                 "finished too early",
             )?;
             ensure(
@@ -339,7 +347,9 @@ pub(crate) fn judge(seen: &Observed, policy: &Policy, step: &Step) -> Result<(),
         }
         Step::Wait(_) => ensure(!seen.waited_out, "waits although its time is over"),
         Step::Done(Done::NotDue { key, .. }) => ensure(
-            facts.is_none() && active(key) && seen.targets.iter().all(|target| names(target, key)),
+            progress.is_none()
+                && active(key)
+                && seen.targets.iter().all(|target| names(target, key)),
             "at rest, but not well",
         ),
         Step::Done(_) | Step::Refuse(_) => Ok(()),
@@ -362,12 +372,12 @@ fn tag_of(seen: &Observed, id: &AccessKeyId) -> bool {
 }
 
 /// A tag names a key that was not there before and is gone: it, not the one by its date, was the
-/// fresh key.
-fn tagged(seen: &Observed, facts: Option<&Facts>) -> bool {
-    [OLD, FRESH, STRANGE].into_iter().map(id).any(|id| {
+/// new key.
+fn tagged(seen: &Observed, progress: Option<&Progress>) -> bool {
+    [OLD, NEW, FOREIGN].into_iter().map(id).any(|id| {
         tag_of(seen, &id)
             && !seen.keys.iter().any(|key| key.id == id)
-            && facts.is_some_and(|facts| !facts.from.contains(&id))
+            && progress.is_some_and(|progress| !progress.from.contains(&id))
     })
 }
 
@@ -387,7 +397,7 @@ impl Count {
         self.worlds += 1;
         let step = plan(seen, policy);
         *self.steps.entry(word(&step)).or_default() += 1;
-        if let Err(wrong) = judge(seen, policy, &step) {
+        if let Err(wrong) = check(seen, policy, &step) {
             panic!("{wrong}: {step:?}\n{policy:#?}\n{seen:#?}");
         }
     }
@@ -426,17 +436,17 @@ fn every_pair() -> Vec<(IdSeen, SecretSeen)> {
     let ids = [
         IdSeen::Absent,
         named(OLD),
-        named(FRESH),
-        named(STRANGE),
+        named(NEW),
+        named(FOREIGN),
         IdSeen::Unusable("a reference".to_owned()),
     ];
-    let tags = [None, Some(OLD), Some(FRESH), Some(STRANGE)];
+    let tags = [None, Some(OLD), Some(NEW), Some(FOREIGN)];
     let owners = [
-        Owner::NotAsked,
-        Owner::Nobody,
-        Owner::Key(id(OLD)),
-        Owner::Key(id(FRESH)),
-        Owner::Key(id(STRANGE)),
+        SecretOwner::NotAsked,
+        SecretOwner::Nobody,
+        SecretOwner::Key(id(OLD)),
+        SecretOwner::Key(id(NEW)),
+        SecretOwner::Key(id(FOREIGN)),
     ];
     let mut secrets = vec![SecretSeen::Absent, SecretSeen::Unusable("a path".to_owned())];
     secrets.extend(tags.iter().map(|tag| hidden(*tag)));
@@ -450,21 +460,21 @@ fn every_pair() -> Vec<(IdSeen, SecretSeen)> {
 fn telling_pairs() -> Vec<(IdSeen, SecretSeen)> {
     vec![
         (IdSeen::Absent, SecretSeen::Absent),
-        (IdSeen::Absent, hidden(Some(FRESH))),
+        (IdSeen::Absent, hidden(Some(NEW))),
         (IdSeen::Unusable("a reference".to_owned()), hidden(None)),
         on(OLD),
-        (named(OLD), readable(None, Owner::NotAsked)),
+        (named(OLD), readable(None, SecretOwner::NotAsked)),
         (named(OLD), hidden(Some(OLD))),
-        (named(OLD), readable(Some(FRESH), Owner::Key(id(FRESH)))),
-        (named(OLD), readable(Some(FRESH), Owner::Nobody)),
-        (named(OLD), hidden(Some(FRESH))),
+        (named(OLD), readable(Some(NEW), SecretOwner::Key(id(NEW)))),
+        (named(OLD), readable(Some(NEW), SecretOwner::Nobody)),
+        (named(OLD), hidden(Some(NEW))),
         (named(OLD), SecretSeen::Absent),
-        on(FRESH),
-        (named(FRESH), hidden(Some(FRESH))),
-        (named(FRESH), readable(Some(OLD), Owner::Key(id(OLD)))),
-        (named(FRESH), hidden(Some(OLD))),
-        on(STRANGE),
-        (named(STRANGE), hidden(Some(FRESH))),
+        on(NEW),
+        (named(NEW), hidden(Some(NEW))),
+        (named(NEW), readable(Some(OLD), SecretOwner::Key(id(OLD)))),
+        (named(NEW), hidden(Some(OLD))),
+        on(FOREIGN),
+        (named(FOREIGN), hidden(Some(NEW))),
     ]
 }
 
@@ -474,11 +484,12 @@ fn every_keys(old_age: i64) -> Vec<Vec<Key>> {
     let three = [Some(true), Some(false), None];
     let mut all = Vec::new();
     for number in 0..27 {
-        let [old, fresh, strange] = [three[number / 9], three[number / 3 % 3], three[number % 3]];
+        let [old, new_key_state, strange] =
+            [three[number / 9], three[number / 3 % 3], three[number % 3]];
         let keys = [
             (OLD, old, NOW - old_age * DAY),
-            (FRESH, fresh, NOW - 60),
-            (STRANGE, strange, NOW - 100 * DAY),
+            (NEW, new_key_state, NOW - 60),
+            (FOREIGN, strange, NOW - 100 * DAY),
         ];
         let there = keys.into_iter().filter_map(|(number, active, created)| {
             Some(Key { id: id(number), active: active?, created: at(created), used: None })
@@ -488,30 +499,33 @@ fn every_keys(old_age: i64) -> Vec<Vec<Key>> {
     all
 }
 
-fn claims(facts: Option<&Facts>) -> Vec<Observed> {
-    let base = resting(0);
-    let own = |facts: Option<&Facts>| Some(Claim { name: "own".to_owned(), facts: facts.cloned() });
+fn claims(progress: Option<&Progress>) -> Vec<Observed> {
+    let base = idle(0);
+    let own = |progress: Option<&Progress>| {
+        Some(Claim { name: "own".to_owned(), progress: progress.cloned() })
+    };
     vec![
-        base.clone().with(|seen| seen.claim = own(facts)),
-        base.clone().with(|seen| seen.records.push(record("other", false, facts.cloned()))),
-        base.clone().with(|seen| seen.records.push(record("other", true, facts.cloned()))),
+        base.clone().with(|seen| seen.claim = own(progress)),
+        base.clone().with(|seen| seen.records.push(record("other", false, progress.cloned()))),
+        base.clone().with(|seen| seen.records.push(record("other", true, progress.cloned()))),
         base.with(|seen| {
             seen.claim = own(None);
-            seen.records.push(record("other", false, facts.cloned()));
+            seen.records.push(record("other", false, progress.cloned()));
         }),
     ]
 }
 
-fn hands() -> Vec<(Option<Hand>, Begun)> {
-    let hand = |verified, doomed| (Some(Hand { key: id(FRESH), verified, doomed }), Begun::Tried);
+fn new_keys() -> Vec<(Option<NewKey>, Attempt)> {
+    let new_key =
+        |verified, abandoned| (Some(NewKey { key: id(NEW), verified, abandoned }), Attempt::Tried);
     vec![
-        (None, Begun::No),
-        (None, Begun::Recorded),
-        (None, Begun::Tried),
-        hand(false, false),
-        hand(true, false),
-        hand(false, true),
-        hand(true, true),
+        (None, Attempt::No),
+        (None, Attempt::Recorded),
+        (None, Attempt::Tried),
+        new_key(false, false),
+        new_key(true, false),
+        new_key(false, true),
+        new_key(true, true),
     ]
 }
 
@@ -528,19 +542,19 @@ fn every_use(seen: &mut Observed, mut look: impl FnMut(&Observed)) {
     }
 }
 
-fn mentions(seen: &mut Observed, mut look: impl FnMut(&mut Observed)) {
+fn other_references(seen: &mut Observed, mut look: impl FnMut(&mut Observed)) {
     look(seen);
-    for number in [OLD, FRESH] {
-        seen.mentions.insert(id(number), vec!["BACKUP".to_owned()]);
+    for number in [OLD, NEW] {
+        seen.other_references.insert(id(number), vec!["BACKUP".to_owned()]);
         look(seen);
-        seen.mentions.clear();
+        seen.other_references.clear();
     }
 }
 
 #[test]
 fn every_small_world_at_rest() {
     let mut count = Count::new();
-    let finished = Facts { finished: Some(at(NOW - 10)), ..disabled(DAY) };
+    let finished = Progress { finished: Some(at(NOW - 10)), ..disabled(DAY) };
     let policies =
         [policy(), forced(), doing(Action::Retire), doing(Action::Setup), doing(Action::Check)];
     let preflights = [None, Some(Vec::new()), Some(vec!["no deploy".to_owned()])];
@@ -551,10 +565,10 @@ fn every_small_world_at_rest() {
             for keys in &lists {
                 seen.keys.clone_from(keys);
                 for policy in &policies {
-                    for (begun, preflight) in
-                        [(Begun::No, 0), (Begun::No, 1), (Begun::No, 2), (Begun::Tried, 1)]
+                    for (attempt, preflight) in
+                        [(Attempt::No, 0), (Attempt::No, 1), (Attempt::No, 2), (Attempt::Tried, 1)]
                     {
-                        seen.begun = begun;
+                        seen.attempt = attempt;
                         seen.preflight.clone_from(&preflights[preflight]);
                         // What is finished makes a difference to who claims and to nothing else.
                         if number < 4 || preflight == 1 {
@@ -575,12 +589,14 @@ fn every_small_world_while_a_key_is_made() {
     let mut both = |seen: &mut Observed, keys: &[Vec<Key>]| {
         for keys in keys {
             seen.keys.clone_from(keys);
-            for (hand, begun) in hands() {
-                seen.hand = hand;
-                seen.begun = begun;
+            for (new_key, attempt) in new_keys() {
+                seen.new_key = new_key;
+                seen.attempt = attempt;
                 for (index, policy) in policies.iter().enumerate() {
                     match index {
-                        0 => mentions(seen, |seen| every_use(seen, |seen| count.see(seen, policy))),
+                        0 => other_references(seen, |seen| {
+                            every_use(seen, |seen| count.see(seen, policy));
+                        }),
                         _ => count.see(seen, policy),
                     }
                     for key in &mut seen.keys {
@@ -591,7 +607,8 @@ fn every_small_world_while_a_key_is_made() {
         }
     };
     let keys = every_keys(75);
-    let mut seen = claims(Some(&begun())).remove(0).with(|seen| seen.preflight = Some(Vec::new()));
+    let mut seen =
+        claims(Some(&begun_progress())).remove(0).with(|seen| seen.preflight = Some(Vec::new()));
     for pair in every_pair() {
         seen.targets = targets([pair]);
         both(&mut seen, &keys);
@@ -605,7 +622,7 @@ fn every_small_world_while_a_key_is_made() {
         seen.targets = targets([first, second]);
         both(&mut seen, &keys);
     }
-    for mut seen in claims(Some(&begun())).into_iter().skip(1) {
+    for mut seen in claims(Some(&begun_progress())).into_iter().skip(1) {
         for pair in telling_pairs() {
             seen.targets = targets([pair]);
             both(&mut seen, &keys);
@@ -617,19 +634,20 @@ fn every_small_world_while_a_key_is_made() {
 #[test]
 fn every_small_world_after_the_publication() {
     let mut count = Count::new();
-    let noted = NotedDeploy { place: "project:1".to_owned(), pipeline: 7, job: None, proven: None };
+    let recorded =
+        RecordedDeploy { place: "project:1".to_owned(), pipeline: 7, job: None, proven: None };
     let deploys = [
         None,
         Some(vec![DeploySeen::Startable]),
         Some(vec![DeploySeen::Running("p".to_owned())]),
-        Some(vec![DeploySeen::Proven(noted.clone())]),
-        Some(vec![DeploySeen::Proven(noted.clone()), DeploySeen::Failed("p".to_owned())]),
+        Some(vec![DeploySeen::Proven(recorded.clone())]),
+        Some(vec![DeploySeen::Proven(recorded.clone()), DeploySeen::Failed("p".to_owned())]),
         Some(vec![
             DeploySeen::Unproven("p".to_owned()),
-            DeploySeen::Proven(NotedDeploy { proven: Some(at(NOW)), ..noted }),
+            DeploySeen::Proven(RecordedDeploy { proven: Some(at(NOW)), ..recorded }),
         ]),
     ];
-    let elders = [None, Some(Vec::new()), Some(vec!["job 1".to_owned()])];
+    let in_flight_jobs = [None, Some(Vec::new()), Some(vec!["job 1".to_owned()])];
     let own = policy().with(|policy| policy.own_deploy = true);
     let hasty = policy().with(|policy| policy.overlap = SignedDuration::ZERO);
     let policies = [
@@ -642,22 +660,22 @@ fn every_small_world_after_the_publication() {
         doing(Action::Check),
     ];
     let stages =
-        [publication(), quiet(), deployed(60), deployed(DAY), disabled(DAY), disabled(8 * DAY)];
+        [publication(), drained(), deployed(60), deployed(DAY), disabled(DAY), disabled(8 * DAY)];
     let keys = every_keys(75);
     let mut intact_or_not: Vec<Vec<(IdSeen, SecretSeen)>> =
         every_pair().into_iter().map(|pair| vec![pair]).collect();
     for pair in telling_pairs() {
-        intact_or_not.push(vec![on(FRESH), pair.clone()]);
-        intact_or_not.push(vec![pair, (named(FRESH), hidden(Some(FRESH)))]);
+        intact_or_not.push(vec![on(NEW), pair.clone()]);
+        intact_or_not.push(vec![pair, (named(NEW), hidden(Some(NEW)))]);
     }
-    for facts in &stages {
-        for (index, mut seen) in claims(Some(facts)).into_iter().enumerate() {
+    for progress in &stages {
+        for (index, mut seen) in claims(Some(progress)).into_iter().enumerate() {
             for pairs in &intact_or_not {
                 seen.targets = targets(pairs.iter().cloned());
                 let intact = seen
                     .targets
                     .iter()
-                    .all(|target| names(target, &id(FRESH)) && holds(target, &id(FRESH)));
+                    .all(|target| names(target, &id(NEW)) && holds(target, &id(NEW)));
                 // Who claims is a matter of its own: the strange pairs need not be seen four times.
                 if index > 0 && !intact {
                     continue;
@@ -671,17 +689,19 @@ fn every_small_world_after_the_publication() {
                         }
                         if !intact {
                             count.see(&seen, policy);
-                        } else if facts.deployed.is_some() {
-                            mentions(&mut seen, |seen| {
-                                every_use(seen, |seen| count.see(seen, policy))
+                        } else if progress.deployed.is_some() {
+                            other_references(&mut seen, |seen| {
+                                every_use(seen, |seen| count.see(seen, policy));
                             });
                             seen.keys.iter_mut().for_each(|key| key.used = None);
                         } else {
-                            for (deploys, elders) in deploys.iter().flat_map(|deploys| {
-                                elders.iter().map(move |elders| (deploys, elders))
+                            for (deploys, in_flight_jobs) in deploys.iter().flat_map(|deploys| {
+                                in_flight_jobs
+                                    .iter()
+                                    .map(move |in_flight_jobs| (deploys, in_flight_jobs))
                             }) {
                                 seen.deploys.clone_from(deploys);
-                                seen.elders.clone_from(elders);
+                                seen.in_flight_jobs.clone_from(in_flight_jobs);
                                 for waited_out in [false, true] {
                                     seen.waited_out = waited_out;
                                     count.see(&seen, policy);

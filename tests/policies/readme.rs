@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::fake::*;
 use crate::run::*;
-use crate::world::*;
 
 /// What a rotation may need, all on the one user.
 pub(crate) const ACTIONS: [&str; 5] = [
@@ -29,7 +29,7 @@ pub(crate) fn policy(name: &str) -> Value {
         .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// With this world's account and user in the place of the README's.
+/// With the fake's account and user in the place of the README's.
 pub(crate) fn for_user(document: &Value, user: &str) -> Value {
     let text = document
         .to_string()
@@ -52,7 +52,7 @@ pub(crate) fn without(document: &Value, action: &str) -> Value {
 /// The user of every case, here without or with a path.
 pub(crate) fn user_at(path: &str) -> Setting {
     let setting = Setting::of_days(75);
-    setting.world.lock().aws.users[0].path = path.into();
+    setting.fake.lock().aws.users[0].path = path.into();
     setting
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn lacks(setting: &Setting, ended: &Ended, action: &str) {
     assert!(!denied.is_empty() && denied.iter().all(|entry| entry.action == action), "{denied:?}");
     // Whatever was reached, production runs and the published pair works.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(setting.world.production_signs(PROJECT)).unwrap();
+    runtime.block_on(setting.fake.production_signs(PROJECT)).unwrap();
     let (id, secret) = setting.stored();
-    runtime.block_on(setting.world.signs(&Pair { id, secret, token: None })).unwrap();
+    runtime.block_on(setting.fake.signs(&Pair { id, secret, token: None })).unwrap();
 }

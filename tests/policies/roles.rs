@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::beside::{Case, cases};
+use crate::fake::*;
 use crate::readme::*;
 use crate::run::*;
-use crate::world::*;
 
 pub(crate) fn a_role_rotates_the_one_user_for_the_one_project_and_branch() -> Vec<Case> {
     cases![
@@ -50,12 +50,12 @@ fn trusted() -> (String, String) {
 
 fn role(setting: &Setting, name: &str, document: &Value) -> String {
     let (aud, sub) = trusted();
-    setting.world.add_role(name, Trust::WebIdentity { aud, sub }, 3600, &document.to_string())
+    setting.fake.add_role(name, Trust::WebIdentity { aud, sub }, 3600, &document.to_string())
 }
 
 fn token(setting: &Setting) -> String {
     let (aud, sub) = trusted();
-    setting.world.issue_id_token(&aud, &sub, 3600)
+    setting.fake.issue_id_token(&aud, &sub, 3600)
 }
 
 /// Nothing of the project's own pair signs.
@@ -70,7 +70,7 @@ fn by<'a>(run: Run<'a>, roles: &str, token: &str) -> Run<'a> {
 /// The user itself may nothing at all.
 fn helpless(path: &str) -> Setting {
     let setting = user_at(path);
-    setting.world.set_policy(USER, &[]);
+    setting.fake.set_policy(USER, &[]);
     setting
 }
 
@@ -95,15 +95,15 @@ fn the_role_may_touch_no_other_user() {
     let setting = helpless("/");
     let arn = role(&setting, "credential-rotator", &for_user(&policy("role"), &format!("/{USER}")));
     for other in ["other", "deployer2"] {
-        setting.world.add_user("/", other);
-        setting.world.add_key(other, 90);
+        setting.fake.add_user("/", other);
+        setting.fake.add_key(other, 90);
         let ended = by(setting.run(), &arn, &token(&setting)).set("ROTATOR_IAM_USER", other).go();
         lacks(&setting, &ended, "iam:ListAccessKeys");
-        assert_eq!(setting.world.keys(other).len(), 1);
+        assert_eq!(setting.fake.keys(other).len(), 1);
     }
-    let session = setting.world.role_session("credential-rotator", 3600);
+    let session = setting.fake.role_session("credential-rotator", 3600);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let key = &setting.world.keys("other")[0].id;
+    let key = &setting.fake.keys("other")[0].id;
     for form in [
         "Action=ListAccessKeys&UserName=other".to_owned(),
         "Action=CreateAccessKey&UserName=other".into(),
@@ -112,7 +112,7 @@ fn the_role_may_touch_no_other_user() {
         format!("Action=GetAccessKeyLastUsed&AccessKeyId={key}"),
     ] {
         assert_eq!(
-            runtime.block_on(setting.world.aws("iam", &session, &form)).unwrap().status,
+            runtime.block_on(setting.fake.aws("iam", &session, &form)).unwrap().status,
             403,
             "{form}"
         );
@@ -154,7 +154,7 @@ fn another_project_branch_or_audience_is_not_trusted() {
     ];
     for other in others {
         assert_ne!(other, sub);
-        let ended = by(setting.run(), &arn, &setting.world.issue_id_token(&aud, &other, 3600)).go();
+        let ended = by(setting.run(), &arn, &setting.fake.issue_id_token(&aud, &other, 3600)).go();
         ended.ends(3, "refused");
         assert!(
             ended.report["hint"]
@@ -168,7 +168,7 @@ fn another_project_branch_or_audience_is_not_trusted() {
     let ended = by(
         setting.run(),
         &arn,
-        &setting.world.issue_id_token("https://gitlab.example.com", &sub, 3600),
+        &setting.fake.issue_id_token("https://gitlab.example.com", &sub, 3600),
     )
     .go();
     ended.ends(3, "refused");
@@ -197,7 +197,7 @@ fn a_chain_of_roles_rotates_a_user() {
     let first = role(&setting, entry.rsplit('/').next().unwrap(), &chain);
     assert_eq!(first, entry);
     let rights = for_user(&policy("role"), &format!("/{USER}"));
-    let second = setting.world.add_role(
+    let second = setting.fake.add_role(
         "credential-rotator",
         Trust::Principal(entry),
         3600,
@@ -213,7 +213,7 @@ fn a_chain_begins_with_the_role_that_is_trusted() {
     let setting = helpless("/");
     let first = role(&setting, "somebody-else", &for_user(&policy("chain"), ""));
     let rights = for_user(&policy("role"), &format!("/{USER}"));
-    let second = setting.world.add_role(
+    let second = setting.fake.add_role(
         "credential-rotator",
         Trust::Principal(entry()),
         3600,

@@ -18,7 +18,7 @@ pub(crate) fn a_user_rotates_its_own_key_and_nobody_elses() -> Vec<Case> {
 
 fn with(path: &str, document: &str) -> Setting {
     let setting = user_at(path);
-    setting.world.set_policy_json(USER, &policy(document).to_string());
+    setting.fake.set_policy_json(USER, &policy(document).to_string());
     setting
 }
 
@@ -38,7 +38,7 @@ fn a_user_under_a_path_needs_the_form_with_the_path() {
         ended.report["hint"]
     );
     setting.is_untouched();
-    setting.world.set_policy_json(USER, &policy("self-path").to_string());
+    setting.fake.set_policy_json(USER, &policy("self-path").to_string());
     rotate(&setting, |run| run).ends(0, "resumed");
     setting.is_rotated();
 }
@@ -56,10 +56,10 @@ fn the_form_with_a_path_is_for_that_path_only() {
 fn a_user_may_touch_no_key_of_another_user() {
     for (path, document) in [("/", "self"), ("/service/ci/", "self-path")] {
         let setting = with(path, document);
-        let world = &setting.world;
-        world.add_user(path, "other");
+        let fake = &setting.fake;
+        fake.add_user(path, "other");
         // Its name only begins like the user's.
-        world.add_user(path, "deployer2");
+        fake.add_user(path, "deployer2");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let ask = |name: &str, key: &str, action: &str| {
             let form = match action {
@@ -74,17 +74,17 @@ fn a_user_may_touch_no_key_of_another_user() {
                 }
                 action => format!("Action={}&UserName={name}", &action[4..]),
             };
-            runtime.block_on(world.aws("iam", &setting.old, &form)).unwrap().status
+            runtime.block_on(fake.aws("iam", &setting.old, &form)).unwrap().status
         };
         for name in ["other", "deployer2"] {
-            let foreign = world.add_key(name, 5);
+            let foreign = fake.add_key(name, 5);
             for action in ACTIONS {
                 assert_eq!(ask(name, &foreign.id, action), 403, "{document}: {action} on {name}");
             }
-            assert_eq!(world.keys(name).len(), 1);
+            assert_eq!(fake.keys(name).len(), 1);
         }
-        let spare = world.add_key(USER, 1);
-        world.ours(&spare.id);
+        let spare = fake.add_key(USER, 1);
+        fake.ours(&spare.id);
         for action in [
             "iam:ListAccessKeys",
             "iam:UpdateAccessKey",
@@ -99,12 +99,12 @@ fn a_user_may_touch_no_key_of_another_user() {
 
 fn another_users_rotation_is_refused() {
     let setting = with("/", "self");
-    setting.world.add_user("/", "other");
-    let foreign = setting.world.add_key("other", 90);
+    setting.fake.add_user("/", "other");
+    let foreign = setting.fake.add_key("other", 90);
     let ended = setting.run().set("ROTATOR_IAM_USER", "other").go();
     lacks(&setting, &ended, "iam:ListAccessKeys");
     setting.is_untouched();
-    assert_eq!(setting.world.keys("other").len(), 1, "{}", foreign.id);
+    assert_eq!(setting.fake.keys("other").len(), 1, "{}", foreign.id);
 }
 
 fn no_action_is_superfluous() {
@@ -129,11 +129,11 @@ fn each_action_is_named_where_it_is_missing(path: &str, document: &str) {
     assert_eq!(actions, known);
     let run_without = |action: &str| {
         let setting = with(path, document);
-        setting.world.set_policy_json(USER, &without(&whole, action).to_string());
+        setting.fake.set_policy_json(USER, &without(&whole, action).to_string());
         let ended = rotate(&setting, |run| run);
         lacks(&setting, &ended, action);
-        // What the hint says mends it.
-        setting.world.set_policy_json(USER, &whole.to_string());
+        // What the hint says fixes it.
+        setting.fake.set_policy_json(USER, &whole.to_string());
         assert_eq!(rotate(&setting, |run| run).code, 0, "{action}");
         setting.is_rotated();
     };

@@ -1,12 +1,12 @@
-//! Runs the binary against a world, by environment alone, as GitLab's runner would.
+//! Runs the binary against a fake, by environment alone, as GitLab's runner would.
 //!
-//! A [`Setting`] is one world with the usual user, key, project and pipeline; [`Setting::run`]
+//! A [`Setting`] is one fake with the usual user, key, project and pipeline; [`Setting::run`]
 //! prepares one job of the rotator, which a case changes as it likes before it [`Run::go`]es.
-//! Whatever a case is about, each run is also held to what is always true: the judge of the world
-//! has found nothing, no secret is in the output, and report, exit code and log tell the same
+//! Whatever a case is about, each run is also held to what is always true: the invariants of the
+//! fake has found nothing, no secret is in the output, and report, exit code and log tell the same
 //! story.
 //!
-//! Cases are plain functions; [`at_once`] runs many of them beside each other, each in a world of
+//! Cases are plain functions; [`at_once`] runs many of them beside each other, each in a fake of
 //! its own, because some wait for seconds.
 
 #![allow(dead_code, unreachable_pub)]
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::world::{Entry, JobSpec, JobView, Pair, Trust, Variable, World, found};
+use crate::fake::{Entry, Fake, JobSpec, JobView, Pair, Trust, Variable, found};
 
 pub const USER: &str = "deployer";
 pub const PROJECT: u64 = 42;
@@ -35,50 +35,50 @@ const BESIDE: usize = 40;
 /// No run may take longer; one that does is killed and fails its case.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A world with the user `deployer`, the key `old` published and deployed in project 42.
+/// A fake with the user `deployer`, the key `old` published and deployed in project 42.
 pub struct Setting {
-    pub world: World,
+    pub fake: Fake,
     pub old: Pair,
     names: Mutex<Vec<(String, String)>>,
     next_job: AtomicU64,
 }
 
 impl Setting {
-    /// In a calm world, with a key of so many days.
+    /// In a calm fake, with a key of so many days.
     pub fn of_days(days: i64) -> Self {
-        Self::bare(World::builder().seed(7).calm().start(), days).published()
+        Self::bare(Fake::builder().seed(7).calm().start(), days).published()
     }
 
     /// In a hostile one.
     pub fn hostile(seed: u64, days: i64) -> Self {
-        Self::bare(World::builder().seed(seed).start(), days).published()
+        Self::bare(Fake::builder().seed(seed).start(), days).published()
     }
 
     /// User, key and project with its pipeline; nothing published yet.
-    pub fn bare(world: World, days: i64) -> Self {
-        world.add_user("/service/ci/", USER);
-        let old = world.add_key(USER, days);
-        world.add_project(PROJECT, "acme/shop");
-        world.set_pipeline_config(
+    pub fn bare(fake: Fake, days: i64) -> Self {
+        fake.add_user("/service/ci/", USER);
+        let old = fake.add_key(USER, days);
+        fake.add_project(PROJECT, "acme/shop");
+        fake.set_pipeline_config(
             PROJECT,
             vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")],
         );
         let names = Mutex::new(vec![(old.id.clone(), "OLD".to_owned())]);
-        Self { world, old, names, next_job: AtomicU64::new(9001) }
+        Self { fake, old, names, next_job: AtomicU64::new(9001) }
     }
 
     /// The pair in project 42, and a production that runs with it.
     pub fn published(self) -> Self {
-        self.world.set_pair(PROJECT, &self.old);
+        self.fake.set_pair(PROJECT, &self.old);
         self.deployed()
     }
 
-    /// A production that runs with what stands in the variables, watched by the judge.
+    /// A production that runs with what stands in the variables, watched by the invariants.
     pub fn deployed(self) -> Self {
-        self.world.start_pipeline(PROJECT, "push");
-        self.world.finish_pipelines();
-        self.world.watch_target(PROJECT, "*", ID, SECRET);
-        self.world.watch_deploy(PROJECT);
+        self.fake.start_pipeline(PROJECT, "push");
+        self.fake.finish_pipelines();
+        self.fake.watch_target(PROJECT, "*", ID, SECRET);
+        self.fake.watch_deploy(PROJECT);
         self
     }
 
@@ -93,7 +93,7 @@ impl Setting {
     /// The one new key.
     pub fn new_key(&self) -> Pair {
         let [key] = &self.fresh()[..] else {
-            panic!("not one new key: {:?}", self.world.keys(USER))
+            panic!("not one new key: {:?}", self.fake.keys(USER))
         };
         key.clone()
     }
@@ -114,14 +114,14 @@ impl Setting {
 
     /// The user's keys but the old one.
     pub fn fresh(&self) -> Vec<Pair> {
-        let keys = self.world.keys(USER).into_iter().filter(|key| key.id != self.old.id);
+        let keys = self.fake.keys(USER).into_iter().filter(|key| key.id != self.old.id);
         keys.map(|key| Pair { id: key.id, secret: key.secret, token: None }).collect()
     }
 
     /// The pair that the variables hold.
     pub fn stored(&self) -> (String, String) {
         let value = |name| {
-            self.world
+            self.fake
                 .variable(PROJECT, name, "*")
                 .map(|variable| variable.value)
                 .unwrap_or_default()
@@ -131,12 +131,12 @@ impl Setting {
 
     /// The old key's state: none where it is gone.
     pub fn old_is_active(&self) -> Option<bool> {
-        self.world.keys(USER).into_iter().find(|key| key.id == self.old.id).map(|key| key.active)
+        self.fake.keys(USER).into_iter().find(|key| key.id == self.old.id).map(|key| key.active)
     }
 
     /// The records, released or not, by their names.
     pub fn records(&self) -> Vec<Variable> {
-        self.world
+        self.fake
             .variables(PROJECT)
             .into_iter()
             .filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"))
@@ -147,7 +147,7 @@ impl Setting {
     /// case says so.
     pub fn run(&self) -> Run<'_> {
         let job = self.next_job.fetch_add(1, Ordering::Relaxed);
-        self.world.add_job(PROJECT, job, "running");
+        self.fake.add_job(PROJECT, job, "running");
         self.run_as(PROJECT, job)
     }
 
@@ -160,7 +160,7 @@ impl Setting {
         let run = Run {
             setting: self,
             job,
-            env: self.world.env(project, job).into_iter().collect(),
+            env: self.fake.env(project, job).into_iter().collect(),
             watch: Vec::new(),
             alone: true,
             folder,
@@ -177,7 +177,7 @@ impl Setting {
     /// The job of this name that runs now.
     pub fn running_job(&self, project: u64, name: &str) -> JobView {
         let find = || {
-            self.world
+            self.fake
                 .jobs(project)
                 .into_iter()
                 .find(|job| job.name == name && job.status == "running")
@@ -294,7 +294,7 @@ impl Run<'_> {
         self.env.get(name).cloned().unwrap_or_default()
     }
 
-    /// Another run is at work in the same world: the calls in its log are not all of this one.
+    /// Another run is at work in the same fake: the calls in its log are not all of this one.
     pub fn beside_another(mut self) -> Self {
         self.alone = false;
         self
@@ -315,9 +315,9 @@ impl Run<'_> {
             aud: "https://aws.example".into(),
             sub: "project_path:acme/shop:*".into(),
         };
-        let world = &self.setting.world;
-        let role = world.add_role("rotator", trust, 3600, &world.rotation_policy(USER));
-        let token = world.issue_id_token(
+        let fake = &self.setting.fake;
+        let role = fake.add_role("rotator", trust, 3600, &fake.rotation_policy(USER));
+        let token = fake.issue_id_token(
             "https://aws.example",
             "project_path:acme/shop:ref_type:branch:ref:main",
             3600,
@@ -327,7 +327,7 @@ impl Run<'_> {
             .set("ROTATOR_IAM_USER", USER)
     }
 
-    /// What happens as soon as the world's log shows such an entry of this run.
+    /// What happens as soon as the fake's log shows such an entry of this run.
     pub fn once(
         mut self,
         seen: impl Fn(&Entry) -> bool + Send + 'static,
@@ -339,7 +339,7 @@ impl Run<'_> {
 
     /// Runs to the end, and the job ends with it.
     pub fn go(self) -> Ended {
-        let (setting, job) = (self.setting.world.clone(), self.job);
+        let (setting, job) = (self.setting.fake.clone(), self.job);
         let ended = self.go_on();
         setting.job_set_status(job, if ended.code == 0 { "success" } else { "failed" });
         ended
@@ -348,7 +348,7 @@ impl Run<'_> {
     /// The same; what `/proc` shows of the process to everybody on the machine belongs to its
     /// output.
     pub fn go_watching_arguments(self) -> Ended {
-        let (setting, job) = (self.setting.world.clone(), self.job);
+        let (setting, job) = (self.setting.fake.clone(), self.job);
         let (mut ended, arguments) = self.go_through(|child| {
             std::fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap_or_default()
         });
@@ -357,21 +357,21 @@ impl Run<'_> {
         ended
     }
 
-    /// Runs until the world's log shows such an entry, is told to stop, and ends.
+    /// Runs until the fake's log shows such an entry, is told to stop, and ends.
     pub fn go_until(self, seen: impl Fn(&Entry) -> bool + Send + 'static) -> Ended {
-        let (world, job, before) =
-            (self.setting.world.clone(), self.job, self.setting.world.log().len());
+        let (fake, job, before) =
+            (self.setting.fake.clone(), self.job, self.setting.fake.log().len());
         let (ended, stopper) = self.go_through(|child| {
             let pid = rustix::process::Pid::from_child(child);
-            let world = world.clone();
+            let fake = fake.clone();
             thread::spawn(move || {
-                until(|| world.log()[before..].iter().any(&seen).then_some(()))
+                until(|| fake.log()[before..].iter().any(&seen).then_some(()))
                     .expect("the case's moment comes");
                 rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
             })
         });
         stopper.join().expect("it was told to stop");
-        world.job_set_status(job, "canceled");
+        fake.job_set_status(job, "canceled");
         ended
     }
 
@@ -381,7 +381,7 @@ impl Run<'_> {
     }
 
     fn go_through<T>(self, look: impl FnOnce(&Child) -> T) -> (Ended, T) {
-        let (setting, before) = (self.setting, self.setting.world.log().len());
+        let (setting, before) = (self.setting, self.setting.fake.log().len());
         let file =
             |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         let mut child = self.command().spawn().expect("the binary starts");
@@ -389,7 +389,7 @@ impl Run<'_> {
         let watchers = self
             .watch
             .into_iter()
-            .map(|(seen, act)| watch(&setting.world, before, seen, act))
+            .map(|(seen, act)| watch(&setting.fake, before, seen, act))
             .collect::<Vec<_>>();
         let looked = look(&child);
         let status = wait(&mut child);
@@ -401,7 +401,7 @@ impl Run<'_> {
             );
         }
         let [stdout, stderr] = reads.map(|read| read.join().expect("output is read"));
-        let log = setting.world.log().split_off(before);
+        let log = setting.fake.log().split_off(before);
         let (report, dotenv, annotations) =
             (file("report.json"), file("rotation.env"), file("annotations.json"));
         let text =
@@ -417,7 +417,7 @@ impl Run<'_> {
             dotenv,
             log,
         };
-        ended.holds(&setting.world);
+        ended.holds(&setting.fake);
         if self.alone {
             ended.counts_its_calls();
         }
@@ -462,18 +462,18 @@ fn wait(child: &mut Child) -> ExitStatus {
 
 /// Looks at the log until it shows what is waited for, then acts; false where the run ended before.
 fn watch(
-    world: &World,
+    fake: &Fake,
     from: usize,
     seen: Condition,
     act: Act,
 ) -> (std::sync::mpsc::Sender<()>, thread::JoinHandle<bool>) {
     let (stop, stopped) = std::sync::mpsc::channel();
-    let world = world.clone();
+    let fake = fake.clone();
     let watcher = thread::spawn(move || {
         let mut next = from;
         loop {
             let ended = stopped.try_recv().is_ok();
-            let log = world.log();
+            let log = fake.log();
             // The last entry may still be in the making.
             let under_way = |entry: &Entry| entry.n.is_some() && entry.status == 0;
             if log[next..].iter().any(|entry| !under_way(entry) && seen(entry)) {
@@ -495,7 +495,7 @@ fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| -status.signal().unwrap_or_default())
 }
 
-/// Asks until there is an answer; a minute is enough for anything that a calm world does by itself.
+/// Asks until there is an answer; a minute is enough for anything that a calm fake does by itself.
 pub fn until<T>(ask: impl Fn() -> Option<T>) -> Option<T> {
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(60) {
@@ -519,17 +519,17 @@ pub struct Ended {
     pub annotations: Value,
     /// Every byte of output and files.
     pub raw: String,
-    /// What the world saw meanwhile.
+    /// What the fake saw meanwhile.
     pub log: Vec<Entry>,
 }
 
 impl Ended {
     /// What holds for every run.
     #[track_caller]
-    fn holds(&self, world: &World) {
-        assert_eq!(world.violations(), Vec::<String>::new(), "{}", self.stderr);
+    fn holds(&self, fake: &Fake) {
+        assert_eq!(fake.violations(), Vec::<String>::new(), "{}", self.stderr);
         assert_eq!(
-            found(&self.raw, &world.secrets()),
+            found(&self.raw, &fake.secrets()),
             Vec::<String>::new(),
             "a secret is in the output or the files"
         );
@@ -584,7 +584,7 @@ impl Ended {
         self.report["outcome"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// How often this action, or any of this service, was asked of the world by the run.
+    /// How often this action, or any of this service, was asked of the fake by the run.
     pub fn calls(&self, of: &str) -> usize {
         self.log
             .iter()

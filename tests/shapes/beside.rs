@@ -1,4 +1,4 @@
-//! Runs cases beside each other, each in a world of its own, and names those that fail; `CASE=text`
+//! Runs cases beside each other, each in a fake of its own, and names those that fail; `CASE=text`
 //! runs only those whose name has the text.
 
 #![allow(

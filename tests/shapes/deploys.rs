@@ -2,9 +2,9 @@
 //! live deployment.
 
 use crate::beside::{Case, cases};
+use crate::fake::*;
 use crate::run::*;
 use crate::scene::*;
-use crate::world::*;
 
 pub(crate) fn a_pipeline_is_started_once_whatever_becomes_of_it() -> Vec<Case> {
     cases![
@@ -17,7 +17,7 @@ pub(crate) fn a_pipeline_is_started_once_whatever_becomes_of_it() -> Vec<Case> {
         a_pipeline_that_never_got_jobs_and_no_reply_is_replaced,
         a_canceled_pipeline_is_replaced,
         a_deleted_pipeline_is_replaced,
-        a_failed_pipeline_that_a_person_mended_is_proof,
+        a_failed_pipeline_that_a_operator_fixed_is_proof,
         a_failed_pipeline_is_replaced_by_the_next_run,
         a_pipeline_of_somebody_else_is_not_adopted,
     ]
@@ -25,7 +25,7 @@ pub(crate) fn a_pipeline_is_started_once_whatever_becomes_of_it() -> Vec<Case> {
 
 fn ours(setting: &Setting, project: u64) -> Vec<PipelineView> {
     setting
-        .world
+        .fake
         .pipelines(project)
         .into_iter()
         .filter(|pipeline| pipeline.started_by_program)
@@ -34,7 +34,7 @@ fn ours(setting: &Setting, project: u64) -> Vec<PipelineView> {
 
 fn a_pipeline_whose_creation_was_slow_is_adopted() {
     let setting = Setting::of_days(75);
-    setting.world.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Slow { ms: 3000 });
+    setting.fake.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Slow { ms: 3000 });
     setting.run().go().ends(0, "rotated");
     assert_eq!(ours(&setting, PROJECT).len(), 1);
     setting.is_rotated();
@@ -55,9 +55,9 @@ fn a_pipeline_whose_reply_was_an_error_is_adopted() {
 
 fn adopts_the_pipeline(fault: Fault) {
     let setting = Setting::of_days(75);
-    setting.world.fault_on("POST /projects/:id/pipeline", 1, fault);
+    setting.fake.fault_on("POST /projects/:id/pipeline", 1, fault);
     setting.run().go().ends(0, "rotated");
-    assert!(setting.world.faults_hit().iter().all(|fault| fault.hit.is_some()));
+    assert!(setting.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
     assert_eq!(ours(&setting, PROJECT).len(), 1);
     setting.is_rotated();
 }
@@ -67,17 +67,17 @@ fn a_pipeline_of_a_run_that_died_before_it_noted_it_is_adopted() {
     let run = setting.run();
     let mut child = run.command().stderr(std::process::Stdio::null()).spawn().unwrap();
     let killed = child.id();
-    setting.world.on_kill(move || {
+    setting.fake.on_kill(move || {
         let _ = std::process::Command::new("kill").args(["-9", &killed.to_string()]).status();
     });
-    setting.world.fault_on("POST /projects/:id/pipeline", 1, Fault::KillAfter);
+    setting.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::KillAfter);
     child.wait().unwrap();
-    setting.world.job_set_status(run.job, "failed");
+    setting.fake.job_set_status(run.job, "failed");
     // Its job has ended, but for two minutes the run may still be alive: let GitLab forget the job,
     // and the record's word count.
-    setting.world.finish_pipelines();
+    setting.fake.finish_pipelines();
     let record = setting.records().remove(0);
-    setting.world.person_edits_variable(PROJECT, &record.key, &record.scope, |record| {
+    setting.fake.operator_edits_variable(PROJECT, &record.key, &record.scope, |record| {
         let mut line: serde_json::Value = serde_json::from_str(&record.value).unwrap();
         line.as_object_mut().unwrap().remove("ends");
         record.value = line.to_string();
@@ -96,15 +96,15 @@ fn a_pipeline_that_never_got_jobs_and_no_reply_is_replaced() {
     stuck(true);
 }
 
-/// Nine minutes lie between the two runs, by the world's clock.
+/// Nine minutes lie between the two runs, by the fake's clock.
 fn stuck(lose_reply: bool) {
     let setting = Setting::of_days(75);
-    setting.world.shift_clock(-280);
-    setting.world.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Stuck { lose_reply });
+    setting.fake.shift_clock(-280);
+    setting.fake.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Stuck { lose_reply });
     setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
     assert_eq!(ours(&setting, PROJECT).len(), 1);
-    setting.world.shift_clock(280);
-    setting.world.tune(|knobs| knobs.pipeline_creation = PipelineCreation::AtOnce);
+    setting.fake.shift_clock(280);
+    setting.fake.tune(|knobs| knobs.pipeline_creation = PipelineCreation::AtOnce);
     setting.run().go().ends(0, "resumed");
     assert_eq!(ours(&setting, PROJECT).len(), 2);
     setting.is_rotated();
@@ -114,7 +114,7 @@ fn stuck(lose_reply: bool) {
 /// A run that has started the deploy and left it to the next one.
 fn left_deploying(jobs: Vec<JobSpec>) -> (Setting, u64) {
     let setting = Setting::of_days(75);
-    setting.world.set_pipeline_config(PROJECT, jobs);
+    setting.fake.set_pipeline_config(PROJECT, jobs);
     setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
     let [pipeline] = &ours(&setting, PROJECT)[..] else { panic!("one deploy") };
     let id = pipeline.id;
@@ -128,8 +128,8 @@ fn good() -> Vec<JobSpec> {
 fn a_canceled_pipeline_is_replaced() {
     let (setting, pipeline) =
         left_deploying(vec![JobSpec::deploy("deploy", "production").never_ends()]);
-    setting.world.person_cancels_pipeline(pipeline);
-    setting.world.set_pipeline_config(PROJECT, good());
+    setting.fake.operator_cancels_pipeline(pipeline);
+    setting.fake.set_pipeline_config(PROJECT, good());
     setting.run().go().ends(0, "resumed");
     assert_eq!(ours(&setting, PROJECT).len(), 2);
     setting.is_rotated();
@@ -139,17 +139,17 @@ fn a_canceled_pipeline_is_replaced() {
 fn a_deleted_pipeline_is_replaced() {
     let (setting, pipeline) =
         left_deploying(vec![JobSpec::deploy("deploy", "production").never_ends()]);
-    setting.world.person_deletes_pipeline(pipeline);
-    setting.world.set_pipeline_config(PROJECT, good());
+    setting.fake.operator_deletes_pipeline(pipeline);
+    setting.fake.set_pipeline_config(PROJECT, good());
     setting.run().go().ends(0, "resumed");
     assert_eq!(ours(&setting, PROJECT).len(), 1);
     setting.is_rotated();
     production_is_new(&setting, PROJECT);
 }
 
-fn a_failed_pipeline_that_a_person_mended_is_proof() {
+fn a_failed_pipeline_that_a_operator_fixed_is_proof() {
     let setting = Setting::of_days(75);
-    setting.world.set_pipeline_config(
+    setting.fake.set_pipeline_config(
         PROJECT,
         vec![
             JobSpec::deploy("deploy", "production").fails_once(),
@@ -160,13 +160,13 @@ fn a_failed_pipeline_that_a_person_mended_is_proof() {
     ended.ends(4, "deploy_failed");
     holds_both_keys(&setting);
     let failed = setting
-        .world
+        .fake
         .jobs(PROJECT)
         .into_iter()
         .find(|job| job.name == "deploy" && job.status == "failed")
         .unwrap();
-    setting.world.person_retries_job(failed.id);
-    setting.world.finish_pipelines();
+    setting.fake.operator_retries_job(failed.id);
+    setting.fake.finish_pipelines();
     let ended = setting.run().go();
     ended.ends(0, "resumed");
     assert_eq!((ended.calls("POST /projects/:id/pipeline"), ours(&setting, PROJECT).len()), (0, 1));
@@ -177,7 +177,7 @@ fn a_failed_pipeline_that_a_person_mended_is_proof() {
 fn a_failed_pipeline_is_replaced_by_the_next_run() {
     let setting = Setting::of_days(75);
     setting
-        .world
+        .fake
         .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
     let ended = setting.run().go();
     ended.ends(4, "deploy_failed");
@@ -190,7 +190,7 @@ fn a_failed_pipeline_is_replaced_by_the_next_run() {
     setting.run().go().ends(4, "deploy_failed");
     assert_eq!(ours(&setting, PROJECT).len(), 2, "one more for each run");
     holds_both_keys(&setting);
-    setting.world.set_pipeline_config(PROJECT, good());
+    setting.fake.set_pipeline_config(PROJECT, good());
     setting.run().go().ends(0, "resumed");
     setting.is_rotated();
 }
@@ -199,13 +199,13 @@ fn a_pipeline_of_somebody_else_is_not_adopted() {
     let setting = Setting::of_days(75);
     let mut jobs = good();
     jobs[1].ms = 20_000;
-    setting.world.fault_on("POST /projects/:id/pipeline", 1, Fault::Close);
-    let world = setting.world.clone();
+    setting.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::Close);
+    let fake = setting.fake.clone();
     // Another user's pipeline by the API, the push of a person: neither says that our request was
     // heard.
     let meanwhile = move || {
-        world.start_pipeline_with(PROJECT, "api", "main", vec![JobSpec::new("nightly")]);
-        world.start_pipeline_with(PROJECT, "push", "main", vec![JobSpec::new("build")]);
+        fake.start_pipeline_with(PROJECT, "api", "main", vec![JobSpec::new("nightly")]);
+        fake.start_pipeline_with(PROJECT, "push", "main", vec![JobSpec::new("build")]);
     };
     let asked =
         |entry: &Entry| entry.action == "POST /projects/:id/pipeline" || entry.fault.is_some();
@@ -225,9 +225,9 @@ fn a_pipeline_of_somebody_else_is_not_adopted() {
 impl Run<'_> {
     /// Ends the run by a signal once it has been at it for so long after such an entry.
     fn go_for(self, long: std::time::Duration, seen: impl Fn(&Entry) -> bool) -> String {
-        let world = self.setting.world.clone();
+        let fake = self.setting.fake.clone();
         let mut child = self.command().spawn().unwrap();
-        until(|| world.log().iter().any(&seen).then_some(())).expect("it comes that far");
+        until(|| fake.log().iter().any(&seen).then_some(())).expect("it comes that far");
         let started = std::time::Instant::now();
         // It looks for its pipeline again and again.
         while started.elapsed() < long && child.try_wait().unwrap().is_none() {
@@ -246,7 +246,7 @@ pub(crate) fn an_environment_is_redeployed_by_its_live_job() -> Vec<Case> {
         a_retry_whose_reply_was_cut_is_adopted,
         a_retry_whose_reply_was_an_error_is_adopted,
         a_redeploy_that_failed_is_tried_again_by_the_next_run,
-        a_redeploy_that_a_person_retried_is_proof,
+        a_redeploy_that_a_operator_retried_is_proof,
         a_redeploy_that_was_deleted_is_started_anew,
         a_canceled_redeploy_is_started_anew,
         a_job_that_cannot_be_retried_is_named,
@@ -263,7 +263,7 @@ fn redeploying(setting: &Setting) -> Run<'_> {
 
 /// The job of the live deployment; retries of it end like this from now on.
 fn from_now_on(setting: &Setting, outcome: JobEnd) -> u64 {
-    let mut state = setting.world.lock();
+    let mut state = setting.fake.lock();
     for job in state.lab.jobs.values_mut().filter(|job| job.spec.name == "deploy") {
         job.spec.outcome = outcome;
     }
@@ -278,7 +278,7 @@ fn from_now_on(setting: &Setting, outcome: JobEnd) -> u64 {
 }
 
 fn deploys(setting: &Setting) -> Vec<JobView> {
-    setting.world.jobs(PROJECT).into_iter().filter(|job| job.name == "deploy").collect()
+    setting.fake.jobs(PROJECT).into_iter().filter(|job| job.name == "deploy").collect()
 }
 
 fn a_retry_whose_reply_was_lost_is_adopted() {
@@ -295,9 +295,9 @@ fn a_retry_whose_reply_was_an_error_is_adopted() {
 
 fn adopts_the_retry(fault: Fault) {
     let setting = Setting::of_days(75);
-    setting.world.fault_on("POST /projects/:id/jobs/:number/retry", 1, fault);
+    setting.fake.fault_on("POST /projects/:id/jobs/:number/retry", 1, fault);
     redeploying(&setting).go().ends(0, "rotated");
-    assert!(setting.world.faults_hit().iter().all(|fault| fault.hit.is_some()));
+    assert!(setting.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
     assert_eq!(deploys(&setting).len(), 2, "the live one and one retry");
     setting.is_rotated();
     production_is_new(&setting, PROJECT);
@@ -317,13 +317,13 @@ fn a_redeploy_that_failed_is_tried_again_by_the_next_run() {
     production_is_new(&setting, PROJECT);
 }
 
-fn a_redeploy_that_a_person_retried_is_proof() {
+fn a_redeploy_that_a_operator_retried_is_proof() {
     let setting = Setting::of_days(75);
     from_now_on(&setting, JobEnd::Failure);
     redeploying(&setting).go().ends(4, "deploy_failed");
     let failed = from_now_on(&setting, JobEnd::Success);
-    setting.world.person_retries_job(failed);
-    setting.world.finish_pipelines();
+    setting.fake.operator_retries_job(failed);
+    setting.fake.finish_pipelines();
     let ended = redeploying(&setting).go();
     ended.ends(0, "resumed");
     assert_eq!(ended.calls("POST /projects/:id/jobs/:number/retry"), 0);
@@ -336,7 +336,7 @@ fn a_redeploy_that_was_deleted_is_started_anew() {
     from_now_on(&setting, JobEnd::Never);
     redeploying(&setting).set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
     let pipeline = deploys(&setting)[0].pipeline;
-    setting.world.person_deletes_pipeline(pipeline);
+    setting.fake.operator_deletes_pipeline(pipeline);
     let ended = redeploying(&setting).go();
     assert!([3, 4].contains(&ended.code), "{} {}", ended.code, ended.stderr);
     holds_both_keys(&setting);
@@ -352,7 +352,7 @@ fn a_canceled_redeploy_is_started_anew() {
     from_now_on(&setting, JobEnd::Never);
     redeploying(&setting).set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
     let pipeline = deploys(&setting)[0].pipeline;
-    setting.world.person_cancels_pipeline(pipeline);
+    setting.fake.operator_cancels_pipeline(pipeline);
     from_now_on(&setting, JobEnd::Success);
     redeploying(&setting).go().ends(0, "resumed");
     assert_eq!(deploys(&setting).len(), 3);
@@ -362,7 +362,7 @@ fn a_canceled_redeploy_is_started_anew() {
 
 fn a_job_that_cannot_be_retried_is_named() {
     let setting = Setting::of_days(75);
-    setting.world.job_not_retryable(deploys(&setting)[0].id);
+    setting.fake.job_not_retryable(deploys(&setting)[0].id);
     let ended = redeploying(&setting).go();
     assert_ne!(ended.code, 0);
     holds_both_keys(&setting);
@@ -384,14 +384,14 @@ fn an_environment_without_a_live_job_is_found_before_anything_is_written() {
 fn an_older_commit_is_never_deployed_in_place_of_the_live_one() {
     let setting = Setting::of_days(75);
     let job = deploys(&setting)[0].id;
-    let old_job = setting.world.lock().job_json(job);
+    let old_job = setting.fake.lock().job_json(job);
     let live = serde_json::json!([{ "id": 9, "iid": 9, "status": "success", "deployable": null }, { "id": 8, "iid": 8, "status": "success", "deployable": old_job }]);
     let fault = Fault::Instead {
         status: 200,
         body: live.to_string(),
         headers: vec![("content-type".into(), "application/json".into())],
     };
-    setting.world.fault_from("GET /projects/:id/deployments", 1, fault);
+    setting.fake.fault_from("GET /projects/:id/deployments", 1, fault);
     let ended = redeploying(&setting).go();
     ended.ends(3, "refused");
     assert_eq!(deploys(&setting).len(), 1);

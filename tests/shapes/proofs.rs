@@ -2,23 +2,23 @@
 //! pages.
 
 use crate::beside::{Case, cases};
+use crate::fake::*;
 use crate::run::*;
 use crate::scene::*;
-use crate::world::*;
 
 pub(crate) fn a_deploy_is_proven_by_its_jobs_wherever_they_are() -> Vec<Case> {
     cases![
         a_downstream_pipeline_that_is_waited_for_is_proof,
         a_downstream_pipeline_that_nobody_waits_for_is_proof_once_it_is_done,
         a_named_job_of_a_downstream_pipeline_is_proof_once_it_is_done,
-        a_downstream_deploy_that_failed_is_no_proof_until_somebody_mends_it,
+        a_downstream_deploy_that_failed_is_no_proof_until_somebody_fixes_it,
         a_named_job_of_a_downstream_pipeline_of_a_downstream_pipeline_counts,
         a_downstream_pipeline_of_a_downstream_pipeline_counts,
         a_downstream_pipeline_without_jobs_yet_is_no_proof,
         the_successor_of_bridges_is_asked_where_they_are_gone,
         numbered_jobs_all_count,
         a_matrix_counts_whole,
-        one_part_that_waits_for_a_person_is_no_proof,
+        one_part_that_waits_for_a_operator_is_no_proof,
         jobs_beyond_the_first_page_count,
         a_missing_job_is_no_proof,
         a_manual_deploy_is_no_proof_without_a_list,
@@ -29,15 +29,15 @@ pub(crate) fn a_deploy_is_proven_by_its_jobs_wherever_they_are() -> Vec<Case> {
 fn with_downstream(depend: bool, downstream: Vec<JobSpec>) -> Setting {
     let setting = Setting::of_days(75);
     add_project(&setting, OTHER, "acme/deployer", "*");
-    setting.world.set_pipeline_config(
+    setting.fake.set_pipeline_config(
         PROJECT,
         vec![JobSpec::new("build"), JobSpec::bridge("release", OTHER, depend)],
     );
-    setting.world.set_pipeline_config(OTHER, downstream);
+    setting.fake.set_pipeline_config(OTHER, downstream);
     setting
 }
 
-/// Project 42 itself deploys nothing any more, so the judge watches 43 alone.
+/// Project 42 itself deploys nothing any more, so the invariants watches 43 alone.
 fn run(setting: &Setting) -> Run<'_> {
     setting
         .run()
@@ -47,9 +47,9 @@ fn run(setting: &Setting) -> Run<'_> {
 
 /// The production of 42 has moved to 43.
 fn moved(setting: Setting) -> Setting {
-    let mut state = setting.world.lock();
-    state.judge.deploys.remove(&PROJECT);
-    state.judge.productions.retain(|(project, _), _| *project != PROJECT);
+    let mut state = setting.fake.lock();
+    state.check.deploys.remove(&PROJECT);
+    state.check.productions.retain(|(project, _), _| *project != PROJECT);
     drop(state);
     setting
 }
@@ -87,15 +87,15 @@ fn is_waited_for(list: &str) {
     assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log));
 }
 
-fn a_downstream_deploy_that_failed_is_no_proof_until_somebody_mends_it() {
+fn a_downstream_deploy_that_failed_is_no_proof_until_somebody_fixes_it() {
     let setting =
         moved(with_downstream(false, vec![JobSpec::deploy("deploy", "production").fails_once()]));
     let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     holds_both_keys(&setting);
-    let failed = setting.world.jobs(OTHER).into_iter().find(|job| job.status == "failed").unwrap();
-    setting.world.person_retries_job(failed.id);
-    setting.world.finish_pipelines();
+    let failed = setting.fake.jobs(OTHER).into_iter().find(|job| job.status == "failed").unwrap();
+    setting.fake.operator_retries_job(failed.id);
+    setting.fake.finish_pipelines();
     run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
     both(&setting);
 }
@@ -111,10 +111,10 @@ fn a_downstream_pipeline_of_a_downstream_pipeline_counts() {
 fn through_two_pipelines(list: &str) {
     let setting =
         moved(with_downstream(false, vec![JobSpec::deploy("deploy", "production").ms(1500)]));
-    setting.world.tune(|knobs| knobs.queue_ms = 2000);
-    setting.world.add_project(44, "acme/between");
-    setting.world.set_pipeline_config(44, vec![JobSpec::bridge("next", OTHER, false)]);
-    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::bridge("release", 44, false)]);
+    setting.fake.tune(|knobs| knobs.queue_ms = 2000);
+    setting.fake.add_project(44, "acme/between");
+    setting.fake.set_pipeline_config(44, vec![JobSpec::bridge("next", OTHER, false)]);
+    setting.fake.set_pipeline_config(PROJECT, vec![JobSpec::bridge("release", 44, false)]);
     let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", list).go();
     ended.ends(0, "rotated");
     both(&setting);
@@ -125,16 +125,16 @@ fn through_two_pipelines(list: &str) {
 /// above waits for them.
 fn a_downstream_pipeline_without_jobs_yet_is_no_proof() {
     let setting = moved(with_downstream(false, vec![]));
-    let world = setting.world.clone();
+    let fake = setting.fake.clone();
     let jobs_come = move || {
-        let downstream = world
+        let downstream = fake
             .pipelines(OTHER)
             .into_iter()
             .map(|pipeline| pipeline.id)
             .max()
             .expect("a downstream pipeline");
-        let at = world.now();
-        let mut state = world.lock();
+        let at = fake.now();
+        let mut state = fake.lock();
         state.make_job(downstream, JobSpec::deploy("deploy", "production").ms(4000), at);
         state.settle(downstream, at);
     };
@@ -158,7 +158,7 @@ fn the_successor_of_bridges_is_asked_where_they_are_gone() {
         body: r#"{"error":"404 Not Found"}"#.into(),
         headers: vec![("content-type".into(), "application/json".into())],
     };
-    setting.world.fault_from("GET /projects/:id/pipelines/:number/bridges", 1, gone);
+    setting.fake.fault_from("GET /projects/:id/pipelines/:number/bridges", 1, gone);
     let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     ended.ends(0, "rotated");
     assert!(ended.calls("GET /projects/:id/pipelines/:number/trigger_jobs") > 0);
@@ -167,7 +167,7 @@ fn the_successor_of_bridges_is_asked_where_they_are_gone() {
 
 fn numbered_jobs_all_count() {
     let setting = Setting::of_days(75);
-    setting.world.set_pipeline_config(
+    setting.fake.set_pipeline_config(
         PROJECT,
         vec![
             JobSpec::deploy("deploy 1/2", "production"),
@@ -179,9 +179,9 @@ fn numbered_jobs_all_count() {
     assert!(ended.stderr.contains("deploy 2/2"), "{}", ended.stderr);
     holds_both_keys(&setting);
     let failed =
-        setting.world.jobs(PROJECT).into_iter().find(|job| job.name == "deploy 2/2").unwrap();
-    setting.world.person_retries_job(failed.id);
-    setting.world.finish_pipelines();
+        setting.fake.jobs(PROJECT).into_iter().find(|job| job.name == "deploy 2/2").unwrap();
+    setting.fake.operator_retries_job(failed.id);
+    setting.fake.finish_pipelines();
     setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
     setting.is_rotated();
 }
@@ -189,7 +189,7 @@ fn numbered_jobs_all_count() {
 fn a_matrix_counts_whole() {
     let setting = Setting::of_days(75);
     let job = |name: &str, environment: &str| JobSpec::deploy(name, environment);
-    setting.world.set_pipeline_config(
+    setting.fake.set_pipeline_config(
         PROJECT,
         vec![job("deploy: [eu, prod]", "eu"), job("deploy: [us, prod]", "production").ms(1500)],
     );
@@ -202,9 +202,9 @@ fn a_matrix_counts_whole() {
     production_is_new(&setting, PROJECT);
 }
 
-fn one_part_that_waits_for_a_person_is_no_proof() {
+fn one_part_that_waits_for_a_operator_is_no_proof() {
     let setting = Setting::of_days(75);
-    setting.world.set_pipeline_config(
+    setting.fake.set_pipeline_config(
         PROJECT,
         vec![
             JobSpec::deploy("deploy: [eu, prod]", "eu"),
@@ -215,10 +215,9 @@ fn one_part_that_waits_for_a_person_is_no_proof() {
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("deploy: [us, prod]"), "{}", ended.stderr);
     holds_both_keys(&setting);
-    let manual =
-        setting.world.jobs(PROJECT).into_iter().find(|job| job.status == "manual").unwrap();
-    setting.world.person_plays_job(manual.id);
-    setting.world.finish_pipelines();
+    let manual = setting.fake.jobs(PROJECT).into_iter().find(|job| job.status == "manual").unwrap();
+    setting.fake.operator_plays_job(manual.id);
+    setting.fake.finish_pipelines();
     setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
     setting.is_rotated();
 }
@@ -229,20 +228,20 @@ fn jobs_beyond_the_first_page_count() {
     let mut jobs =
         vec![JobSpec::deploy("deploy", "production").stage("a").allow_failure().fails_once()];
     jobs.extend((0..250).map(|number| JobSpec::new(&format!("check {number}")).stage("b")));
-    setting.world.set_pipeline_config(PROJECT, jobs);
+    setting.fake.set_pipeline_config(PROJECT, jobs);
     let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("deploy"), "{}", ended.stderr);
     assert!(ended.calls("GET /projects/:id/pipelines/:number/jobs") >= 3);
     holds_both_keys(&setting);
     let failed = setting
-        .world
+        .fake
         .jobs(PROJECT)
         .into_iter()
         .find(|job| job.name == "deploy" && job.status == "failed")
         .unwrap();
-    setting.world.person_retries_job(failed.id);
-    setting.world.finish_pipelines();
+    setting.fake.operator_retries_job(failed.id);
+    setting.fake.finish_pipelines();
     setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
     setting.is_rotated();
 }
@@ -257,7 +256,7 @@ fn a_missing_job_is_no_proof() {
 
 fn a_manual_deploy_is_no_proof_without_a_list() {
     let setting = Setting::of_days(75);
-    setting.world.set_pipeline_config(
+    setting.fake.set_pipeline_config(
         PROJECT,
         vec![
             JobSpec::new("build"),

@@ -2,16 +2,17 @@
 
 #![allow(unreachable_pub, dead_code)]
 
+use crate::fake::*;
 use crate::run::*;
-use crate::world::*;
 
 pub const OTHER: u64 = 43;
 
-/// A project with the old pair in a scope, its production running with it; the judge watches both.
+/// A project with the old pair in a scope, its production running with it; the invariants watches
+/// both.
 pub fn add_project(setting: &Setting, id: u64, path: &str, scope: &str) {
-    let world = &setting.world;
-    world.add_project(id, path);
-    world.set_pipeline_config(
+    let fake = &setting.fake;
+    fake.add_project(id, path);
+    fake.set_pipeline_config(
         id,
         vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")],
     );
@@ -21,25 +22,25 @@ pub fn add_project(setting: &Setting, id: u64, path: &str, scope: &str) {
 
 /// What is in the variables goes live.
 pub fn deploy(setting: &Setting, id: u64) {
-    setting.world.start_pipeline(id, "push");
-    setting.world.finish_pipelines();
-    setting.world.watch_deploy(id);
+    setting.fake.start_pipeline(id, "push");
+    setting.fake.finish_pipelines();
+    setting.fake.watch_deploy(id);
 }
 
 /// The old pair in this scope, watched.
 pub fn publish(setting: &Setting, home: Home, scope: &str) {
     store(setting, home, scope, &setting.old);
-    setting.world.watch_target(home, scope, ID, SECRET);
+    setting.fake.watch_target(home, scope, ID, SECRET);
 }
 
 pub fn store(setting: &Setting, home: Home, scope: &str, pair: &Pair) {
-    setting.world.set_variable(home, Variable::new(ID, &pair.id).masked().scope(scope));
-    setting.world.set_variable(home, Variable::new(SECRET, &pair.secret).masked().scope(scope));
+    setting.fake.set_variable(home, Variable::new(ID, &pair.id).masked().scope(scope));
+    setting.fake.set_variable(home, Variable::new(SECRET, &pair.secret).masked().scope(scope));
 }
 
 pub fn stored(setting: &Setting, home: Home, scope: &str) -> (String, String) {
     let value = |name| {
-        setting.world.variable(home, name, scope).map(|variable| variable.value).unwrap_or_default()
+        setting.fake.variable(home, name, scope).map(|variable| variable.value).unwrap_or_default()
     };
     (value(ID), value(SECRET))
 }
@@ -95,13 +96,13 @@ pub fn deployed_at(setting: &Setting, log: &[Entry], project: u64, job: &str) ->
 #[track_caller]
 pub fn production_is_new(setting: &Setting, project: u64) {
     let new = setting.new_key();
-    let productions = setting.world.productions(project);
+    let productions = setting.fake.productions(project);
     assert!(!productions.is_empty(), "nothing of {project} was deployed");
     for (environment, pair) in productions {
         assert_eq!(pair.id, new.id, "{environment} of {project}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(setting.world.production_signs(project)).unwrap();
+    runtime.block_on(setting.fake.production_signs(project)).unwrap();
 }
 
 /// A date as a record has it.
@@ -110,10 +111,10 @@ pub fn moment(ms: i64) -> String {
 }
 
 /// Leaves a record as `src/record.rs` writes it, released: its run has ended in order.
-pub fn leave_record(setting: &Setting, home: Home, facts: &serde_json::Value) {
-    let mut line = serde_json::json!({ "user": USER, "at": moment(setting.world.now() - 60_000) });
-    line.as_object_mut().unwrap().extend(facts.as_object().unwrap().clone());
-    setting.world.set_variable(
+pub fn leave_record(setting: &Setting, home: Home, progress: &serde_json::Value) {
+    let mut line = serde_json::json!({ "user": USER, "at": moment(setting.fake.now() - 60_000) });
+    line.as_object_mut().unwrap().extend(progress.as_object().unwrap().clone());
+    setting.fake.set_variable(
         home,
         Variable::new("CREDENTIAL_ROTATOR_8000_00c0ffee", &line.to_string())
             .scope("credential-rotator"),
@@ -122,7 +123,7 @@ pub fn leave_record(setting: &Setting, home: Home, facts: &serde_json::Value) {
 
 /// A key that an earlier run of ours has made just now.
 pub fn made_by_an_earlier_run(setting: &Setting) -> Pair {
-    let new = setting.world.add_key(USER, 0);
-    setting.world.ours(&new.id);
+    let new = setting.fake.add_key(USER, 0);
+    setting.fake.ours(&new.id);
     new
 }

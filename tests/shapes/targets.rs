@@ -1,9 +1,9 @@
 //! Where a key is published: projects, groups, scopes, by ids and by paths.
 
 use crate::beside::{Case, cases};
+use crate::fake::*;
 use crate::run::*;
 use crate::scene::*;
-use crate::world::*;
 
 pub(crate) fn one_key_is_published_wherever_the_targets_say() -> Vec<Case> {
     cases![
@@ -23,8 +23,8 @@ pub(crate) fn one_key_is_published_wherever_the_targets_say() -> Vec<Case> {
 
 fn projects_groups_and_scopes_hold_one_key() {
     let setting = Setting::of_days(75);
-    setting.world.add_group(7, "acme");
-    setting.world.add_group(8, "acme/sub.group");
+    setting.fake.add_group(7, "acme");
+    setting.fake.add_group(8, "acme/sub.group");
     add_project(&setting, OTHER, "acme/sub.group/shop-2.0_x", "production");
     publish(&setting, project(PROJECT), "review/*");
     publish(&setting, group(7), "*");
@@ -70,20 +70,20 @@ fn a_key_stays_until_every_project_is_deployed() {
     let setting = Setting::of_days(75);
     add_project(&setting, OTHER, "acme/other", "*");
     let good = vec![JobSpec::deploy("deploy", "production")];
-    setting.world.set_pipeline_config(OTHER, vec![JobSpec::deploy("deploy", "production").fails()]);
+    setting.fake.set_pipeline_config(OTHER, vec![JobSpec::deploy("deploy", "production").fails()]);
     let targets = "project:42,project:43";
     let ended = setting.run().set("ROTATOR_TARGETS", targets).go();
     ended.ends(4, "deploy_failed");
     holds_both_keys(&setting);
     assert_eq!(ended.calls("iam:UpdateAccessKey"), 0);
-    setting.world.set_pipeline_config(OTHER, good);
+    setting.fake.set_pipeline_config(OTHER, good);
     let ended = setting.run().set("ROTATOR_TARGETS", targets).go();
     ended.ends(0, "resumed");
     holds_the_new_key(&setting, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
     // What was proven is not deployed a second time.
     assert_eq!(
         setting
-            .world
+            .fake
             .pipelines(PROJECT)
             .iter()
             .filter(|pipeline| pipeline.started_by_program)
@@ -91,12 +91,7 @@ fn a_key_stays_until_every_project_is_deployed() {
         1
     );
     assert_eq!(
-        setting
-            .world
-            .pipelines(OTHER)
-            .iter()
-            .filter(|pipeline| pipeline.started_by_program)
-            .count(),
+        setting.fake.pipelines(OTHER).iter().filter(|pipeline| pipeline.started_by_program).count(),
         2
     );
     production_is_new(&setting, OTHER);
@@ -104,16 +99,16 @@ fn a_key_stays_until_every_project_is_deployed() {
 
 /// A pair of somebody else in the same group, under the same names.
 fn foreign_pair(setting: &Setting, home: Home, scope: &str) -> Pair {
-    setting.world.add_user("/", "stranger");
-    let foreign = setting.world.add_key("stranger", 5);
+    setting.fake.add_user("/", "stranger");
+    let foreign = setting.fake.add_key("stranger", 5);
     store(setting, home, scope, &foreign);
-    setting.world.watch_target(home, scope, ID, SECRET);
+    setting.fake.watch_target(home, scope, ID, SECRET);
     foreign
 }
 
 fn a_group_is_written_in_its_own_scope_only() {
     let setting = Setting::of_days(75);
-    setting.world.add_group(7, "acme");
+    setting.fake.add_group(7, "acme");
     let foreign = foreign_pair(&setting, group(7), "*");
     publish(&setting, group(7), "production");
     let ended = setting.run().set("ROTATOR_TARGETS", "group:7@production,project:42").go();
@@ -132,8 +127,8 @@ fn a_group_is_written_in_its_own_scope_only() {
 /// variable of all environments.
 fn a_group_variable_that_vanishes_is_written_nowhere_else() {
     let (setting, foreign) = with_a_scope_in_a_group();
-    let world = setting.world.clone();
-    let vanishes = move || world.person_removes_variable(group(7), SECRET, "production");
+    let fake = setting.fake.clone();
+    let vanishes = move || fake.operator_removes_variable(group(7), SECRET, "production");
     let run = setting
         .run()
         .with_pair(&setting.old)
@@ -148,8 +143,8 @@ fn a_group_variable_that_vanishes_is_written_nowhere_else() {
 
 fn an_id_of_a_group_that_vanishes_is_written_nowhere_else() {
     let (setting, foreign) = with_a_scope_in_a_group();
-    let world = setting.world.clone();
-    let vanishes = move || world.person_removes_variable(group(7), ID, "production");
+    let fake = setting.fake.clone();
+    let vanishes = move || fake.operator_removes_variable(group(7), ID, "production");
     let run = setting
         .run()
         .with_pair(&setting.old)
@@ -163,10 +158,10 @@ fn an_id_of_a_group_that_vanishes_is_written_nowhere_else() {
 /// The old pair in one scope of a group, and somebody else's for all others.
 fn with_a_scope_in_a_group() -> (Setting, Pair) {
     let setting = Setting::of_days(75);
-    setting.world.person_removes_variable(PROJECT, ID, "*");
-    setting.world.person_removes_variable(PROJECT, SECRET, "*");
-    setting.world.lock().judge.targets.clear();
-    setting.world.add_group(7, "acme");
+    setting.fake.operator_removes_variable(PROJECT, ID, "*");
+    setting.fake.operator_removes_variable(PROJECT, SECRET, "*");
+    setting.fake.lock().check.targets.clear();
+    setting.fake.add_group(7, "acme");
     store(&setting, group(7), "production", &setting.old);
     let foreign = foreign_pair(&setting, group(7), "*");
     (setting, foreign)
@@ -174,7 +169,7 @@ fn with_a_scope_in_a_group() -> (Setting, Pair) {
 
 fn a_scope_that_the_group_does_not_have_is_refused() {
     let setting = Setting::of_days(75);
-    setting.world.add_group(7, "acme");
+    setting.fake.add_group(7, "acme");
     let foreign = foreign_pair(&setting, group(7), "*");
     let ended = setting.run().set("ROTATOR_TARGETS", "group:7@production,project:42").go();
     ended.ends(3, "refused");
@@ -184,9 +179,9 @@ fn a_scope_that_the_group_does_not_have_is_refused() {
 }
 
 fn a_group_without_scopes_keeps_the_records_for_all() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    setting.world.tune(|knobs| knobs.group_scopes = false);
-    setting.world.add_group(7, "acme");
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    setting.fake.tune(|knobs| knobs.group_scopes = false);
+    setting.fake.add_group(7, "acme");
     publish(&setting, group(7), "*");
     let setting = setting.deployed_from_the_group();
     let run = setting
@@ -198,7 +193,7 @@ fn a_group_without_scopes_keeps_the_records_for_all() {
     assert_eq!(setting.old_is_active(), Some(false));
     let records = |setting: &Setting| {
         let all = setting
-            .world
+            .fake
             .variables(group(7))
             .into_iter()
             .filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"));
@@ -231,9 +226,9 @@ impl Setting {
 
 /// Nothing published yet; a role makes the first pair.
 fn first_pair_for_a_group_that_drops_scopes() -> Setting {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    setting.world.tune(|knobs| knobs.group_scopes = false);
-    setting.world.add_group(7, "acme");
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    setting.fake.tune(|knobs| knobs.group_scopes = false);
+    setting.fake.add_group(7, "acme");
     setting
 }
 
@@ -252,7 +247,7 @@ fn a_scope_that_a_group_drops_is_refused_and_leaves_nothing() {
     ended.ends(3, "refused");
     assert!(ended.stderr.contains("there can be no group:7@production"), "{}", ended.stderr);
     let left: Vec<String> =
-        setting.world.variables(group(7)).into_iter().map(|variable| variable.key).collect();
+        setting.fake.variables(group(7)).into_iter().map(|variable| variable.key).collect();
     assert_eq!(left, Vec::<String>::new());
     assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
 }
@@ -261,7 +256,7 @@ fn a_scope_that_a_group_drops_is_refused_and_leaves_nothing() {
 /// until a person has looked.
 fn a_scope_that_a_group_drops_never_gets_an_id() {
     let setting = first_pair_for_a_group_that_drops_scopes();
-    setting.world.fault_from(
+    setting.fake.fault_from(
         "DELETE /groups/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         Fault::refuse(403),
@@ -273,7 +268,7 @@ fn a_scope_that_a_group_drops_never_gets_an_id() {
         "{}",
         ended.stderr
     );
-    let variables = setting.world.variables(group(7));
+    let variables = setting.fake.variables(group(7));
     assert!(
         !variables.iter().any(|variable| variable.key == ID),
         "an id was published for all environments"
@@ -293,12 +288,12 @@ fn a_scope_that_a_group_drops_onto_another_variable_leaves_it_alone() {
 }
 
 fn deploy_projects_may_be_others_than_the_targets() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    setting.world.add_group(7, "acme");
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    setting.fake.add_group(7, "acme");
     publish(&setting, group(7), "*");
     for (id, path) in [(OTHER, "acme/eu/shop"), (44, "acme/us.east/shop")] {
-        setting.world.add_project(id, path);
-        setting.world.set_pipeline_config(id, vec![JobSpec::deploy("deploy", "production")]);
+        setting.fake.add_project(id, path);
+        setting.fake.set_pipeline_config(id, vec![JobSpec::deploy("deploy", "production")]);
         deploy(&setting, id);
     }
     let run = setting

@@ -1,9 +1,9 @@
 //! Half-written states of two targets, set up by hand: the next run heals each as the plan says.
 
 use crate::beside::Case;
+use crate::fake::*;
 use crate::run::*;
 use crate::scene::*;
-use crate::world::*;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Half {
@@ -17,26 +17,26 @@ enum Half {
 fn left(first: Half, second: Half, hidden: bool) -> (Setting, Pair) {
     let setting = Setting::of_days(75);
     let old = setting.old.clone();
-    setting.world.add_project(OTHER, "acme/other");
-    setting.world.set_pipeline_config(OTHER, vec![JobSpec::deploy("deploy", "production")]);
+    setting.fake.add_project(OTHER, "acme/other");
+    setting.fake.set_pipeline_config(OTHER, vec![JobSpec::deploy("deploy", "production")]);
     let secret = Variable::new(SECRET, &old.secret);
-    setting.world.set_variable(OTHER, Variable::new(ID, &old.id).masked());
-    setting.world.set_variable(OTHER, if hidden { secret.hidden() } else { secret.masked() });
-    setting.world.watch_target(OTHER, "*", ID, SECRET);
+    setting.fake.set_variable(OTHER, Variable::new(ID, &old.id).masked());
+    setting.fake.set_variable(OTHER, if hidden { secret.hidden() } else { secret.masked() });
+    setting.fake.watch_target(OTHER, "*", ID, SECRET);
     deploy(&setting, OTHER);
-    let creating = moment(setting.world.now() - 1000);
+    let creating = moment(setting.fake.now() - 1000);
     let new = made_by_an_earlier_run(&setting);
     for (id, half) in [(PROJECT, first), (OTHER, second)] {
         if half != Half::Old {
-            setting.world.person_edits_variable(id, SECRET, "*", |variable| {
+            setting.fake.operator_edits_variable(id, SECRET, "*", |variable| {
                 variable.value.clone_from(&new.secret);
                 variable.description = Some(format!("of the shop [credential-rotator {}]", new.id));
             });
         }
         if half == Half::New {
-            setting
-                .world
-                .person_edits_variable(id, ID, "*", |variable| variable.value.clone_from(&new.id));
+            setting.fake.operator_edits_variable(id, ID, "*", |variable| {
+                variable.value.clone_from(&new.id);
+            });
         }
     }
     leave_record(
@@ -63,7 +63,7 @@ fn heals(first: Half, second: Half, hidden: bool) {
         production_is_new(&setting, id);
     }
     assert_eq!(setting.records().len(), 1);
-    let kept = setting.world.variable(OTHER, SECRET, "*").unwrap();
+    let kept = setting.fake.variable(OTHER, SECRET, "*").unwrap();
     assert_eq!(kept.hidden, hidden);
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn torn_and_partly_published_targets_are_healed_forward() -> Vec<Case
     cases
 }
 
-pub(crate) fn what_only_a_person_can_have_left_is_refused_with_both_keys_alive() -> Vec<Case> {
+pub(crate) fn what_only_a_operator_can_have_left_is_refused_with_both_keys_alive() -> Vec<Case> {
     use Half::{New, Old, Torn};
     let mut cases: Vec<Case> = Vec::new();
     // The only copy of the secret is hidden, and the readable target does not have it.
@@ -120,7 +120,7 @@ pub(crate) fn what_only_a_person_can_have_left_is_refused_with_both_keys_alive()
         "a third key in one target".into(),
         Box::new(|| {
             let (setting, new) = left(New, Old, false);
-            let foreign = setting.world.add_key("stranger", 3);
+            let foreign = setting.fake.add_key("stranger", 3);
             store(&setting, project(OTHER), "*", &foreign);
             let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
             ended.ends(3, "refused");
@@ -135,21 +135,21 @@ pub(crate) fn what_only_a_person_can_have_left_is_refused_with_both_keys_alive()
 /// The group has another pair of that name.
 fn heals_a_group(half: Half) {
     let setting = Setting::of_days(75);
-    setting.world.add_group(7, "acme");
-    setting.world.add_user("/", "stranger");
-    let foreign = setting.world.add_key("stranger", 5);
+    setting.fake.add_group(7, "acme");
+    setting.fake.add_user("/", "stranger");
+    let foreign = setting.fake.add_key("stranger", 5);
     store(&setting, group(7), "*", &foreign);
     publish(&setting, group(7), "review/*");
     let old = &setting.old;
-    let creating = moment(setting.world.now() - 1000);
+    let creating = moment(setting.fake.now() - 1000);
     let new = made_by_an_earlier_run(&setting);
-    setting.world.person_edits_variable(group(7), SECRET, "review/*", |variable| {
+    setting.fake.operator_edits_variable(group(7), SECRET, "review/*", |variable| {
         variable.value.clone_from(&new.secret);
         variable.description = Some(format!("[credential-rotator {}]", new.id));
     });
     if half == Half::New {
-        setting.world.person_edits_variable(group(7), ID, "review/*", |variable| {
-            variable.value.clone_from(&new.id)
+        setting.fake.operator_edits_variable(group(7), ID, "review/*", |variable| {
+            variable.value.clone_from(&new.id);
         });
     }
     leave_record(
@@ -168,16 +168,16 @@ fn heals_a_group(half: Half) {
 fn heals_what_is_hidden(half: Half) {
     let setting = Setting::of_days(75);
     let old = setting.old.clone();
-    let creating = moment(setting.world.now() - 1000);
+    let creating = moment(setting.fake.now() - 1000);
     let new = made_by_an_earlier_run(&setting);
     let tagged = Variable::new(SECRET, &new.secret)
         .hidden()
         .description(&format!("[credential-rotator {}]", new.id));
-    setting.world.set_variable(PROJECT, tagged);
+    setting.fake.set_variable(PROJECT, tagged);
     if half == Half::New {
-        setting
-            .world
-            .person_edits_variable(PROJECT, ID, "*", |variable| variable.value.clone_from(&new.id));
+        setting.fake.operator_edits_variable(PROJECT, ID, "*", |variable| {
+            variable.value.clone_from(&new.id);
+        });
     }
     leave_record(
         &setting,

@@ -2,15 +2,15 @@
 //! byte for byte.
 
 use credential_rotator::config::Config;
+use credential_rotator::gitlab::Gitlab;
+use credential_rotator::gitlab::variables::{self, PairPart};
 use credential_rotator::record::AccessKeyId;
-use credential_rotator::transport::Gitlab;
-use credential_rotator::variables::{self, Half};
 use secrecy::SecretString;
 
 use crate::beside::{Case, cases};
+use crate::fake::*;
 use crate::run::*;
 use crate::scene::*;
-use crate::world::*;
 
 pub(crate) fn whatever_the_variables_hold_is_taken_for_what_it_is() -> Vec<Case> {
     cases![
@@ -35,11 +35,11 @@ pub(crate) fn whatever_the_variables_hold_is_taken_for_what_it_is() -> Vec<Case>
 /// A role signs, and the deploy reads no pair: what stands in the variables is of no use to a job
 /// as it is.
 fn with_variables(id: impl Fn(&Pair) -> Variable, secret: impl Fn(&Pair) -> Variable) -> Setting {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
-    setting.world.ours(&setting.old.id);
-    setting.world.set_variable(PROJECT, id(&setting.old));
-    setting.world.set_variable(PROJECT, secret(&setting.old));
-    setting.world.set_pipeline_config(PROJECT, vec![JobSpec::new("deploy")]);
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    setting.fake.ours(&setting.old.id);
+    setting.fake.set_variable(PROJECT, id(&setting.old));
+    setting.fake.set_variable(PROJECT, secret(&setting.old));
+    setting.fake.set_pipeline_config(PROJECT, vec![JobSpec::new("deploy")]);
     setting
 }
 
@@ -51,7 +51,7 @@ fn file_variables_stay_files() {
     setting.run().with_role().go().ends(0, "rotated");
     setting.is_rotated();
     for name in [ID, SECRET] {
-        let variable = setting.world.variable(PROJECT, name, "*").unwrap();
+        let variable = setting.fake.variable(PROJECT, name, "*").unwrap();
         assert!(variable.file && variable.masked && variable.raw, "{name}");
     }
 }
@@ -72,11 +72,11 @@ fn a_reference_for_a_secret_is_never_overwritten() {
 
 /// Not by force either: somebody wants it to be one.
 fn refuses_a_reference(setting: &Setting) {
-    let before = setting.world.variables(PROJECT);
+    let before = setting.fake.variables(PROJECT);
     let ended = setting.run().with_role().set("ROTATOR_FORCE", "true").go();
     ended.ends(3, "refused");
     assert!(ended.stderr.contains("refers to another variable"), "{}", ended.stderr);
-    assert_eq!(setting.world.variables(PROJECT), before);
+    assert_eq!(setting.fake.variables(PROJECT), before);
     assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
 }
 
@@ -106,12 +106,12 @@ fn a_secret_without_an_id_is_refused() {
 }
 
 fn half_a_pair_is_refused(id: bool, secret: Option<&str>) {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
     if id {
-        setting.world.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
+        setting.fake.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
     }
     if let Some(secret) = secret {
-        setting.world.set_variable(
+        setting.fake.set_variable(
             PROJECT,
             Variable::new(SECRET, if id { secret } else { &setting.old.secret }),
         );
@@ -138,18 +138,18 @@ fn values_that_could_not_be_masked_are_replaced_by_masked_ones() {
     setting.run().with_role().go().ends(0, "rotated");
     setting.is_rotated();
     for name in [ID, SECRET] {
-        let variable = setting.world.variable(PROJECT, name, "*").unwrap();
+        let variable = setting.fake.variable(PROJECT, name, "*").unwrap();
         assert!(variable.masked && variable.raw, "{name}");
     }
-    let description = setting.world.variable(PROJECT, SECRET, "*").unwrap().description.unwrap();
+    let description = setting.fake.variable(PROJECT, SECRET, "*").unwrap().description.unwrap();
     assert_eq!(description, format!("typed by hand [credential-rotator {}]", setting.new_key().id));
 }
 
 fn among_hundreds_of_variables_the_pair_is_found() {
-    let setting = Setting::bare(World::builder().seed(7).calm().start(), 75);
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
     for number in 0..350 {
         let name = format!("SETTING_{number}");
-        setting.world.set_variable(
+        setting.fake.set_variable(
             PROJECT,
             Variable::new(&name, "a plain value").scope(if number % 2 == 0 {
                 "*"
@@ -160,7 +160,7 @@ fn among_hundreds_of_variables_the_pair_is_found() {
     }
     let setting = setting.published();
     let before: Vec<Variable> = setting
-        .world
+        .fake
         .variables(PROJECT)
         .into_iter()
         .filter(|variable| variable.key.starts_with("SETTING_"))
@@ -169,7 +169,7 @@ fn among_hundreds_of_variables_the_pair_is_found() {
     ended.ends(0, "rotated");
     setting.is_rotated();
     let after: Vec<Variable> = setting
-        .world
+        .fake
         .variables(PROJECT)
         .into_iter()
         .filter(|variable| variable.key.starts_with("SETTING_"))
@@ -198,7 +198,7 @@ fn puts(entry: &Entry, name: &str) -> bool {
 
 fn an_echo_that_differs_is_looked_into_before_the_id_is_written() {
     let setting = Setting::of_days(75);
-    setting.world.fault_on(
+    setting.fake.fault_on(
         "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         another_value(),
@@ -206,7 +206,7 @@ fn an_echo_that_differs_is_looked_into_before_the_id_is_written() {
     let ended = setting.run().go();
     ended.ends(0, "rotated");
     assert!(ended.stderr.contains("GitLab stored another value than was sent"), "{}", ended.stderr);
-    assert!(setting.world.faults_hit().iter().all(|fault| fault.hit.is_some()));
+    assert!(setting.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
     let (secret, id) = (
         first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")),
         first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")),
@@ -220,16 +220,16 @@ fn an_echo_that_differs_is_looked_into_before_the_id_is_written() {
 
 fn a_secret_that_was_changed_after_it_was_written_gets_no_id() {
     let setting = Setting::of_days(75);
-    setting.world.fault_on(
+    setting.fake.fault_on(
         "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         another_value(),
     );
-    let world = setting.world.clone();
+    let fake = setting.fake.clone();
     let mangled = move || {
-        world.person_edits_variable(PROJECT, SECRET, "*", |variable| {
-            variable.value = "another/tool+wrote=this%20one".into()
-        })
+        fake.operator_edits_variable(PROJECT, SECRET, "*", |variable| {
+            variable.value = "another/tool+wrote=this%20one".into();
+        });
     };
     let ended = setting.run().once(|entry| puts(entry, "AWS_SECRET"), mangled).go();
     ended.ends(0, "rotated");
@@ -251,7 +251,7 @@ fn an_echo_of_another_variable_gets_no_id(field: &str, value: &str) {
     let mut body = serde_json::json!({ "key": SECRET, "value": null, "hidden": true, "masked": true, "raw": true, "environment_scope": "*" });
     body[field] = value.into();
     let fault = Fault::Instead { status: 200, body: body.to_string(), headers: vec![] };
-    setting.world.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, fault);
+    setting.fake.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, fault);
     let ended = setting.run().go();
     ended.ends(0, "rotated");
     let (secret, id) = (
@@ -268,18 +268,18 @@ fn an_echo_of_another_variable_gets_no_id(field: &str, value: &str) {
 /// AWS's secrets have `/` and `+`; what comes next year may have more.
 fn a_secret_arrives_byte_for_byte() {
     let setting = Setting::of_days(75);
-    setting.world.add_group(7, "acme");
+    setting.fake.add_group(7, "acme");
     publish(&setting, group(7), "*");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let key = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
-    let mut env = setting.world.env(PROJECT, {
-        setting.world.add_job(PROJECT, 9001, "running");
+    let mut env = setting.fake.env(PROJECT, {
+        setting.fake.add_job(PROJECT, 9001, "running");
         9001
     });
     env.push(("ROTATOR_TARGETS".into(), "project:acme/shop,group:7".into()));
     let config =
         Config::from_env(env.into_iter().map(|(name, value)| (name.into(), value.into()))).unwrap();
-    let gitlab = Gitlab::new(&config).unwrap_or_else(|trouble| panic!("{trouble}"));
+    let gitlab = Gitlab::new(&config).unwrap_or_else(|error| panic!("{error}"));
     let secrets = [
         "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY=",
         "++++++++//////========%%%%%%%%",
@@ -293,16 +293,23 @@ fn a_secret_arrives_byte_for_byte() {
             for target in &config.targets {
                 let lists = variables::look(&gitlab, &variables::owners(&config.targets))
                     .await
-                    .unwrap_or_else(|trouble| panic!("{trouble}"));
+                    .unwrap_or_else(|error| panic!("{error}"));
                 let value = SecretString::from(secret);
-                let written =
-                    variables::write(&gitlab, &config, &lists, target, Half::Secret, &key, &value)
-                        .await;
-                written.unwrap_or_else(|trouble| panic!("{secret}: {trouble}"));
+                let written = variables::write(
+                    &gitlab,
+                    &config,
+                    &lists,
+                    target,
+                    PairPart::Secret,
+                    &key,
+                    &value,
+                )
+                .await;
+                written.unwrap_or_else(|error| panic!("{secret}: {error}"));
             }
             for home in [project(PROJECT), group(7)] {
                 assert_eq!(stored(&setting, home, "*").1, secret);
-                assert!(setting.world.variable(home, SECRET, "*").unwrap().masked);
+                assert!(setting.fake.variable(home, SECRET, "*").unwrap().masked);
             }
         }
     });

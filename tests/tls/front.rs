@@ -1,4 +1,4 @@
-//! A TLS front before the world, and a CONNECT proxy: both threads on loopback.
+//! A TLS front before the fake, and a CONNECT proxy: both threads on loopback.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

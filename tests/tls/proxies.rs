@@ -158,8 +158,8 @@ fn plain_loopback_is_not_asked_of_an_https_proxy() {
 
 /// A port on which nobody listens, ever.
 fn nobody() -> u16 {
-    static NOBODY: std::sync::LazyLock<crate::world::Port> =
-        std::sync::LazyLock::new(crate::world::Port::reserve);
+    static NOBODY: std::sync::LazyLock<crate::fake::Port> =
+        std::sync::LazyLock::new(crate::fake::Port::reserve);
     NOBODY.number
 }
 

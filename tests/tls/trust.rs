@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use crate::beside::{Case, cases};
 use crate::certificates::*;
+use crate::fake::*;
 use crate::front::*;
 use crate::run::*;
-use crate::world::*;
 
-/// A world whose GitLab is reached over TLS, with a folder for PEM files.
+/// A fake whose GitLab is reached over TLS, with a folder for PEM files.
 pub(crate) struct Place {
     pub(crate) setting: Setting,
     folder: tempfile::TempDir,
@@ -32,7 +32,7 @@ impl Place {
 
     pub(crate) fn front(&self, identity: &Identity) -> u16 {
         let address: SocketAddr =
-            self.setting.world.url.strip_prefix("http://").unwrap().parse().unwrap();
+            self.setting.fake.url.strip_prefix("http://").unwrap().parse().unwrap();
         tls_front(address, identity)
     }
 
@@ -268,7 +268,7 @@ fn another_name_is_named_as_such() {
 
 fn an_expired_certificate_is_named_as_such() {
     let authority = Authority::new("Acme Root");
-    let hint = "renew the server's certificate, or mend the runner's clock";
+    let hint = "renew the server's certificate, or fix the runner's clock";
     refused(
         &authority.signed_once(&["localhost"]),
         &authority.pem,
@@ -279,7 +279,7 @@ fn an_expired_certificate_is_named_as_such() {
 
 fn plain_http_behind_https_is_named_as_such() {
     let place = Place::new(75);
-    let port: u16 = place.setting.world.url.rsplit_once(':').unwrap().1.parse().unwrap();
+    let port: u16 = place.setting.fake.url.rsplit_once(':').unwrap().1.parse().unwrap();
     let ended = place.run().gitlab_at("localhost", port).go();
     assert_eq!(ended.code, 3, "{}", ended.stderr);
     assert!(ended.stderr.contains("localhost does not speak TLS as expected"), "{}", ended.stderr);
@@ -291,12 +291,12 @@ fn plain_http_behind_https_is_named_as_such() {
     place.setting.is_untouched();
 }
 
-/// The world speaks TLS by itself too: everything through it, once.
+/// The fake speaks TLS by itself too: everything through it, once.
 fn a_whole_rotation_goes_over_tls() {
     let authority = Authority::new("Acme Root");
     let identity = authority.signs(&["localhost"]);
-    let world = World::builder().seed(7).calm().tls(&identity.chain, &identity.key).start();
-    let setting = Setting::bare(world, 75).published();
+    let fake = Fake::builder().seed(7).calm().tls(&identity.chain, &identity.key).start();
+    let setting = Setting::bare(fake, 75).published();
     let folder = tempfile::tempdir().unwrap();
     let roots = folder.path().join("roots.pem");
     std::fs::write(&roots, &authority.pem).unwrap();

@@ -1,0 +1,569 @@
+//! What persons and other tools have done, before and meanwhile: refused with the name of the
+//! thing, and never overwritten unasked.
+
+use snapbox::str;
+
+use crate::cases;
+use crate::fake::*;
+use crate::run::*;
+
+/// Variables are not a pair of this user.
+pub(crate) const VARIABLES_ARE_NOT_A_PAIR_OF_THIS_USER: &[Case] = cases![
+    variables_that_are_not_there,
+    an_id_without_a_secret,
+    a_secret_without_an_id,
+    targets_that_name_different_keys,
+    a_key_that_the_user_does_not_have,
+    an_id_that_refers_to_another_variable,
+    a_secret_that_refers_to_another_variable,
+    a_file_variable,
+    an_id_that_is_hidden,
+    an_id_of_a_session,
+    something_else_than_an_id,
+    a_tag_of_another_key_on_a_hidden_secret,
+];
+
+/// The project's two variables, as they are; a role signs.
+fn holding(id: Option<Variable>, secret: Option<Variable>) -> Setting {
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    for variable in id.into_iter().chain(secret) {
+        setting.fake.set_variable(PROJECT, variable);
+    }
+    setting
+}
+
+fn refuses(setting: &Setting, expected: impl snapbox::IntoData) {
+    let ended = setting.run().with_role().go();
+    ended.says(3, expected);
+    assert_eq!(ended.effects(), Vec::<String>::new());
+    assert_eq!(
+        ended.calls("GET /projects/:id/variables"),
+        2,
+        "such a thing is said only after a second look"
+    );
+}
+
+fn variables_that_are_not_there() {
+    refuses(
+        &holding(None, None),
+        str![[r#"
+error: there are no variables to rotate
+state: no variable names a key of this user, so what production uses cannot be told from here
+hint: run once with ROTATOR_ACTION=setup to create the first key and both variables, or check ROTATOR_TARGETS and the variables' names
+
+"#]],
+    );
+}
+
+fn an_id_without_a_secret() {
+    let setting = Setting::of_days(75);
+    setting.fake.operator_removes_variable(PROJECT, SECRET, "*");
+    refuses(
+        &setting,
+        str![[r#"
+error: project:42 has the key's id but no secret
+state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
+hint: store the secret beside it, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+
+"#]],
+    );
+}
+
+fn a_secret_without_an_id() {
+    let setting = Setting::of_days(75);
+    setting.fake.operator_removes_variable(PROJECT, ID, "*");
+    refuses(
+        &setting,
+        str![[r#"
+error: project:42 has a secret but no key id
+state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
+hint: store the id beside it, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+
+"#]],
+    );
+}
+
+fn targets_that_name_different_keys() {
+    let setting = Setting::of_days(75);
+    let other = setting.fake.add_key(USER, 20);
+    setting.name(&other.id, "OTHER");
+    setting.fake.add_project(43, "acme/api");
+    setting.fake.set_pair(43, &other);
+    let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:acme/api").go();
+    ended.says(
+        3,
+        str![[r#"
+error: the targets name different keys (project:42: key …[OLD], project:acme/api: key …[OTHER])
+state: the variables name key …[OLD] (active); production is not affected
+hint: store the same pair in all of them, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+
+"#]],
+    );
+}
+
+fn a_key_that_the_user_does_not_have() {
+    let setting = holding(None, None);
+    setting.fake.add_user("/", "somebody");
+    let other = setting.fake.add_key("somebody", 20);
+    setting.name(&other.id, "OTHER");
+    setting.fake.set_pair(PROJECT, &other);
+    refuses(
+        &setting,
+        str![[r#"
+error: project:42 names key …[OTHER], which this user does not have
+state: the variables name key …[OTHER], which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED
+hint: check ROTATOR_IAM_USER, store a pair of this user, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+
+"#]],
+    );
+}
+
+fn an_id_that_refers_to_another_variable() {
+    let secret = Variable::new(SECRET, "${SHARED_SECRET_ACCESS_KEY}").expanded();
+    refuses(
+        &holding(Some(Variable::new(ID, "$SHARED_ACCESS_KEY_ID").expanded()), Some(secret)),
+        str![[r#"
+error: project:42: AWS_ACCESS_KEY_ID refers to another variable
+state: no variable names a key of this user, so what production uses cannot be told from here
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]],
+    );
+}
+
+fn a_secret_that_refers_to_another_variable() {
+    let setting = Setting::of_days(75);
+    setting
+        .fake
+        .operator_sets_variable(PROJECT, Variable::new(SECRET, "$SHARED_SECRET").expanded());
+    refuses(
+        &setting,
+        str![[r#"
+error: project:42: AWS_SECRET_ACCESS_KEY refers to another variable
+state: the variables name key …[OLD] (active); production is not affected
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]],
+    );
+}
+
+fn a_file_variable() {
+    let setting = Setting::of_days(75);
+    setting.fake.operator_sets_variable(PROJECT, Variable::new(ID, "/secrets/aws/key-id").file());
+    refuses(
+        &setting,
+        str![[r#"
+error: project:42: AWS_ACCESS_KEY_ID holds a path, not a key id
+state: no variable names a key of this user, so what production uses cannot be told from here
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]],
+    );
+}
+
+fn an_id_that_is_hidden() {
+    let setting = Setting::of_days(75);
+    let id = setting.old.id.clone();
+    setting.fake.operator_sets_variable(PROJECT, Variable::new(ID, &id).hidden());
+    refuses(
+        &setting,
+        str![[r#"
+error: project:42: AWS_ACCESS_KEY_ID is hidden, so nobody can tell which key it names; make a visible one (the id is no secret)
+state: no variable names a key of this user, so what production uses cannot be told from here
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]],
+    );
+}
+
+fn an_id_of_a_session() {
+    let setting = Setting::of_days(75);
+    let session = setting.fake.user_session(USER, 3600);
+    setting.fake.operator_sets_variable(PROJECT, Variable::new(ID, &session.id));
+    refuses(
+        &setting,
+        str![[r#"
+error: project:42: AWS_ACCESS_KEY_ID holds temporary credentials, which cannot be rotated
+state: no variable names a key of this user, so what production uses cannot be told from here
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]],
+    );
+}
+
+fn something_else_than_an_id() {
+    let setting = Setting::of_days(75);
+    setting.fake.operator_sets_variable(PROJECT, Variable::new(ID, "to be done"));
+    refuses(
+        &setting,
+        str![[r#"
+error: project:42: AWS_ACCESS_KEY_ID does not hold a key id
+state: no variable names a key of this user, so what production uses cannot be told from here
+hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE
+
+"#]],
+    );
+}
+
+fn a_tag_of_another_key_on_a_hidden_secret() {
+    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    let other = setting.fake.add_key(USER, 20);
+    setting.name(&other.id, "OTHER");
+    setting.fake.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
+    let tag = format!("[credential-rotator {}]", other.id);
+    setting.fake.set_variable(
+        PROJECT,
+        Variable::new(SECRET, &setting.old.secret).hidden().description(&tag),
+    );
+    refuses(
+        &setting,
+        str![[r#"
+error: project:42: the id is key …[OLD], but the secret belongs to key …[OTHER]
+state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
+hint: store a pair that belongs together and, where the secret is hidden, take the tag out of its description, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+
+"#]],
+    );
+}
+
+/// Keys are not as the rotation left them.
+pub(crate) const KEYS_ARE_NOT_AS_THE_ROTATION_LEFT_THEM: &[Case] = cases![
+    a_second_key_that_nobody_explains,
+    a_second_key_is_mentioned_while_nothing_is_due,
+    an_old_key_that_was_enabled_again,
+    an_old_key_that_another_scope_still_names,
+    a_published_key_that_was_disabled,
+    a_published_key_that_was_deleted,
+    an_orphan_that_something_else_uses,
+    several_keys_that_could_be_the_one,
+    a_operator_changes_a_variable_while_a_run_is_dead,
+    a_secret_that_nobody_can_read_any_more,
+    a_operator_changes_a_variable_after_the_publication,
+    a_hidden_target_that_fell_behind,
+    a_record_that_nobody_can_read,
+    a_record_that_was_taken_away,
+];
+
+fn a_second_key_that_nobody_explains() {
+    let setting = Setting::of_days(75);
+    let other = setting.fake.add_key(USER, 200);
+    setting.name(&other.id, "OTHER");
+    setting.fake.use_key(&other.id, "s3", 86_400 * 40);
+    setting.run().go().says(3, str![[r#"
+error: no room for a new key: unexplained key AKIA[OTHER], active, made [DATE], last used [DATE] (s3); published key AKIA[OLD], active, made [DATE]
+state: the variables name key …[OLD] (active); production is not affected
+hint: if nothing uses an unexplained key, a person removes it: `aws iam delete-access-key --access-key-id AKIA[OTHER]` (with --user-name, where it is not the caller's own)
+
+"#]]);
+    assert!(setting.fake.keys(USER).iter().all(|key| key.active));
+}
+
+fn a_second_key_is_mentioned_while_nothing_is_due() {
+    let setting = Setting::of_days(10);
+    let other = setting.fake.add_key(USER, 200);
+    setting.name(&other.id, "OTHER");
+    setting.run().go().ends(0, "not_due").sums_up(str![[r#"
+Key        key …[OLD] of user deployer, made [DATE], 10 days old; a second key …[OTHER] is not of this rotation and will be in its way
+Why        not due: a key is replaced after 60 days, this one on [DATE]
+Published  project:42
+Deploy     none in this run
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+}
+
+/// A rotation whose old key is disabled and waits for its grace period.
+fn disabled() -> Setting {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_GRACE_PERIOD", "1d").go().ends(0, "rotated");
+    assert_eq!(setting.old_is_active(), Some(false));
+    setting
+}
+
+fn an_old_key_that_was_enabled_again() {
+    let setting = disabled();
+    setting.fake.operator_enables_key(&setting.old.id);
+    setting.run().set("ROTATOR_GRACE_PERIOD", "1d").go().says(3, str![[r#"
+error: old key …[OLD] was enabled again by someone, so something still needs it
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: move that software to the new key, then disable the old one: `aws iam update-access-key --status Inactive --access-key-id AKIA[OLD]` (with --user-name, where it is not the caller's own)
+
+"#]]);
+    assert_eq!(setting.old_is_active(), Some(true));
+}
+
+fn an_old_key_that_another_scope_still_names() {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_OVERLAP", "1m").go().ends(0, "rotated");
+    setting.fake.shift_clock(100);
+    setting
+        .fake
+        .operator_sets_variable(PROJECT, Variable::new(ID, &setting.old.id).scope("staging"));
+    setting.run().set("ROTATOR_OVERLAP", "1m").go().says(
+        3,
+        str![[r#"
+error: old key …[OLD] is still named by AWS_ACCESS_KEY_ID of project:42 (scope staging: project:42@staging in ROTATOR_TARGETS)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: publish the new key there too, or delete what is named; the old key stays until then
+
+"#]],
+    );
+    assert_eq!(setting.old_is_active(), Some(true));
+}
+
+/// Published and deployed; the overlap goes on.
+fn published() -> Setting {
+    let setting = Setting::of_days(75);
+    setting.run().set("ROTATOR_OVERLAP", "1d").go().ends(0, "rotated");
+    setting
+}
+
+fn a_published_key_that_was_disabled() {
+    let setting = published();
+    let new = setting.new_key();
+    setting.name(&new.id, "NEW");
+    setting.fake.operator_disables_key(&new.id);
+    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
+        3,
+        str![[r#"
+error: key …[NEW], which this rotation published, was disabled by someone
+state: the variables name key …[NEW] (disabled), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (disabled)
+hint: enable it again, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+
+"#]],
+    );
+}
+
+fn a_published_key_that_was_deleted() {
+    let setting = published();
+    let new = setting.new_key();
+    setting.name(&new.id, "NEW");
+    setting.fake.operator_deletes_key(&new.id);
+    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
+        3,
+        str![[r#"
+error: key …[NEW], which this rotation published, was deleted by someone
+state: the variables name key …[NEW] (gone), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (gone)
+hint: store a pair that works, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+
+"#]],
+    );
+}
+
+/// The run is killed right after this call has had its effect, and has been dead for more than two
+/// minutes.
+fn dies(run: &Run<'_>, after: &str) {
+    let fake = &run.setting.fake;
+    let child = std::sync::Arc::new(std::sync::Mutex::new(
+        run.command().spawn().expect("the binary starts"),
+    ));
+    let victim = std::sync::Arc::clone(&child);
+    fake.on_kill(move || victim.lock().expect("nobody panics").kill().expect("it runs"));
+    fake.fault_on(after, 1, Fault::KillAfter);
+    until(|| fake.faults_hit().iter().all(|fault| fault.hit.is_some()).then_some(()))
+        .expect("the call is made");
+    // Whoever kills it needs the lock too.
+    until(|| child.lock().expect("nobody panics").try_wait().expect("it can be asked"))
+        .expect("it ends");
+    fake.clear_faults();
+    let (started, finished) = (fake.now() - 600_000, fake.now() - 300_000);
+    fake.remove_job(run.job);
+    fake.add_job_at(PROJECT, run.job, "failed", Some(started), Some(finished));
+}
+
+/// A run that died right after its key was made: the key is an orphan.
+fn orphaned() -> Setting {
+    let setting = Setting::of_days(75);
+    dies(&setting.run(), "iam:CreateAccessKey");
+    setting
+}
+
+fn an_orphan_that_something_else_uses() {
+    let setting = orphaned();
+    let orphan = setting.new_key();
+    setting.name(&orphan.id, "ORPHAN");
+    setting.fake.use_key(&orphan.id, "ec2", 30);
+    setting.run().go().says(3, str![[r#"
+error: key …[ORPHAN], which an earlier run made, was used for ec2: someone has its secret
+state: the variables name a key that works; old key …[OLD] (active), new key …[ORPHAN] (active); production is not affected
+hint: find out who; if nobody should, delete it: `aws iam delete-access-key --access-key-id AKIA[ORPHAN]` (with --user-name, where it is not the caller's own)
+
+"#]]);
+    // Once a person has removed it, the next run goes on.
+    setting.fake.operator_deletes_key(&orphan.id);
+    setting.run().go().ends(0, "rotated");
+    setting.is_rotated();
+}
+
+fn several_keys_that_could_be_the_one() {
+    let setting = orphaned();
+    setting.fake.tune(|knobs| knobs.keys_per_user = 5);
+    let (orphan, other) = (setting.new_key(), setting.fake.operator_creates_key(USER));
+    // Five seconds later, however long this test has taken: the older one is named first.
+    let made = |id: &str| {
+        setting.fake.keys(USER).into_iter().find(|key| key.id == id).map_or(0, |key| key.created)
+    };
+    setting.fake.age_key(&other.id, (made(&other.id) - made(&orphan.id)) / 1000 - 5);
+    setting.name(&orphan.id, "ORPHAN");
+    setting.name(&other.id, "OTHER");
+    setting.run().go().says(
+        3,
+        str![[r#"
+error: several keys could be the one that an earlier run made: …[ORPHAN], …[OTHER]
+state: the variables name a key that works; old key …[OLD] (active), which key is the new one is not known; production is not affected
+hint: delete the one that nothing uses: `aws iam get-access-key-last-used` tells which
+
+"#]],
+    );
+}
+
+fn a_operator_changes_a_variable_while_a_run_is_dead() {
+    let setting = orphaned();
+    setting.name(&setting.new_key().id, "ORPHAN");
+    setting.fake.add_user("/", "somebody");
+    let other = setting.fake.add_key("somebody", 1);
+    setting.name(&other.id, "OTHER");
+    setting.fake.set_pair(PROJECT, &other);
+    setting.run().with_role().go().says(
+        3,
+        str![[r#"
+error: project:42 was changed by someone while key …[ORPHAN] was being published
+state: the variables name key …[OTHER], which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED; old key …[OLD] (active), new key …[ORPHAN] (active)
+hint: restore the pair that stood there, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+
+"#]],
+    );
+    assert_eq!(setting.stored().0, other.id, "what a person has stored stays");
+}
+
+fn a_secret_that_nobody_can_read_any_more() {
+    // The new pair has come as far as the hidden target when the run dies; then a person gives the
+    // readable one the old pair again.
+    let setting = Setting::of_days(75);
+    let fake = &setting.fake;
+    fake.add_project(43, "acme/api");
+    fake.set_variable(43, Variable::new(ID, &setting.old.id));
+    fake.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());
+    let targets = "project:42,project:43";
+    dies(
+        &setting.run().set("ROTATOR_TARGETS", targets),
+        "PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID@* 43",
+    );
+    assert_eq!(fake.variable(43, ID, "*").map(|id| id.value), Some(setting.new_key().id));
+    fake.set_pair(PROJECT, &setting.old);
+    setting.run().with_role().set("ROTATOR_TARGETS", targets).go().says(
+        3,
+        str![[r#"
+error: project:42 does not hold key …[NEW], and its secret cannot be read anywhere (hidden variables)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: store the old pair in every target again (GitLab shows it where it is not hidden), or delete both variables where there was none, and take the tag `[credential-rotator …]` out of the secret's description: the next run then removes the new key and begins anew
+
+"#]],
+    );
+    // Force has no room for a third key, and neither of the two is in the way.
+    let force =
+        setting.run().with_role().set("ROTATOR_TARGETS", targets).set("ROTATOR_FORCE", "true").go();
+    force.says(
+        3,
+        str![[r#"
+error: the targets name different keys (project:42: key …[OLD], project:43: key …[NEW])
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: store the same pair in all of them, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+
+"#]],
+    );
+    // What the hint says helps.
+    fake.set_variable(43, Variable::new(ID, &setting.old.id));
+    fake.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());
+    fake.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live")]);
+    setting.run().set("ROTATOR_TARGETS", targets).go().ends(0, "rotated");
+    setting.is_rotated();
+}
+
+fn a_operator_changes_a_variable_after_the_publication() {
+    let setting = published();
+    setting.fake.add_user("/", "somebody");
+    let other = setting.fake.add_key("somebody", 1);
+    setting.name(&other.id, "OTHER");
+    setting.name(&setting.new_key().id, "NEW");
+    setting.fake.set_pair(PROJECT, &other);
+    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
+        3,
+        str![[r#"
+error: project:42 was changed by someone after key …[NEW] was published
+state: the variables name key …[OTHER], which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED; old key …[OLD] (active), new key …[NEW] (active)
+hint: restore the published pair there, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+
+"#]],
+    );
+    assert_eq!(setting.stored().0, other.id, "what a person has stored stays");
+}
+
+fn a_hidden_target_that_fell_behind() {
+    // Two targets, one of them hidden: a person gives the hidden one the old id again, so that its
+    // secret cannot be had.
+    let setting = Setting::of_days(75);
+    setting.fake.add_project(43, "acme/api");
+    setting.fake.set_variable(43, Variable::new(ID, &setting.old.id));
+    setting.fake.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());
+    setting.fake.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live")]);
+    setting
+        .fake
+        .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
+    let targets = "project:42,project:43";
+    setting.run().set("ROTATOR_TARGETS", targets).go().ends(4, "deploy_failed");
+    setting.fake.set_variable(43, Variable::new(ID, &setting.old.id));
+    setting.run().set("ROTATOR_TARGETS", targets).go().says(
+        3,
+        str![[r#"
+error: project:43 was changed by someone after key …[NEW] was published
+state: project:43 HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; old key …[OLD] (active), new key …[NEW] (active)
+hint: restore the published pair there, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+
+"#]],
+    );
+}
+
+fn a_record_that_nobody_can_read() {
+    let setting = Setting::of_days(75);
+    setting.fake.set_variable(
+        PROJECT,
+        Variable::new("CREDENTIAL_ROTATOR_8000_0badcafe", "{\"v\": 2}").scope("credential-rotator"),
+    );
+    setting.run().go().says(
+        3,
+        str![[r#"
+error: the variable CREDENTIAL_ROTATOR_8000_0badcafe (scope credential-rotator) is not a record that this version understands
+state: nothing was changed; keys and variables are as they were before this run
+hint: run the version that wrote it, or, if no rotation is under way, delete that variable
+
+"#]],
+    );
+}
+
+fn a_record_that_was_taken_away() {
+    let setting = Setting::of_days(75);
+    let fake = setting.fake.clone();
+    let run = setting.run().once(
+        |entry| entry.action == "iam:CreateAccessKey",
+        move || {
+            let records: Vec<Variable> = fake
+                .variables(PROJECT)
+                .into_iter()
+                .filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"))
+                .collect();
+            records.iter().for_each(|record| {
+                fake.operator_removes_variable(PROJECT, &record.key, &record.scope);
+            });
+        },
+    );
+    run.go().says(
+        1,
+        str![[r#"
+error: another run has taken over
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: nothing to do: the next run takes up where this one ended
+
+"#]],
+    );
+}

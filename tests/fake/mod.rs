@@ -1,0 +1,176 @@
+//! The fake: a hostile stand-in for AWS IAM, AWS STS and GitLab over real HTTP on loopback.
+//!
+//! One fake is one server on its own thread (a test may block as it likes), one clock, one lock,
+//! one log and one judge. It behaves as AWS and GitLab do, and no kinder. Hostile by default
+//! (`.calm()` turns that off); the chaos is seeded.
+//!
+//! ```ignore
+//! #[path = "fake/mod.rs"] mod fake;
+//! use fake::*;
+//!
+//! let fake = Fake::builder().seed(7).calm().start();     // or `.build().await`; hostile without `.calm()`
+//! fake.add_user("/service/ci/", "deployer");              // in account 123456789012, allowed to rotate itself
+//! let key = fake.add_key("deployer", 75);                 // 75 days old: `key.id`, `key.secret`
+//! fake.add_project(42, "group/app");
+//! fake.set_variable(42, Variable::new("AWS_ACCESS_KEY_ID", &key.id).masked());
+//! fake.set_variable(42, Variable::new("AWS_SECRET_ACCESS_KEY", &key.secret).masked());
+//! fake.set_pipeline_config(42, vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").stage("deploy")]);
+//! fake.start_pipeline(42, "push");                        // what production runs with today …
+//! fake.finish_pipelines();                                // … without waiting for it
+//! fake.watch_target(42, "*", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+//! fake.watch_deploy(42);
+//! fake.add_job(42, 98765, "running");                     // the rotator's own job
+//!
+//! let env = fake.env(42, 98765);                          // hand this, and nothing else, to the program
+//! fake.fault(3, Fault::LoseReply);                        // the third call that is counted
+//! // … run the program …
+//! fake.job_set_status(98765, "success");
+//! assert!(fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
+//! assert_eq!(fake.violations(), Vec::<String>::new());
+//! fake.production_signs(42).await.expect("production works");
+//! let keys = fake.keys("deployer");                       // what is left, as plain structs
+//! let deletes = fake.log().iter().filter(|entry| entry.action == "iam:DeleteAccessKey").count();
+//! ```
+//!
+//! Names of actions, for `fault_on` and the log: `iam:CreateAccessKey`, `sts:GetCallerIdentity`,
+//! and for GitLab the verb and the path with its placeholders, `PUT /projects/:id/variables/:key`;
+//! `what` follows (`deployer AKIA…`, `AWS_ACCESS_KEY_ID@*`), so that `fault_on("PUT
+//! /projects/:id/variables/:key AWS_ACCESS_KEY_ID", 1, …)` is the first PUT of that variable.
+
+//! For a run inside a pipeline (`ROTATOR_DEPLOY=none`) make the rotator a job of the configuration,
+//! `JobSpec::new("rotate").never_ends()`, find its id in `fake.jobs(42)`, and end it with
+//! `job_set_status`: the later stages follow.
+
+#![allow(dead_code, unused_imports, unreachable_pub)]
+
+mod aws;
+mod client;
+mod clock;
+mod encodings;
+mod front;
+mod gitlab;
+mod iam;
+mod invariants;
+mod jobs;
+mod line;
+mod operator;
+mod outside;
+mod pipelines;
+mod pipelines_api;
+mod policy;
+mod production;
+mod serve;
+mod setting;
+mod setting_aws;
+mod setting_gitlab;
+mod state;
+mod sts;
+mod variables;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use aws::{Pair, Trust};
+pub use client::{Answer, http, signed};
+pub use clock::{http_date, iso};
+pub use encodings::found;
+pub use gitlab::{Home, Mood, TokenSpec, group, project};
+pub use iam::KeyView;
+pub use jobs::{JobEnd, JobSpec, JobView, PipelineCreation, PipelineView, Refusal};
+pub use line::Port;
+pub use state::{CreateDate, Entry, Fault, FaultView, Knobs};
+pub use variables::Variable;
+
+use serve::Server;
+use state::State;
+
+/// A handle on the fake; clones share it, and the server ends with the last one.
+#[derive(Clone)]
+pub struct Fake {
+    state: Arc<Mutex<State>>,
+    server: Arc<Server>,
+    /// `http://127.0.0.1:PORT`, for AWS and (with `/api/v4`) for GitLab.
+    pub url: String,
+    /// A GitLab token with `api`, Maintainer of every project and Owner of every group.
+    pub token: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Builder {
+    seed: u64,
+    calm: bool,
+    partition: String,
+    prefix: String,
+    tls: Option<(String, String)>,
+}
+
+impl Fake {
+    pub fn builder() -> Builder {
+        Builder {
+            seed: fastrand::u64(..),
+            calm: false,
+            partition: "aws".into(),
+            prefix: String::new(),
+            tls: None,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.advance();
+        state
+    }
+}
+
+impl Builder {
+    /// Everything random in the fake follows from it.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// No slow-visible keys, no 502, no 429, no throttling, no delays.
+    pub fn calm(mut self) -> Self {
+        self.calm = true;
+        self
+    }
+
+    /// `aws` (the default), `aws-cn`, `aws-us-gov`.
+    pub fn partition(mut self, partition: &str) -> Self {
+        self.partition = partition.into();
+        self
+    }
+
+    /// GitLab under a relative path: `/gitlab` makes its API `/gitlab/api/v4`.
+    pub fn gitlab_prefix(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Serve TLS with this certificate chain and key (PEM). `url` is then `https://localhost:PORT`.
+    pub fn tls(mut self, chain_pem: &str, key_pem: &str) -> Self {
+        self.tls = Some((chain_pem.into(), key_pem.into()));
+        self
+    }
+
+    pub async fn build(self) -> Fake {
+        self.start()
+    }
+
+    /// The same without async.
+    pub fn start(self) -> Fake {
+        let mut state = State::new(self.seed, &self.partition, &self.prefix);
+        state.knobs = if self.calm { Knobs::calm() } else { Knobs::hostile() };
+        if !self.calm && self.seed % 2 == 1 {
+            state.knobs.create_date = CreateDate::Fractions;
+        }
+        let state = Arc::new(Mutex::new(state));
+        let server = Arc::new(Server::start(Arc::clone(&state), self.tls.as_ref()));
+        let scheme = if self.tls.is_some() { "https://localhost" } else { "http://127.0.0.1" };
+        let url = format!("{scheme}:{}", server.port);
+        let mut fake = Fake { state, server, url, token: String::new() };
+        fake.lock().url.clone_from(&fake.url);
+        let token = fake.lock().random_token("glpat-", 20);
+        fake.token = fake.add_token(TokenSpec::new(&token));
+        fake
+    }
+}

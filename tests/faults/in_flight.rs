@@ -1,0 +1,78 @@
+//! A job that began in the very second of the publication, still with the old pair: the dates that
+//! the program has are coarser than that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::cases::{self, Case};
+use crate::fake::JobSpec;
+use crate::scene::{Mode, PROJECT, Scene};
+
+/// Longer than the rotation's own deploy and all that follows it.
+const LONG_DEPLOY: i64 = 9_000;
+/// The program starts at this many different parts of a second.
+const PARTS: i64 = 12;
+
+fn one(part: i64) -> Result<String, String> {
+    let scene = Scene::calm(Mode::Own);
+    scene.fake.tune(|knobs| (knobs.queue_ms, knobs.delay_ms) = (0, 60));
+    let over = Arc::new(AtomicBool::new(false));
+    let watcher = {
+        let (fake, over) = (scene.fake.clone(), Arc::clone(&over));
+        thread::spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                // One for the identity, three for the new key: with the last one's reply the pair
+                // is published.
+                let asked = fake
+                    .log()
+                    .iter()
+                    .filter(|entry| entry.n.is_some() && entry.action == "sts:GetCallerIdentity")
+                    .count();
+                if asked >= 4 {
+                    let jobs = vec![JobSpec::deploy("slow deploy", "production").ms(LONG_DEPLOY)];
+                    fake.start_pipeline_with(PROJECT, "push", "main", jobs);
+                    return true;
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            false
+        })
+    };
+    let late = scene.fake.now() % 1000;
+    thread::sleep(Duration::from_millis(
+        u64::try_from((part * 1000 / PARTS - late).rem_euclid(1000)).unwrap_or_default(),
+    ));
+    let ended = scene.run();
+    over.store(true, Ordering::SeqCst);
+    let go = || {
+        ended.holds()?;
+        if !watcher.join().is_ok_and(|started| started) {
+            return Err("the other deploy was never started".to_owned());
+        }
+        let slow = scene
+            .fake
+            .jobs(PROJECT)
+            .into_iter()
+            .find(|job| job.name == "slow deploy")
+            .ok_or("there is no slow deploy")?;
+        let with_old = scene.old.as_ref().is_some_and(|old| {
+            slow.pair.as_ref().is_some_and(|pair| pair.id == old.id && pair.secret == old.secret)
+        });
+        scene.fake.finish_pipelines();
+        scene.run_until_well(2)?;
+        scene.check()?;
+        Ok(if with_old { "with the old pair" } else { "with the new pair, or half of it" }
+            .to_owned())
+    };
+    go().map_err(|why| scene.told(&why))
+}
+
+#[test]
+fn a_deploy_that_began_in_the_second_of_the_publication_is_waited_for() {
+    let cases = (0..PARTS)
+        .map(|part| Case::new(format!("part {part} of a second"), move || one(part)))
+        .collect();
+    cases::run("a deploy beside the publication", cases);
+}

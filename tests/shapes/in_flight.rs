@@ -1,0 +1,194 @@
+//! Jobs that run with the old pair are waited for before a deploy starts: none of them may be what
+//! stays deployed.
+
+use crate::beside::{Case, cases};
+use crate::fake::*;
+use crate::run::*;
+use crate::scene::*;
+
+pub(crate) fn no_in_flight_job_is_what_stays_deployed() -> Vec<Case> {
+    cases![
+        an_in_flight_job_push_pipeline_is_over_before_the_deploy_starts,
+        an_environment_is_redeployed_as_the_in_flight_job_leaves_it,
+        an_in_flight_job_that_outlasts_the_run_is_left_to_the_next_one,
+        an_in_flight_job_of_a_deploy_project_counts,
+        an_in_flight_job_that_is_being_canceled_counts,
+        an_in_flight_job_on_the_second_page_is_seen,
+        an_old_gitlab_without_canceling_jobs_is_asked_all_the_same,
+        a_job_that_waits_for_its_runner_is_no_elder,
+    ]
+}
+
+/// A push pipeline that has picked up the old pair and does not end by itself.
+fn push(setting: &Setting, id: u64) -> JobView {
+    setting.fake.start_pipeline_with(
+        id,
+        "push",
+        "main",
+        vec![JobSpec::deploy("deploy", "production").never_ends()],
+    );
+    let job = setting.running_job(id, "deploy");
+    assert_eq!(job.pair.as_ref().map(|pair| &pair.id), Some(&setting.old.id));
+    job
+}
+
+fn ends(fake: &Fake, job: u64) {
+    let at = fake.now();
+    fake.lock().finish(job, "success", at);
+}
+
+fn an_in_flight_job_push_pipeline_is_over_before_the_deploy_starts() {
+    let setting = Setting::of_days(75);
+    let in_flight = push(&setting, PROJECT);
+    let fake = setting.fake.clone();
+    let ended = setting
+        .run()
+        .once(|entry| entry.action == "GET /projects/:id/jobs", move || ends(&fake, in_flight.id))
+        .go();
+    ended.ends(0, "rotated");
+    let over = only(&ended.log, "the push ends", |entry| {
+        entry.action == "job success" && entry.what.ends_with(&setting.old.id)
+    });
+    let started = only(&ended.log, "the deploy starts", |entry| {
+        entry.action == "POST /projects/:id/pipeline"
+    });
+    assert!(over < started && started < disabled_at(&setting, &ended.log));
+    production_is_new(&setting, PROJECT);
+    setting.is_rotated();
+}
+
+/// The push ships a newer commit and ends last: its job is the live one then, and that one is
+/// retried.
+fn an_environment_is_redeployed_as_the_in_flight_job_leaves_it() {
+    let setting = Setting::of_days(75);
+    let in_flight = push(&setting, PROJECT);
+    for job in setting.fake.lock().lab.jobs.values_mut() {
+        job.spec.outcome = JobEnd::Success;
+    }
+    let (fake, id) = (setting.fake.clone(), in_flight.id);
+    let run = setting.run().set("ROTATOR_DEPLOY", "environment/production");
+    let ended =
+        run.once(|entry| entry.action == "GET /projects/:id/jobs", move || ends(&fake, id)).go();
+    ended.ends(0, "rotated");
+    let retried = only(&ended.log, "one retry", |entry| {
+        entry.action == "POST /projects/:id/jobs/:number/retry"
+    });
+    assert!(
+        only(&ended.log, "the push ends", |entry| entry.action == "job success"
+            && entry.what.ends_with(&setting.old.id))
+            < retried
+    );
+    let last = setting
+        .fake
+        .jobs(PROJECT)
+        .into_iter()
+        .filter(|job| job.name == "deploy")
+        .max_by_key(|job| job.id)
+        .unwrap();
+    assert_eq!((last.pipeline, last.status.as_str()), (in_flight.pipeline, "success"));
+    production_is_new(&setting, PROJECT);
+    setting.is_rotated();
+}
+
+fn an_in_flight_job_that_outlasts_the_run_is_left_to_the_next_one() {
+    let setting = Setting::of_days(75);
+    let in_flight = push(&setting, PROJECT);
+    let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    ended.ends(0, "deploying");
+    assert!(
+        ended.stderr.contains("deploy ("),
+        "the job that is waited for is named: {}",
+        ended.stderr
+    );
+    assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
+    holds_both_keys(&setting);
+    ends(&setting.fake, in_flight.id);
+    assert_eq!(setting.fake.productions(PROJECT)[0].1.id, setting.old.id);
+    setting.run().go().ends(0, "resumed");
+    production_is_new(&setting, PROJECT);
+    setting.is_rotated();
+}
+
+fn an_in_flight_job_of_a_deploy_project_counts() {
+    let setting = Setting::of_days(75);
+    setting.fake.add_group(7, "acme");
+    publish(&setting, group(7), "*");
+    add_project(&setting, OTHER, "acme/other", "*");
+    setting.fake.operator_removes_variable(OTHER, ID, "*");
+    setting.fake.operator_removes_variable(OTHER, SECRET, "*");
+    setting.fake.lock().check.targets.retain(|target| target.home != project(OTHER));
+    let in_flight = push(&setting, OTHER);
+    let run = |setting| {
+        Setting::run(setting)
+            .set("ROTATOR_TARGETS", "group:7,project:42")
+            .set("ROTATOR_DEPLOY_PROJECTS", "42,acme/other")
+    };
+    let ended = run(&setting).set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    ended.ends(0, "deploying");
+    assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
+    ends(&setting.fake, in_flight.id);
+    run(&setting).go().ends(0, "resumed");
+    production_is_new(&setting, PROJECT);
+    production_is_new(&setting, OTHER);
+    holds_the_new_key(&setting, &[(project(PROJECT), "*"), (group(7), "*")]);
+}
+
+fn an_in_flight_job_that_is_being_canceled_counts() {
+    let setting = Setting::of_days(75);
+    let in_flight = push(&setting, PROJECT);
+    setting.fake.job_set_status(in_flight.id, "canceling");
+    let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    ended.ends(0, "deploying");
+    setting.fake.job_set_status(in_flight.id, "canceled");
+    setting.run().go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn an_in_flight_job_on_the_second_page_is_seen() {
+    let setting = Setting::of_days(75);
+    setting.fake.add_job_at(PROJECT, 500, "running", Some(setting.fake.now() - 60_000), None);
+    // A hundred and thirty that will have begun after the publication; the list is newest first.
+    let young = setting.fake.now() + 600_000;
+    for id in 7000..7130 {
+        setting.fake.add_job_at(PROJECT, id, "running", Some(young), None);
+    }
+    let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    ended.ends(0, "deploying");
+    assert!(ended.stderr.contains("/-/jobs/500"), "{}", ended.stderr);
+    let second = |entry: &&Entry| {
+        entry.action == "GET /projects/:id/jobs"
+            && entry.what.contains("page=2")
+            && entry.what.contains("running")
+    };
+    assert!(
+        ended.log.iter().any(|entry| second(&entry)),
+        "no second page of the running ones was asked for"
+    );
+    assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
+    setting.fake.job_set_status(500, "success");
+    setting.run().go().ends(0, "resumed");
+    setting.is_rotated();
+}
+
+fn an_old_gitlab_without_canceling_jobs_is_asked_all_the_same() {
+    let setting = Setting::of_days(75);
+    setting.fake.tune(|knobs| (knobs.new_job_scopes, knobs.trigger_jobs) = (false, false));
+    let in_flight = push(&setting, PROJECT);
+    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go().ends(0, "deploying");
+    ends(&setting.fake, in_flight.id);
+    setting.run().go().ends(0, "resumed");
+    setting.is_rotated();
+    production_is_new(&setting, PROJECT);
+}
+
+fn a_job_that_waits_for_its_runner_is_no_elder() {
+    let setting = Setting::of_days(75);
+    setting.fake.start_pipeline_with(
+        PROJECT,
+        "push",
+        "main",
+        vec![JobSpec::new("build").no_runner()],
+    );
+    setting.run().go().ends(0, "rotated");
+    setting.is_rotated();
+}
