@@ -28,12 +28,12 @@ use http_body_util::Limited;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::access_key::CreatedKey;
+use crate::access_key::{AccessKeyId, Key, Use};
 use crate::config::{Config, CredentialSource};
-use crate::error::{ConnectError, CredentialAdvice, Error, RoleRefusal};
+use crate::error::{CredentialAdvice, Error, RoleRefusal};
 use crate::fence::{Boottime, Fenced};
-use crate::gitlab::{connect_timeout, parse_date};
-use crate::plan::{Key, Use};
-use crate::record::{AccessKeyId, is_of_our_time};
+use crate::net::{ConnectError, connect_timeout, is_plausible, parse_date};
 
 /// So many successes in a row, each on a new connection, make a new key verified: one success at
 /// one endpoint does not mean that the next call succeeds (rhyeal/aws-rotate-iam-keys#81).
@@ -46,13 +46,6 @@ const SESSION_NAME: &str = "credential-rotator";
 const REPLY_LIMIT: usize = 1 << 20;
 /// A user has two keys, an account that may have more lists a hundred to a page.
 const PAGES: u32 = 20;
-
-/// A key that was just made. It cannot be cloned, printed or serialised.
-pub struct CreatedKey {
-    pub id: AccessKeyId,
-    pub created: Timestamp,
-    pub secret: SecretString,
-}
 
 /// The keys of the user, as one list of IAM shows them.
 pub struct Listing {
@@ -690,7 +683,7 @@ fn role_refused(arn: &str, why: RoleRefusal) -> Error {
 fn timestamp(date: &DateTime) -> Option<Timestamp> {
     Timestamp::new(date.secs(), i32::try_from(date.subsec_nanos()).ok()?)
         .ok()
-        .filter(|date| is_of_our_time(*date))
+        .filter(|date| is_plausible(*date))
 }
 
 fn created_key(key: Option<aws_sdk_iam::types::AccessKey>) -> Option<CreatedKey> {

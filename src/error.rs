@@ -4,15 +4,16 @@
 //! off the last look. No text of a reply, no secret and no full key id enters one, except in a
 //! command that a person is to copy.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use jiff::Timestamp;
 
+use crate::access_key::{AccessKeyId, Key, Use};
 use crate::config::ConfigErrors;
 use crate::fence::Fenced;
 use crate::gitlab::{ApiError, ApiErrorKind};
-use crate::plan::{Key, Observed, Refusal, Use};
-use crate::record::AccessKeyId;
+use crate::net::ConnectError;
+use crate::plan::{Observed, Refusal};
 
 /// Exit codes, as the README lists them.
 pub mod exit {
@@ -136,66 +137,6 @@ pub enum RoleRefusal {
     Denied,
     TokenInvalid,
     NoProvider,
-}
-
-/// Why a host could not be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectError {
-    Name,
-    Refused,
-    TimedOut,
-    UnknownIssuer,
-    OtherName,
-    Expired,
-    Tls,
-    Proxy,
-    Other,
-}
-
-impl ConnectError {
-    /// Reads the whole chain of causes; the layers below have no common type to ask.
-    pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut text = String::new();
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            let _ = write!(text, "{error} {error:?} ");
-            cause = error.source();
-        }
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if says(&["UnknownIssuer", "CaUsedAsEndEntity"]) {
-            Self::UnknownIssuer
-        } else if says(&["NotValidForName"]) {
-            Self::OtherName
-        } else if says(&["Expired", "NotValidYet"]) {
-            Self::Expired
-        } else if says(&[
-            "InvalidCertificate",
-            "AlertReceived",
-            "HandshakeFailure",
-            "InvalidMessage",
-            "rustls",
-        ]) {
-            Self::Tls
-        } else if says(&["tunnel", "proxy", "Proxy"]) {
-            Self::Proxy
-        } else if says(&["dns error", "failed to lookup", "Name or service"]) {
-            Self::Name
-        } else if says(&["ConnectionRefused", "Connection refused"]) {
-            Self::Refused
-        } else if says(&["TimedOut", "timed out", "Elapsed", "timeout"]) {
-            Self::TimedOut
-        } else {
-            Self::Other
-        }
-    }
-
-    /// Whether trying again soon can help.
-    pub fn may_pass(self) -> bool {
-        match self {
-            Self::Name | Self::Refused | Self::TimedOut | Self::Proxy | Self::Other => true,
-            Self::UnknownIssuer | Self::OtherName | Self::Expired | Self::Tls => false,
-        }
-    }
 }
 
 /// The three lines of an error, and the exit code.

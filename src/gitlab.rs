@@ -22,9 +22,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{CaFile, Config};
-use crate::error::{ConnectError, Error};
+use crate::error::Error;
 use crate::fence::{Boottime, Fence, Fenced};
-use crate::record::{JobRef, is_of_our_time};
+use crate::net::ConnectError;
+use crate::net::connect_timeout;
+use crate::net::parse_date;
+use crate::record::JobRef;
 
 pub mod variables;
 
@@ -38,8 +41,6 @@ const PAGES_LIMIT: usize = 64 << 20;
 /// Longer than this no reply may make us wait before the next try.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const TRIES: usize = 5;
-/// A runner's clock that is further off makes signatures fail and ages wrong.
-pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 pub struct Gitlab {
     http: reqwest::Client,
@@ -247,20 +248,6 @@ impl Gitlab {
                 Some((date, Boottime::now()));
         }
     }
-}
-
-/// How long a connection may take of what a reply may take, so that a host that never answers is
-/// told from a reply that never comes.
-pub fn connect_timeout(http: Duration) -> Duration {
-    (http / 2).min(Duration::from_secs(10))
-}
-
-/// The date of an HTTP header. Whole seconds.
-pub fn parse_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::parse(text)
-        .ok()
-        .map(|date| date.timestamp())
-        .filter(|date| is_of_our_time(*date))
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -5,15 +5,19 @@
 //! is done or refuses. [`keys`], [`variables`] and [`deploy`] are the hands; [`record`] is what the
 //! rotation writes down, [`report`] what it tells, [`error`] what it says when it cannot go on.
 
+pub mod access_key;
 pub mod aws;
 pub mod config;
 pub mod deploy;
 pub mod error;
 pub mod fence;
 pub mod gitlab;
+pub mod net;
+pub mod outcome;
 pub mod plan;
 mod preflight;
 pub mod record;
 pub mod report;
 pub mod run;
 pub mod shutdown;
+pub mod tag;

@@ -37,8 +37,11 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::access_key::AccessKeyId;
+use crate::access_key::Key;
+use crate::access_key::Use;
 use crate::config::Action;
-use crate::record::{AccessKeyId, Progress, Published, RecordedDeploy};
+use crate::record::{Progress, Published, RecordedDeploy};
 
 mod describe;
 
@@ -87,21 +90,6 @@ pub struct Observed {
     pub waited_out: bool,
     /// This run is a job of the deploy that a rotation has started.
     pub in_own_deploy: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
-    pub id: AccessKeyId,
-    pub active: bool,
-    pub created: Timestamp,
-    /// `None`: not asked.
-    pub used: Option<Use>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Use {
-    Never,
-    At { when: Timestamp, service: String },
 }
 
 /// The pair of one target.

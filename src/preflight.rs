@@ -6,6 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+use crate::access_key::AccessKeyId;
 use crate::aws::{Aws, Identity};
 use crate::config::{Config, DeployMode, Name, Owner, Target};
 use crate::deploy::{self, ProjectSeen};
@@ -14,7 +15,6 @@ use crate::fence::Fence;
 use crate::gitlab::variables::{self, Lists, Variable};
 use crate::gitlab::{ApiError, ApiErrorKind, Gitlab};
 use crate::plan::{Observed, SecretSeen};
-use crate::record::AccessKeyId;
 
 /// What the token must outlive besides verification and deploy.
 const MARGIN: SignedDuration = SignedDuration::from_mins(10);

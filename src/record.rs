@@ -1,81 +1,21 @@
-//! What a rotation writes down: the record of a run and the tag of a secret variable.
+//! The record of a run: what a rotation writes down, in one CI/CD variable.
 //!
-//! A record is one CI/CD variable in an environment scope that no job ever sees. It holds ids and
-//! dates, never a secret. A tag stands in the description of each secret variable and says which
-//! access key its value belongs to. This module parses and prints; what a record means for the next
-//! step is decided in `plan`.
+//! The variable is in an environment scope that no job ever has. It holds ids and dates, never a
+//! secret. This module parses and prints; what a record means for the next step is decided in
+//! `plan`.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::access_key::AccessKeyId;
+use crate::net::is_plausible;
+
 /// The environment scope of every record.
 pub const SCOPE: &str = "credential-rotator";
 /// How the key of every record's variable begins.
 pub const PREFIX: &str = "CREDENTIAL_ROTATOR_";
-/// The longest description that GitLab keeps, in characters.
-pub const DESCRIPTION_LIMIT: usize = 255;
-
-const TAG_OPEN: &str = "[credential-rotator ";
-const TAG_CLOSE: char = ']';
-
-/// The id of an access key. `Display` is its short form (`…WXYZ`); the full id is given on purpose
-/// only.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct AccessKeyId(String);
-
-impl AccessKeyId {
-    /// Takes 16 to 128 capital letters and digits, the form that the IAM API reference gives for an
-    /// `AccessKeyId`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let fits = (16..=128).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-        fits.then(|| Self(text.to_owned()))
-    }
-
-    pub fn full(&self) -> &str {
-        &self.0
-    }
-
-    /// Temporary credentials of STS: they cannot be rotated.
-    pub fn is_of_a_session(&self) -> bool {
-        self.0.starts_with("ASIA")
-    }
-}
-
-impl fmt::Display for AccessKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "…{}", &self.0[self.0.len() - 4..])
-    }
-}
-
-impl fmt::Debug for AccessKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl TryFrom<String> for AccessKeyId {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("not the id of an access key")
-    }
-}
-
-impl From<AccessKeyId> for String {
-    fn from(id: AccessKeyId) -> Self {
-        id.0
-    }
-}
-
-/// Whether a date can be one of a key or a job. Sums with others fit then.
-pub fn is_of_our_time(date: Timestamp) -> bool {
-    const YEAR: i64 = 31_556_952;
-    (0..7000 * YEAR).contains(&date.as_second())
-}
 
 /// One run's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,8 +150,8 @@ impl Record {
         };
         let record =
             Self { user: line.user, job: line.job, at: line.at, ends: line.ends, progress };
-        let of_our_time = record.dates().all(is_of_our_time);
-        of_our_time.then_some(record)
+        let plausible = record.dates().all(is_plausible);
+        plausible.then_some(record)
     }
 
     fn dates(&self) -> impl Iterator<Item = Timestamp> {
@@ -267,31 +207,6 @@ impl Progress {
     pub fn unfinished(&self) -> bool {
         self.finished.is_none()
     }
-}
-
-/// A description, taken apart: what a person wrote, and the key that the tag names.
-pub fn read_tag(description: &str) -> (String, Option<AccessKeyId>) {
-    let Some((before, rest)) = description.rsplit_once(TAG_OPEN) else {
-        return (description.to_owned(), None);
-    };
-    let Some((id, after)) = rest.split_once(TAG_CLOSE) else {
-        return (description.to_owned(), None);
-    };
-    let Some(id) = AccessKeyId::parse(id) else { return (description.to_owned(), None) };
-    let text = match (before.trim_end(), after.trim()) {
-        (before, "") => before.to_owned(),
-        ("", after) => after.to_owned(),
-        (before, after) => format!("{before} {after}"),
-    };
-    (text, Some(id))
-}
-
-/// A description with the tag after whatever a person has written there; `None` where that leaves
-/// no room, for a person's text is never cut.
-pub fn write_tag(text: &str, id: &AccessKeyId) -> Option<String> {
-    let space = if text.is_empty() { "" } else { " " };
-    let whole = format!("{text}{space}{TAG_OPEN}{}{TAG_CLOSE}", id.full());
-    (whole.chars().count() <= DESCRIPTION_LIMIT).then_some(whole)
 }
 
 #[cfg(test)]
@@ -361,38 +276,7 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused_without_a_panic(text in any::<String>()) {
             let _ = Record::parse(&text);
-            let (kept, _) = read_tag(&text);
-            prop_assert!(kept.len() <= text.len());
         }
-
-        #[test]
-        fn a_persons_text_survives_any_number_of_rotations(text in "[^\\[\\]]{0,100}", first in id(), second in id()) {
-            let text = text.trim_end().to_owned();
-            let tagged = write_tag(&text, &first).unwrap();
-            prop_assert_eq!(read_tag(&tagged), (text.clone(), Some(first)));
-            let (kept, _) = read_tag(&tagged);
-            let again = write_tag(&kept, &second).unwrap();
-            prop_assert_eq!(read_tag(&again), (text, Some(second)));
-        }
-    }
-
-    #[test]
-    fn an_id_has_sixteen_capitals_and_digits_or_more_and_is_shown_short() {
-        for (text, is_one) in [
-            ("AKIAIOSFODNN7EXAMPLE", true),
-            ("AKIAIOSFODNN", false),
-            ("akiaiosfodnn7example", false),
-            ("AKIAIOSFODNN7EXAMPL!", false),
-        ] {
-            assert_eq!(AccessKeyId::parse(text).is_some(), is_one, "{text}");
-        }
-        assert_eq!(AccessKeyId::parse(&"A".repeat(129)), None);
-        let id = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
-        assert_eq!((id.to_string(), format!("{id:?}")), ("…MPLE".to_owned(), "…MPLE".to_owned()));
-        assert!(
-            !id.is_of_a_session()
-                && AccessKeyId::parse("ASIAIOSFODNN7EXAMPLE").unwrap().is_of_a_session()
-        );
     }
 
     /// Sums with such dates would be beyond what a date can be.
@@ -438,14 +322,6 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_leaves_no_room_is_not_cut() {
-        let id = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
-        assert_eq!(write_tag(&"x".repeat(220), &id), None);
-        let tag = write_tag("", &id).unwrap();
-        assert!(write_tag(&"ü".repeat(DESCRIPTION_LIMIT - 1 - tag.len()), &id).is_some());
-    }
-
-    #[test]
     fn a_line_with_a_word_that_we_do_not_know_is_not_understood() {
         assert_eq!(
             Record::parse(r#"{"user":"deployer","at":"2026-01-01T00:00:00Z","epoch":2}"#),
@@ -458,12 +334,5 @@ mod tests {
             None
         );
         assert!(Record::parse(r#"{"user":"deployer","at":"2026-01-01T00:00:00Z"}"#).is_some());
-    }
-
-    #[test]
-    fn text_behind_the_tag_is_a_persons_too() {
-        let (text, id) = read_tag("owned by ops [credential-rotator AKIAIOSFODNN7EXAMPLE] ask Kim");
-        assert_eq!(text, "owned by ops ask Kim");
-        assert_eq!(id.unwrap().full(), "AKIAIOSFODNN7EXAMPLE");
     }
 }

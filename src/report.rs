@@ -11,30 +11,16 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use crate::access_key::AccessKeyId;
 use crate::config::Config;
 use crate::deploy::Deployed;
 use crate::error::{Error, exit};
+use crate::outcome::End;
+use crate::outcome::Outcome;
 use crate::plan::{Checkpoint, Done, Observed, Query, Refusal, Step, Waiting};
-use crate::record::AccessKeyId;
-use crate::run::End;
 
 /// The version of the report's form.
 const SCHEMA: u32 = 1;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    Rotated,
-    Resumed,
-    Deploying,
-    Waiting,
-    NotDue,
-    DryRun,
-    Busy,
-    Refused,
-    Failed,
-    DeployFailed,
-}
 
 /// The JSON report.
 #[derive(Debug, Serialize)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
+use crate::access_key::{AccessKeyId, Key};
 use crate::aws::{Aws, Identity};
 use crate::config::{Config, DeployMode};
 use crate::deploy::{Deployed, START_MARGIN, places};
@@ -18,12 +19,13 @@ use crate::error::Error;
 use crate::fence::{Boottime, Fenced};
 use crate::gitlab::Gitlab;
 use crate::gitlab::variables::{self, Lists, PairPart, StoredRecord};
+use crate::outcome::End;
 use crate::plan::{
-    Attempt, Checkpoint, Claim, DeploySeen, Done, Key, KeyRole, Made, Observed, Policy, Query,
+    Attempt, Checkpoint, Claim, DeploySeen, Done, KeyRole, Made, Observed, Policy, Query,
     SecretOwner, SecretSeen, Step, Waiting, plan,
 };
 use crate::preflight::{self, Token};
-use crate::record::{self, AccessKeyId, JobRef};
+use crate::record::{self, JobRef};
 use crate::report::Report;
 use crate::shutdown::Shutdown;
 
@@ -39,14 +41,6 @@ const SECOND_LOOK: Duration = Duration::from_secs(10);
 const LAST_WRITE: Duration = Duration::from_millis(500);
 /// A torn pair is retried until so shortly before the job ends.
 const LAST_MOMENT: SignedDuration = SignedDuration::from_secs(30);
-
-/// How a run ended.
-pub enum End {
-    Done(Done),
-    /// What a dry run would do, step by step.
-    DryRun(Vec<String>),
-    Error(Error),
-}
 
 /// One run, from the first look to the last write. Never fails: the end and what led to it are in
 /// the report.
@@ -529,7 +523,7 @@ fn imagine(seen: &mut Observed, query: &Query, places: usize) {
         }
         Query::LastUse(id) => {
             for key in seen.keys.iter_mut().filter(|key| key.id == *id) {
-                key.used = Some(crate::plan::Use::Never);
+                key.used = Some(crate::access_key::Use::Never);
             }
         }
         Query::Preflight => seen.preflight = Some(Vec::new()),

@@ -5,12 +5,13 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
+use credential_rotator::access_key::AccessKeyId;
 use credential_rotator::config::{ConfigErrors, VARIABLES, table_markdown};
-use credential_rotator::error::{ConnectError, CredentialAdvice, Error, RoleRefusal, exit};
+use credential_rotator::error::{CredentialAdvice, Error, RoleRefusal, exit};
 use credential_rotator::fence::Fenced;
 use credential_rotator::gitlab::{ApiError, ApiErrorKind};
+use credential_rotator::net::ConnectError;
 use credential_rotator::plan::Refusal;
-use credential_rotator::record::AccessKeyId;
 use jiff::Timestamp;
 use yaml_rust2::YamlLoader;
 
@@ -150,7 +151,7 @@ fn the_failures_of_this_test_are_all_that_there_are() {
             None
         }
     });
-    complete("error.rs", "ConnectError", &connect_error);
+    complete("net.rs", "ConnectError", &connect_error);
     complete(
         "fence.rs",
         "Fenced",

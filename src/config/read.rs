@@ -20,7 +20,7 @@ use super::{
     CaFile, ConfigError, ConfigErrors, CredentialSource, Deploy, DeployMode, Job, Name, Owner,
     PREFIX, Range, TEN_YEARS, Target, VARIABLES,
 };
-use crate::record::is_of_our_time;
+use crate::net::is_plausible;
 
 /// Tokens that can never write a variable.
 /// <https://docs.gitlab.com/security/tokens/#token-prefixes>
@@ -571,7 +571,7 @@ impl Reader {
 pub(super) fn job(ci: &Ci) -> Job {
     let number = |text: &Option<String>| text.as_deref()?.trim().parse().ok();
     let time = |text: &Option<String>| {
-        text.as_deref()?.trim().parse().ok().filter(|date| is_of_our_time(*date))
+        text.as_deref()?.trim().parse().ok().filter(|date| is_plausible(*date))
     };
     let seconds = |seconds| {
         u32::try_from(seconds).ok().map(|seconds| SignedDuration::from_secs(seconds.into()))

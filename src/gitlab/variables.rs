@@ -13,12 +13,14 @@ use gitlab::api::projects::variables as projects;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::access_key::{AccessKeyId, Key};
 use crate::config::{Config, Name, Owner, Target};
 use crate::error::Error;
 use crate::fence::Fenced;
 use crate::gitlab::{ApiError, ApiErrorKind, Gitlab};
-use crate::plan::{IdSeen, Key, SecretOwner, SecretSeen, TargetSeen};
-use crate::record::{self, AccessKeyId, Record};
+use crate::plan::{IdSeen, SecretOwner, SecretSeen, TargetSeen};
+use crate::record::{self, Record};
+use crate::tag;
 
 /// Page size of the lists. GitLab's own limit.
 const PAGE: usize = 100;
@@ -239,7 +241,7 @@ impl Variable {
     }
 
     fn secret(&self, config: &Config) -> SecretSeen {
-        let tag = self.description.as_deref().and_then(|text| record::read_tag(text).1);
+        let tag = self.description.as_deref().and_then(|text| tag::read(text).1);
         match self.value.as_ref().map(|value| value.expose_secret().trim()) {
             None => SecretSeen::Hidden { tag },
             Some("") => SecretSeen::Absent,
@@ -253,8 +255,8 @@ impl Variable {
 
     /// Whether a tag has room beside what a person has written.
     pub fn has_room_for_a_tag(&self, id: &AccessKeyId) -> bool {
-        let (text, _) = record::read_tag(self.description.as_deref().unwrap_or_default());
-        record::write_tag(&text, id).is_some()
+        let (text, _) = tag::read(self.description.as_deref().unwrap_or_default());
+        tag::write(&text, id).is_some()
     }
 
     pub fn is_hidden(&self) -> bool {
@@ -284,11 +286,11 @@ pub async fn write(
     let there = lists.find(target, key);
     let (text, _) = there
         .and_then(|variable| variable.description.as_deref())
-        .map(record::read_tag)
+        .map(tag::read)
         .unwrap_or_default();
     // Preflight has seen that the tag fits.
     let description = match part {
-        PairPart::Secret => record::write_tag(&text, id_),
+        PairPart::Secret => tag::write(&text, id_),
         PairPart::Id => None,
     };
     // Between the list and this write lies the verification of the key: what a group has lost

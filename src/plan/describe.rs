@@ -6,7 +6,7 @@ use super::{
     Checkpoint, Done, IdSeen, KeyRole, NewKeyState, Observed, Query, SecretOwner, SecretSeen, Step,
     TargetSeen, Waiting, new_key_state,
 };
-use crate::record::AccessKeyId;
+use crate::access_key::AccessKeyId;
 
 impl Observed {
     /// Which keys work now and whether production is affected, in a sentence for whoever is woken

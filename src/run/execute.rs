@@ -6,14 +6,15 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::Run;
+use crate::access_key::{AccessKeyId, Key};
 use crate::aws::CreateFailure;
 use crate::config::Owner;
 use crate::deploy::{self, places};
 use crate::error::Error;
 use crate::fence::Fenced;
 use crate::gitlab::variables::{self, Lists, PairPart, StoredRecord};
-use crate::plan::{Attempt, Checkpoint, Key, Made, Observed, Refusal, SecretOwner, Step};
-use crate::record::{self, AccessKeyId, Progress, Record};
+use crate::plan::{Attempt, Checkpoint, Made, Observed, Refusal, SecretOwner, Step};
+use crate::record::{self, Progress, Record};
 
 const CLAIM_TRIES: u32 = 4;
 /// With the time that the call itself may take, less than the two minutes in which a key counts as

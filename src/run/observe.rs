@@ -9,19 +9,20 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Run;
+use crate::access_key::{AccessKeyId, Key};
 use crate::aws::Listing;
 use crate::config::{Action, CredentialSource, Name, Owner};
 use crate::deploy::{self, Deployed, places};
 use crate::error::{CredentialAdvice, Error};
 use crate::fence::{Boottime, Fenced};
+use crate::gitlab::ApiError;
 use crate::gitlab::variables::{self, Lists, StoredRecord};
-use crate::gitlab::{ApiError, CLOCK_TOLERANCE};
+use crate::net::CLOCK_TOLERANCE;
 use crate::plan::{
-    Attempt, DeploySeen, Key, Observed, Query, RecordSeen, Refusal, SecretOwner, SecretSeen,
-    TargetSeen,
+    Attempt, DeploySeen, Observed, Query, RecordSeen, Refusal, SecretOwner, SecretSeen, TargetSeen,
 };
 use crate::preflight::{self, Token};
-use crate::record::{AccessKeyId, JobRef, Record};
+use crate::record::{JobRef, Record};
 
 /// How long a record counts after its job has ended, or after its `ends`.
 const AFTERLIFE: SignedDuration = SignedDuration::from_mins(2);

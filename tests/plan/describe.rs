@@ -1,8 +1,9 @@
 //! What a person reads: which keys work now, and each step in a few words.
 
+use credential_rotator::access_key::Key;
 use credential_rotator::plan::{
-    Checkpoint, Done, IdSeen, Key, KeyRole, NewKey, Observed, Query, Refusal, SecretOwner,
-    SecretSeen, Step, Waiting,
+    Checkpoint, Done, IdSeen, KeyRole, NewKey, Observed, Query, Refusal, SecretOwner, SecretSeen,
+    Step, Waiting,
 };
 use credential_rotator::record::Progress;
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Attempt, Claim, IdSeen, Key, NewKey, Observed, Policy, RecordSeen, SecretOwner, SecretSeen,
-    TargetSeen, Use,
+    Attempt, Claim, IdSeen, NewKey, Observed, Policy, RecordSeen, SecretOwner, SecretSeen,
+    TargetSeen,
 };
-use credential_rotator::record::{AccessKeyId, Progress, Published};
+use credential_rotator::record::{Progress, Published};
 use jiff::{SignedDuration, Timestamp};
 
 pub(crate) const DAY: i64 = 86_400;

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Attempt, Checkpoint, Claim, DeploySeen, Done, IdSeen, Key, KeyRole, Made, NewKey, Observed,
-    Policy, Query, RecordSeen, Refusal, SecretOwner, SecretSeen, Step, TargetSeen, Use, plan,
+    Attempt, Checkpoint, Claim, DeploySeen, Done, IdSeen, KeyRole, Made, NewKey, Observed, Policy,
+    Query, RecordSeen, Refusal, SecretOwner, SecretSeen, Step, TargetSeen, plan,
 };
-use credential_rotator::record::{AccessKeyId, Progress, Published, RecordedDeploy};
+use credential_rotator::record::{Progress, Published, RecordedDeploy};
 
 use crate::kit::{DAY, NOW, at, id};
 use crate::worlds::check;

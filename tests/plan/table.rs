@@ -1,14 +1,15 @@
 //! Every row of the table at the head of `src/plan.rs`, every refusal and every end, one sentence
 //! each.
 
+use credential_rotator::access_key::{Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::Step::{
     Ask, Create, Delete, Disable, Done, Refuse, StartDeploy, TakeOver, Verify, Wait, WriteId,
     WriteSecret,
 };
 use credential_rotator::plan::{
-    self, Attempt, Checkpoint, Claim, DeploySeen, IdSeen, Key, KeyRole, NewKey, Observed, Policy,
-    Query, RecordSeen, Refusal, SecretOwner, SecretSeen, Step, Use, Waiting,
+    self, Attempt, Checkpoint, Claim, DeploySeen, IdSeen, KeyRole, NewKey, Observed, Policy, Query,
+    RecordSeen, Refusal, SecretOwner, SecretSeen, Step, Waiting,
 };
 use credential_rotator::record::{Progress, RecordedDeploy};
 use jiff::SignedDuration;

@@ -5,12 +5,13 @@
 
 use std::time::Instant;
 
+use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Attempt, Checkpoint, Claim, DeploySeen, Done, IdSeen, Key, KeyRole, NewKey, Observed, Policy,
-    Query, SecretOwner, SecretSeen, Step, TargetSeen, Use, plan,
+    Attempt, Checkpoint, Claim, DeploySeen, Done, IdSeen, KeyRole, NewKey, Observed, Policy, Query,
+    SecretOwner, SecretSeen, Step, TargetSeen, plan,
 };
-use credential_rotator::record::{AccessKeyId, Progress, RecordedDeploy};
+use credential_rotator::record::{Progress, RecordedDeploy};
 use jiff::SignedDuration;
 
 use crate::kit::{

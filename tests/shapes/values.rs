@@ -1,10 +1,10 @@
 //! What the variables hold: files, references, white space, half pairs, many pages, and secrets
 //! byte for byte.
 
+use credential_rotator::access_key::AccessKeyId;
 use credential_rotator::config::Config;
 use credential_rotator::gitlab::Gitlab;
 use credential_rotator::gitlab::variables::{self, PairPart};
-use credential_rotator::record::AccessKeyId;
 use secrecy::SecretString;
 
 use crate::beside::{Case, cases};
