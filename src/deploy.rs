@@ -22,13 +22,11 @@ use crate::config::{Config, DeployMode, Name};
 use crate::error::Error;
 use crate::gitlab::variables::{gitlab_error, id};
 use crate::gitlab::{ApiError, ApiErrorKind, Gitlab};
-use crate::plan::DeploySeen;
+use crate::plan::{DeploySeen, START_MARGIN};
 use crate::record::RecordedDeploy;
 
 /// A pipeline that has had no jobs for so long never gets any (gitlab-org/gitlab#452059).
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(5);
-/// Dates of jobs are whole seconds in places: a start this close to `drained` proves nothing.
-pub const START_MARGIN: SignedDuration = SignedDuration::from_secs(2);
 /// Downstream pipelines of downstream pipelines; GitLab's own limit is two levels for children.
 const DEPTH: u8 = 4;
 /// How many of the latest pipelines of a ref are looked at for one to adopt.

@@ -73,7 +73,7 @@ fn run() -> anyhow::Result<u8> {
         report.write(&config);
         let _ = report.print(&end);
         Ok(match end {
-            End::Done(_) | End::DryRun(_) => exit::OK,
+            End::Done(_) => exit::OK,
             End::Error(error) => error.exit(),
         })
     })

@@ -8,8 +8,6 @@ use crate::plan::Done;
 /// How a run ended.
 pub enum End {
     Done(Done),
-    /// What a dry run would do, step by step.
-    DryRun(Vec<String>),
     Error(Error),
 }
 

@@ -96,9 +96,16 @@ impl Phase {
             Step::Disable(..)
             | Step::Delete(..)
             | Step::Record(Checkpoint::Disabled | Checkpoint::Finished) => Self::Retire,
-            Step::Ask(_) | Step::Claim | Step::TakeOver | Step::Done(_) | Step::Refuse(_) => {
-                Self::Look
-            }
+            Step::Ask(_)
+            | Step::Claim
+            | Step::TakeOver
+            | Step::Observe(_)
+            | Step::Confirm(_)
+            | Step::Abandon(_)
+            | Step::Retry
+            | Step::Done(_)
+            | Step::Refuse(_)
+            | Step::Stop => Self::Look,
         }
     }
 
@@ -153,6 +160,7 @@ impl Report {
             self.section("start", phase, now);
         }
         if let Step::Wait(what) = step
+            && !matches!(what, Waiting::Margin { .. })
             && self.steps.last().is_none_or(|last| last.step != step.to_string())
         {
             tracing::info!("waiting: {what}");
@@ -174,7 +182,16 @@ impl Report {
             tracing::info!("{}", past(step, &self.targets));
         }
         let outcome = if ok { "done" } else { "failed" };
-        if !matches!(step, Step::Ask(Query::InFlightJobs | Query::Deploys)) {
+        let is_told = match step {
+            Step::Ask(Query::InFlightJobs | Query::Deploys)
+            | Step::Observe(_)
+            | Step::Confirm(_)
+            | Step::Abandon(_)
+            | Step::Retry => false,
+            Step::Wait(waiting) => !matches!(waiting, Waiting::Margin { .. }),
+            _ => true,
+        };
+        if is_told {
             self.steps.push(StepRun {
                 step: text,
                 started_at: started.at,
@@ -220,7 +237,7 @@ impl Report {
         self.outcome = self.outcome_of(end, effects);
         self.state = match end {
             End::Error(error) => error.state(seen),
-            End::Done(_) | End::DryRun(_) => seen.map(Observed::state).unwrap_or_default(),
+            End::Done(_) => seen.map(Observed::state).unwrap_or_default(),
         };
         if let End::Error(error) = end {
             self.hint = Some(error.lines().hint);
@@ -243,7 +260,7 @@ impl Report {
     fn outcome_of(&self, end: &End, effects: u32) -> Outcome {
         let acted = if self.created { Outcome::Rotated } else { Outcome::Resumed };
         match end {
-            End::DryRun(_) => Outcome::DryRun,
+            End::Done(Done::DryRun(_)) => Outcome::DryRun,
             End::Done(Done::Waiting(
                 Waiting::InFlightJobs(_) | Waiting::Deploys(_) | Waiting::OwnDeploy,
             )) => Outcome::Deploying,
@@ -298,10 +315,10 @@ impl Report {
                 )
             }
             End::Done(Done::Checked { next, .. }) => {
-                let due = *next == Step::Record(Checkpoint::Begin).to_string();
+                let due = **next == Step::Record(Checkpoint::Begin);
                 format!(
                     "checked only; a rotation would: {}",
-                    if due { "replace the key" } else { next }
+                    if due { "replace the key".to_owned() } else { next.to_string() }
                 )
             }
             End::Done(Done::NothingToRetire { .. }) => {
@@ -316,6 +333,7 @@ impl Report {
             End::Done(Done::InOwnDeploy) => {
                 "this job is part of the rotation's own deploy, so it does nothing".to_owned()
             }
+            End::Done(Done::DryRun(_)) => "dry run: nothing was changed".to_owned(),
             End::Done(_) if self.created && config.force => {
                 "rotated because it was forced".to_owned()
             }
@@ -327,7 +345,6 @@ impl Report {
                 "went on with a rotation that an earlier run had begun".to_owned()
             }
             End::Done(_) => "a rotation is under way and waits".to_owned(),
-            End::DryRun(_) => "dry run: nothing was changed".to_owned(),
             End::Error(error) => error.to_string().lines().next().unwrap_or_default().to_owned(),
         };
         let deploys = self.deploys.iter().map(|deploy| {
@@ -346,8 +363,8 @@ impl Report {
         };
         let next = match end {
             End::Done(Done::Waiting(waiting)) => next_after(waiting, config),
+            End::Done(Done::DryRun(_)) => "run without ROTATOR_DRY_RUN".to_owned(),
             End::Error(error) => error.lines().hint,
-            End::DryRun(_) => "run without ROTATOR_DRY_RUN".to_owned(),
             End::Done(Done::Checked { .. })
                 if key.is_some_and(|key| key.created + config.rotate_after <= seen.now) =>
             {
@@ -380,7 +397,7 @@ impl Report {
     /// The end of the job log: the plan of a dry run, the summary, and the three lines of an error.
     pub fn print(&self, end: &End) -> io::Result<()> {
         let mut out = io::stderr().lock();
-        if let End::DryRun(steps) = end {
+        if let End::Done(Done::DryRun(steps)) = end {
             writeln!(out, "A run would:")?;
             for (number, step) in steps.iter().enumerate() {
                 writeln!(out, "{:>4}. {step}", number + 1)?;
@@ -466,6 +483,7 @@ fn next_after(waiting: &Waiting, config: &Config) -> String {
             format!("{waiting}; the next run goes on; both keys work until then")
         }
         Waiting::Unsettled { .. } => format!("{waiting}; the next run looks again"),
+        Waiting::Margin { .. } => format!("{waiting}; the next run goes on"),
         Waiting::OwnDeploy => format!("{waiting}; both keys work until then"),
         Waiting::Overlap { old, until } => {
             let grace = match days(config.grace_period) {
@@ -510,7 +528,15 @@ fn past(step: &Step, targets: &[String]) -> String {
         Step::Disable(key, crate::plan::KeyRole::Orphan) => format!("disabled orphaned key {key}"),
         Step::Delete(key, crate::plan::KeyRole::Old) => format!("deleted old key {key}"),
         Step::Delete(key, crate::plan::KeyRole::Orphan) => format!("deleted orphaned key {key}"),
-        Step::Ask(_) | Step::Wait(_) | Step::Done(_) | Step::Refuse(_) => step.to_string(),
+        Step::Ask(_)
+        | Step::Wait(_)
+        | Step::Observe(_)
+        | Step::Confirm(_)
+        | Step::Abandon(_)
+        | Step::Retry
+        | Step::Done(_)
+        | Step::Refuse(_)
+        | Step::Stop => step.to_string(),
     }
 }
 

@@ -6,6 +6,8 @@
 mod describe;
 #[path = "plan/healing.rs"]
 mod healing;
+#[path = "plan/invariants.rs"]
+mod invariants;
 #[path = "plan/kit.rs"]
 mod kit;
 #[path = "plan/model.rs"]

@@ -2,80 +2,92 @@
 
 use std::fmt;
 
-use super::{
-    Checkpoint, Done, IdSeen, KeyRole, NewKeyState, Observed, Query, SecretOwner, SecretSeen, Step,
-    TargetSeen, Waiting, new_key_state,
+use super::model::{
+    Attempt, Checkpoint, Done, IdSeen, KeyRole, Observed, Query, Scope, SecretOwner, SecretSeen,
+    Step, TargetSeen, Waiting,
 };
+use super::stage::{NewKeyState, new_key_state};
 use crate::access_key::AccessKeyId;
+use crate::record::Progress;
 
 impl Observed {
     /// Which keys work now and whether production is affected, in a sentence for whoever is woken
     /// by it.
     pub fn state(&self) -> String {
-        let name = |id: &AccessKeyId| match self.key(id) {
-            Some(key) if key.active => format!("key {id} (active)"),
-            Some(_) => format!("key {id} (disabled)"),
-            None => format!("key {id} (gone)"),
+        match self.progress().filter(|progress| progress.unfinished()) {
+            Some(progress) => self.state_of_rotation(progress),
+            None => self.state_at_rest(),
+        }
+    }
+
+    fn state_of_rotation(&self, progress: &Progress) -> String {
+        let found = new_key_state(progress, self);
+        let new_key = found.key();
+        let is_previous =
+            |id: &AccessKeyId| progress.previous.iter().flatten().any(|old| old == id);
+        let keys = self.keys_of_rotation(&found, is_previous);
+        let is_torn = |target: &&TargetSeen| {
+            new_key.is_some_and(|key| target.secret.is_of(key) && !target.is_on(key))
         };
-        let works = |id: &AccessKeyId| self.key(id).is_some_and(|key| key.active);
-        let Some(progress) = self.progress().filter(|progress| progress.unfinished()) else {
-            return self.state_at_rest();
-        };
-        let made = new_key_state(progress, self);
-        let new_key_state = made.key().cloned();
-        let olds = self
-            .keys
-            .iter()
-            .filter(|key| progress.previous.iter().flatten().any(|id| *id == key.id))
-            .map(|key| name(&key.id));
-        let olds = olds.collect::<Vec<_>>().join(", ");
-        let olds = if olds.is_empty() { olds } else { format!("old {olds}, ") };
-        let new_key_text = match (&new_key_state, &made) {
-            (Some(id), _) => format!("new {}", name(id)),
-            (None, NewKeyState::Several(_)) => "which key is the new one is not known".to_owned(),
-            (None, _) => "no new key was made".to_owned(),
-        };
-        let torn: Vec<&str> = self
-            .targets
-            .iter()
-            .filter(|target| {
-                new_key_state.as_ref().is_some_and(|new_key_state| {
-                    target.secret.is_of(new_key_state) && !target.is_on(new_key_state)
-                })
-            })
-            .map(|target| target.name.as_str())
-            .collect();
+        let torn: Vec<&str> =
+            self.targets.iter().filter(is_torn).map(|target| target.name.as_str()).collect();
         if !torn.is_empty() {
             return format!(
-                "{} HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; \
-                 {olds}{new_key_text}",
+                "{} HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; {keys}",
                 torn.join(", ")
             );
         }
-        let dead = self.targets.iter().filter_map(|target| target.id.key()).find(|id| !works(id));
-        let ours = |id: &AccessKeyId| {
-            new_key_state.as_ref() == Some(id)
-                || progress.previous.iter().flatten().any(|previous| previous == id)
-        };
-        match dead {
-            Some(other) if self.key(other).is_none() && !ours(other) => {
+        let named = || self.targets.iter().filter_map(|target| target.id.key());
+        let works = |id: &AccessKeyId| self.key(id).is_some_and(|key| key.active);
+        match named().find(|id| !works(id)) {
+            Some(id) if self.key(id).is_none() && new_key != Some(id) && !is_previous(id) => {
                 format!(
-                    "the variables name key {other}, which this user does not have: unless it is \
-                     another user's, PRODUCTION IS AFFECTED; {olds}{new_key_text}"
+                    "the variables name key {id}, which this user does not have: unless it is another \
+                 user's, PRODUCTION IS AFFECTED; {keys}"
                 )
             }
-            Some(dead) => format!(
-                "the variables name {}, WHICH DOES NOT WORK: production is affected; \
-                 {olds}{new_key_text}",
-                name(dead)
+            Some(id) => format!(
+                "the variables name {}, WHICH DOES NOT WORK: production is affected; {keys}",
+                self.key_and_state(id)
             ),
-            None if self.targets.iter().all(|target| target.id.key().is_none()) => {
-                format!("no variable names a key of this user; {new_key_text}")
+            None if named().next().is_none() => {
+                format!("no variable names a key of this user; {}", self.new_key_text(&found))
             }
-            None => format!(
-                "the variables name a key that works; {olds}{new_key_text}; production is not \
-                 affected"
-            ),
+            None => {
+                format!("the variables name a key that works; {keys}; production is not affected")
+            }
+        }
+    }
+
+    /// The old keys and the new one, with their states.
+    fn keys_of_rotation(
+        &self,
+        found: &NewKeyState,
+        is_previous: impl Fn(&AccessKeyId) -> bool,
+    ) -> String {
+        let olds = self.keys.iter().filter(|key| is_previous(&key.id));
+        let olds: Vec<String> = olds.map(|key| self.key_and_state(&key.id)).collect();
+        let old =
+            if olds.is_empty() { String::new() } else { format!("old {}, ", olds.join(", ")) };
+        old + &self.new_key_text(found)
+    }
+
+    fn new_key_text(&self, found: &NewKeyState) -> String {
+        match (found.key(), found) {
+            (Some(id), _) => format!("new {}", self.key_and_state(id)),
+            (None, NewKeyState::Several(_)) => "which key is the new one is not known".to_owned(),
+            (None, _) if self.run.attempt == Attempt::Unclear => {
+                "whether a new key was made is not known".to_owned()
+            }
+            (None, _) => "no new key was made".to_owned(),
+        }
+    }
+
+    fn key_and_state(&self, id: &AccessKeyId) -> String {
+        match self.key(id) {
+            Some(key) if key.active => format!("key {id} (active)"),
+            Some(_) => format!("key {id} (disabled)"),
+            None => format!("key {id} (gone)"),
         }
     }
 
@@ -136,26 +148,10 @@ impl TargetSeen {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ask(Query::WhoseSecrets) => {
-                f.write_str("ask STS which key each secret belongs to")
-            }
-            Self::Ask(Query::LastUse(key)) => write!(f, "ask IAM when key {key} was last used"),
-            Self::Ask(Query::Preflight) => f.write_str("check everything that a rotation needs"),
-            Self::Ask(Query::InFlightJobs) => {
-                f.write_str("look for jobs that still run with the old pair")
-            }
-            Self::Ask(Query::Deploys) => f.write_str("look at the deploys"),
+            Self::Ask(query) => write!(f, "{query}"),
             Self::Claim => f.write_str("claim the rotation"),
             Self::TakeOver => f.write_str("take over the record of an earlier run"),
-            Self::Record(checkpoint) => f.write_str(match checkpoint {
-                Checkpoint::Begin => "record that a rotation begins",
-                Checkpoint::Nothing => "record that nothing came of the rotation",
-                Checkpoint::Published => "record that the new key is published",
-                Checkpoint::Drained => "record that no in-flight job runs any more",
-                Checkpoint::Proven => "record that the deploy runs with the new key",
-                Checkpoint::Disabled => "record that the old key is disabled",
-                Checkpoint::Finished => "record that the rotation is finished",
-            }),
+            Self::Record(checkpoint) => write!(f, "record that {checkpoint}"),
             Self::Create => f.write_str("create a new key"),
             Self::Verify(key) => write!(f, "verify new key {key} with its own credentials"),
             Self::WriteSecret { target, key } => {
@@ -168,20 +164,60 @@ impl fmt::Display for Step {
             Self::Wait(waiting) | Self::Done(Done::Waiting(waiting)) => {
                 write!(f, "wait: {waiting}")
             }
-            Self::Disable(key, KeyRole::Old) => write!(f, "disable old key {key}"),
-            Self::Disable(key, KeyRole::Orphan) => write!(f, "disable orphaned key {key}"),
-            Self::Delete(key, KeyRole::Old) => write!(f, "delete old key {key}"),
-            Self::Delete(key, KeyRole::Orphan) => write!(f, "delete orphaned key {key}"),
+            Self::Disable(key, role) => write!(f, "disable {role} key {key}"),
+            Self::Delete(key, role) => write!(f, "delete {role} key {key}"),
+            Self::Observe(Scope::Everything) => f.write_str("read everything again"),
+            Self::Observe(Scope::Variables) => f.write_str("read the variables again"),
+            Self::Confirm(_) => f.write_str("read everything again before refusing"),
+            Self::Abandon(_) => f.write_str("give up the new key"),
+            Self::Retry => f.write_str("try the write again"),
             Self::Done(Done::NotDue { key, .. }) => write!(f, "nothing: key {key} is not due"),
             Self::Done(
                 Done::Tried
                 | Done::InOwnDeploy
                 | Done::NothingToRetire { .. }
                 | Done::AlreadySetUp { .. }
-                | Done::Checked { .. },
+                | Done::Checked { .. }
+                | Done::DryRun(_),
             ) => f.write_str("nothing"),
             Self::Refuse(_) => f.write_str("refuse"),
+            Self::Stop => f.write_str("stop"),
         }
+    }
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WhoseSecrets => f.write_str("ask STS which key each secret belongs to"),
+            Self::LastUse(key) => write!(f, "ask IAM when key {key} was last used"),
+            Self::Preflight => f.write_str("check everything that a rotation needs"),
+            Self::InFlightJobs => f.write_str("look for jobs that still run with the old pair"),
+            Self::Deploys => f.write_str("look at the deploys"),
+        }
+    }
+}
+
+impl fmt::Display for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Begin => "a rotation begins",
+            Self::Nothing => "nothing came of the rotation",
+            Self::Published => "the new key is published",
+            Self::Drained => "no in-flight job runs any more",
+            Self::Proven => "the deploy runs with the new key",
+            Self::Disabled => "the old key is disabled",
+            Self::Finished => "the rotation is finished",
+        })
+    }
+}
+
+impl fmt::Display for KeyRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Old => "old",
+            Self::Orphan => "orphaned",
+        })
     }
 }
 
@@ -195,6 +231,9 @@ impl fmt::Display for Waiting {
                 write!(f, "jobs that started with the old pair still run: {}", jobs.join(", "))
             }
             Self::Deploys(what) => write!(f, "{}", what.join(", ")),
+            Self::Margin { until } => {
+                write!(f, "a job that starts before {until} would prove nothing")
+            }
             Self::OwnDeploy => {
                 f.write_str("the pipeline's own deploy comes next, then its `retire` job proves it")
             }

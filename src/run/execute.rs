@@ -1,267 +1,234 @@
-//! Acting: the claim, the record, the new key, the writes of the pair, the start of a deploy.
+//! Carrying out a step: the hands of a run. Nothing here decides what comes next.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
 use super::Run;
 use crate::access_key::{AccessKeyId, Key};
 use crate::aws::CreateFailure;
-use crate::config::Owner;
 use crate::deploy::{self, places};
 use crate::error::Error;
 use crate::fence::Fenced;
-use crate::gitlab::variables::{self, Lists, PairPart, StoredRecord};
-use crate::plan::{Attempt, Checkpoint, Made, Observed, Refusal, SecretOwner, Step};
-use crate::record::{self, Progress, Record};
+use crate::gitlab::variables::{self, PairPart};
+use crate::plan::{CREATION_WINDOW, Cause, Made, Observed, Scope, Step, Waiting};
 
-const CLAIM_TRIES: u32 = 4;
-/// With the time that the call itself may take, less than the two minutes in which a key counts as
-/// made by us.
+/// A refusal that blames a person is pronounced only when a second observation, so much later, says
+/// the same.
+const SECOND_LOOK: Duration = Duration::from_secs(10);
+/// `CreateAccessKey` is repeated no later than this after the list of keys; less where the request
+/// itself may take longer, for a key counts as ours only within [`CREATION_WINDOW`] of that list.
 const CREATE_WITHIN: Duration = Duration::from_secs(90);
+/// What a run keeps of the job's time when it waits for a deploy.
+const RESERVE: SignedDuration = SignedDuration::from_mins(5);
+/// A torn pair is tried again after a pause of at most this.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// The deploy is looked at again after a pause of at most this.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 impl Run<'_> {
-    pub(super) fn home(&self) -> &Owner {
-        &self.config.targets[0].owner
-    }
-
-    /// Announce, then look: sound without compare-and-swap, for of two runs at least the later one
-    /// sees the other.
-    pub(super) async fn claim(&mut self) -> Result<(), Error> {
-        for tries in 1..=CLAIM_TRIES {
-            let now = self.gitlab.now().unwrap_or_else(Timestamp::now);
-            let job = self.gitlab.fence.job();
-            let whose =
-                job.map_or_else(|| format!("L{}", now.as_second()), |job| job.job.to_string());
-            let name = format!("{}{whose}_{:08x}", record::PREFIX, fastrand::u32(..));
-            let bare = Record {
-                user: self.user().to_owned(),
-                job,
-                at: now,
-                ends: Some(self.gitlab.fence.ends(now)),
-                progress: None,
-            };
-            // Ours from here on: should a later call fail, it is taken away at the end.
-            self.own = Some(StoredRecord {
-                name: name.clone(),
-                scope: record::SCOPE.to_owned(),
-                record: bare.clone(),
-            });
-            let scope = variables::make_record(self.gitlab, self.home(), &name, &bare).await?;
-            self.own =
-                Some(StoredRecord { name: name.clone(), scope: scope.clone(), record: bare });
-            let looks = if self.lists.have_pages() { 2 } else { 1 };
-            let mut busy = false;
-            for _ in 0..looks {
-                busy |= self.sees_another(&name).await?;
+    pub(super) async fn execute(&mut self, step: &Step) -> Result<Option<Made>, Error> {
+        match step {
+            Step::Ask(query) => self.answer(query).await?,
+            Step::Claim => return self.claim().await.map(Some),
+            Step::TakeOver => self.take_over().await?,
+            Step::Record(checkpoint) => self.reach(*checkpoint).await?,
+            Step::Create => return self.create().await.map(Some),
+            Step::Verify(key) => self.verify(key).await?,
+            Step::WriteSecret { target, key } => {
+                self.write(*target, PairPart::Secret, key).await?;
             }
-            if !busy {
-                return Ok(());
+            Step::WriteId { target, key } => self.write(*target, PairPart::Id, key).await?,
+            Step::StartDeploy(place) => return self.start_deploy(*place).await.map(Some),
+            Step::Wait(waiting) => self.wait(waiting).await,
+            Step::Disable(key, _) => self.disable(key).await?,
+            Step::Delete(key, _) => self.delete(key).await?,
+            Step::Observe(Scope::Everything) => self.observe().await?,
+            Step::Observe(Scope::Variables) => self.observe_variables().await?,
+            Step::Confirm(_) => self.look_again().await?,
+            Step::Abandon(cause) => self.abandon(cause),
+            Step::Retry => self.retry().await,
+            Step::Done(_) | Step::Refuse(_) | Step::Stop => {}
+        }
+        Ok(None)
+    }
+
+    async fn look_again(&mut self) -> Result<(), Error> {
+        let seconds = SECOND_LOOK.as_secs();
+        tracing::info!("something is not as expected; looking again in {seconds} s");
+        self.context.shutdown.sleep(SECOND_LOOK).await;
+        self.observe().await
+    }
+
+    /// Keeps the error that is told once what was begun is in order.
+    fn abandon(&mut self, cause: &Cause) {
+        let error = match cause {
+            Cause::Failure => self.error.take().expect("a step has just failed"),
+            Cause::Refusal(refusal) => Error::Refused(refusal.clone()),
+            Cause::Signal => {
+                let signal = self.context.shutdown.signal().expect("a signal has come");
+                Error::Stopped { signal }
             }
-            variables::delete_record(self.gitlab, self.home(), &name, &scope).await?;
-            self.own = None;
-            if tries < CLAIM_TRIES {
-                self.shutdown.sleep(Duration::from_millis(fastrand::u64(1000..5000))).await;
-            }
+        };
+        if self.seen.run.has_unsent_key() {
+            tracing::warn!("{error}; the new key is deleted again, nothing else has changed");
         }
-        Err(Error::Refused(Refusal::Busy))
+        self.deferred.get_or_insert(error);
     }
 
-    pub(super) async fn sees_another(&self, own: &str) -> Result<bool, Error> {
-        let home = self.home();
-        let lists = Lists(vec![variables::List {
-            owner: home.clone(),
-            variables: variables::list(self.gitlab, home).await?,
-        }]);
-        let user = self.user();
-        for other in lists.records(self.config)? {
-            if other.name != own
-                && other.record.user.eq_ignore_ascii_case(user)
-                && !other.record.released()
-                && self.is_alive(&other.record).await?
-            {
-                return Ok(true);
-            }
+    /// Reading may fail as well: the write is tried again all the same.
+    async fn retry(&mut self) {
+        if let Some(error) = self.error.take() {
+            tracing::warn!("{error}; a pair is torn, so this is tried again until the job ends");
         }
-        Ok(false)
+        if self.seen.run.stop_requested {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        } else {
+            self.context.shutdown.sleep(self.waits.pause).await;
+        }
+        self.waits.pause = (self.waits.pause * 2).min(LONGEST_RETRY);
+        let _ = self.observe_variables().await;
     }
 
-    pub(super) async fn take_over(&mut self) -> Result<(), Error> {
-        let progress = self
-            .seen
-            .as_ref()
-            .and_then(|seen| seen.progress().filter(|progress| progress.unfinished()).cloned());
-        if progress.is_some() {
-            self.write_record(progress, true).await?;
+    async fn wait(&mut self, waiting: &Waiting) {
+        let now = self.context.gitlab.now().unwrap_or(self.seen.now);
+        if let Waiting::Margin { until } = waiting {
+            let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+            return self.context.shutdown.sleep(left).await;
         }
-        let over: Vec<String> = self
-            .seen
-            .iter()
-            .flat_map(|seen| &seen.records)
-            .filter(|record| record.is_over())
-            .map(|record| record.name.clone())
-            .collect();
-        for other in self.records.iter().filter(|other| over.contains(&other.name)) {
-            variables::delete_record(self.gitlab, self.home(), &other.name, &other.scope).await?;
-        }
-        self.taken_over.extend(over);
-        Ok(())
+        let limit = now + self.context.config.deploy.timeout;
+        let ends = self.context.gitlab.fence.job_ends().map(|ends| ends - RESERVE);
+        self.waits.until.get_or_insert_with(|| ends.map_or(limit, |ends| ends.min(limit)));
+        self.context.shutdown.sleep(self.waits.pause).await;
+        self.waits.pause = (self.waits.pause * 3 / 2).min(LONGEST_WAIT);
     }
 
-    pub(super) async fn record(&mut self, checkpoint: Checkpoint) -> Result<(), Error> {
-        let progress = self.seen.as_ref().and_then(|seen| Progress::recorded(seen, checkpoint));
-        self.write_record(progress, checkpoint != Checkpoint::Finished).await
-    }
-
-    pub(super) async fn write_record(
-        &mut self,
-        progress: Option<Progress>,
-        held: bool,
-    ) -> Result<(), Error> {
-        let Some(own) = &self.own else { return Ok(()) };
-        let record =
-            Record { progress, ends: own.record.ends.filter(|_| held), ..own.record.clone() };
-        variables::update_record(self.gitlab, self.home(), &own.name, &own.scope, &record).await?;
-        if let Some(own) = &mut self.own {
-            own.record = record;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn create(&mut self) -> Result<Option<Made>, Error> {
+    async fn create(&mut self) -> Result<Made, Error> {
+        let context = &self.context;
+        let request = SignedDuration::try_from(context.config.http_timeout).unwrap_or_default();
+        let within = CREATE_WITHIN.min((CREATION_WINDOW - request).unsigned_abs());
         // Whatever ends this run before that is known, its record counts on: what it has made may
         // show up late.
-        self.keep_record = true;
+        self.record.keep = true;
         let may_act = async || {
-            self.gitlab.may_act().await?;
-            if self.listed.elapsed() < CREATE_WITHIN { Ok(()) } else { Err(Fenced::Unseen) }
+            context.gitlab.may_act().await?;
+            if self.sources.listed.elapsed() < within { Ok(()) } else { Err(Fenced::Unseen) }
         };
-        let made = self.aws.create(self.user(), may_act).await;
-        self.keep_record = matches!(made, Err(CreateFailure::Unclear));
-        if let Some(seen) = &mut self.seen {
-            seen.attempt = Attempt::Tried;
-        }
+        let made = context.aws.create(&self.seen.user, may_act).await;
+        self.record.keep = matches!(made, Err(CreateFailure::Unclear));
         match made {
-            Ok(new_key_state) => {
-                // What was readable before the key was made cannot be its secret.
-                let before = self.lists.secrets(self.config).into_iter().flatten();
-                self.owners.extend(before.map(|value| (value, SecretOwner::Nobody)));
-                let key = Key {
-                    id: new_key_state.id.clone(),
-                    active: true,
-                    created: new_key_state.created,
-                    used: None,
-                };
-                self.secrets.insert(new_key_state.id, new_key_state.secret);
-                Ok(Some(Made::Key(key)))
+            Ok(created) => {
+                let readable = self.sources.lists.secrets(context.config).into_iter().flatten();
+                self.sources.secrets.add(created.id.clone(), created.secret, readable);
+                let (id, created) = (created.id, created.created);
+                Ok(Made::Key(Key { id, active: true, created, used: None }))
             }
-            Err(CreateFailure::Refused(error)) => {
-                // What appears from now on is not ours.
-                if !matches!(error, Error::ClaimLost(_)) {
-                    self.record(Checkpoint::Nothing).await?;
-                    if let Some(seen) = &mut self.seen {
-                        seen.apply(&Step::Record(Checkpoint::Nothing), None);
-                    }
-                }
-                Err(error)
-            }
+            Err(CreateFailure::Refused(error)) => Err(error),
             Err(CreateFailure::Unclear) => self.settle_creation().await,
         }
     }
 
     /// The reply to `CreateAccessKey` was lost: what is there now decides, and the list lags too.
-    pub(super) async fn settle_creation(&mut self) -> Result<Option<Made>, Error> {
+    async fn settle_creation(&mut self) -> Result<Made, Error> {
         tracing::warn!("the reply to CreateAccessKey was lost; looking for what it made");
-        let before = self.seen.as_ref().map_or(0, |seen| seen.keys.len());
+        let before = self.seen.keys.len();
         for pause in [5, 6, 6] {
             tokio::time::sleep(Duration::from_secs(pause)).await;
-            self.observe().await?;
-            if self.seen.as_ref().is_some_and(|seen| seen.keys.len() > before) {
-                // Its secret is lost; the plan removes it, and this run makes no other.
-                self.deferred_error = Some(Error::CreatedOrphan);
-                self.keep_record = false;
-                return Ok(None);
+            match self.observe().await {
+                Ok(()) if self.seen.keys.len() > before => {
+                    // Its secret is lost; the plan removes it, and this run makes no other.
+                    self.deferred.get_or_insert(Error::CreatedOrphan);
+                    self.record.keep = false;
+                    return Ok(Made::Orphan);
+                }
+                Err(error @ Error::ClaimLost(_)) => return Err(error),
+                Ok(()) | Err(_) => {}
             }
         }
         Err(Error::CreateUnclear)
     }
 
-    pub(super) async fn verify(&mut self, key: &AccessKeyId) -> Result<(), Error> {
-        let Some(secret) = self.secrets.get(key) else { return Ok(()) };
-        let account = self.identity.as_ref().map(|identity| identity.account.as_str());
-        self.aws.verify(key, secret, self.user(), account, self.config.verify_timeout).await
+    async fn verify(&mut self, key: &AccessKeyId) -> Result<(), Error> {
+        let secret = self.sources.secrets.of(key);
+        let secret = secret.expect("a key that is to be verified was made by this process");
+        let account = self.sources.identity.as_ref().map(|identity| identity.account.as_str());
+        let timeout = self.context.config.verify_timeout;
+        self.context.aws.verify(key, secret, &self.seen.user, account, timeout).await
     }
 
-    pub(super) async fn write(
+    async fn write(
         &mut self,
         target: usize,
         part: PairPart,
         key: &AccessKeyId,
     ) -> Result<(), Error> {
-        let secret = match part {
-            PairPart::Secret => self.secrets.get(key).cloned(),
-            PairPart::Id => Some(SecretString::from(key.full())),
+        let context = &self.context;
+        let value = match part {
+            PairPart::Secret => {
+                let secret = self.sources.secrets.of(key).cloned();
+                secret.expect("the plan writes a secret that this process has made or read")
+            }
+            PairPart::Id => SecretString::from(key.full()),
         };
-        let Some(value) = secret else { return Ok(()) };
-        let target = &self.config.targets[target];
+        let target = &context.config.targets[target];
+        let lists = &self.sources.lists;
         // A write that is given up may still have its effect: until that is known nobody else takes
         // over.
-        self.keep_record = true;
+        self.record.keep = true;
         let written =
-            variables::write(self.gitlab, self.config, &self.lists, target, part, key, &value)
+            variables::write(context.gitlab, context.config, lists, target, part, key, &value)
                 .await;
-        self.keep_record =
-            matches!(&written, Err(error @ Error::GitLab { .. }) if !error.is_definite());
-        if part == PairPart::Secret {
-            self.secret_sent |= written.as_ref().err().is_none_or(|error| !error.is_definite());
-        }
+        let is_open = |error: &Error| matches!(error, Error::GitLab { .. }) && !error.is_definite();
+        self.record.keep = written.as_ref().err().is_some_and(is_open);
         written
     }
 
-    pub(super) async fn start_deploy(&mut self, index: usize) -> Result<Made, Error> {
-        let drained = self
-            .seen
-            .as_ref()
-            .and_then(|seen| seen.progress().and_then(|progress| progress.drained))
-            .unwrap_or_else(Timestamp::now);
-        let places = places(self.config);
-        let user = self.token.as_ref().and_then(|token| token.user_id);
-        let mut progress =
-            self.seen.as_ref().and_then(|seen| seen.progress().cloned()).unwrap_or_default();
-        // What is noted where a start is planned came to nothing.
-        let lost = progress
-            .deploys
-            .iter()
-            .find(|recorded| recorded.place == places[index].name)
-            .map(|recorded| recorded.pipeline);
-        let recorded = deploy::start(
-            self.gitlab,
-            self.config,
-            &places[index],
-            deploy::Ours { drained, user, lost },
-        )
-        .await?;
-        self.started.insert(index);
-        self.pause = Duration::from_secs(1);
-        progress.deploys.retain(|other| other.place != recorded.place);
-        progress.deploys.push(recorded.clone());
+    async fn start_deploy(&mut self, index: usize) -> Result<Made, Error> {
+        let context = &self.context;
+        let places = places(context.config);
+        let mut progress = self.seen.progress().cloned().unwrap_or_default();
+        let drained = progress.drained.unwrap_or_else(Timestamp::now);
+        // What is recorded where a start is planned came to nothing.
+        let recorded =
+            progress.deploys.iter().find(|recorded| recorded.place == places[index].name);
+        let lost = recorded.map(|recorded| recorded.pipeline);
+        let ours = deploy::Ours { drained, user: self.sources.token.user_id, lost };
+        let started = deploy::start(context.gitlab, context.config, &places[index], ours).await?;
+        self.deploys.started.insert(index);
+        self.waits.pause = Duration::from_secs(1);
+        progress.deploys.retain(|other| other.place != started.place);
+        progress.deploys.push(started.clone());
         self.write_record(Some(progress), true).await?;
-        Ok(Made::Deploy(recorded))
+        Ok(Made::Deploy(started))
+    }
+
+    async fn disable(&mut self, key: &AccessKeyId) -> Result<(), Error> {
+        self.sign_with_the_new_key();
+        let Self { context, seen, .. } = self;
+        context.aws.disable(&seen.user, key, || context.gitlab.may_act()).await
+    }
+
+    async fn delete(&mut self, key: &AccessKeyId) -> Result<(), Error> {
+        self.sign_with_the_new_key();
+        let Self { context, seen, .. } = self;
+        context.aws.delete(&seen.user, key, || context.gitlab.may_act()).await
     }
 
     /// Where the credentials in use are the old key's own, the new key retires it.
     pub(super) fn sign_with_the_new_key(&self) {
-        let Some(progress) = self.seen.as_ref().and_then(Observed::progress) else { return };
-        let (Some(published), Some(credential_source)) =
-            (&progress.published, self.aws.signing_key())
+        let aws = self.context.aws;
+        let progress = Observed::progress(&self.seen);
+        let published = progress.and_then(|progress| progress.published.as_ref());
+        let (Some(progress), Some(published), Some(signer)) =
+            (progress, published, aws.signing_key())
         else {
             return;
         };
-        if progress.is_old(&credential_source)
-            && let Some(secret) = self.secrets.get(&published.key)
+        if progress.is_old(&signer)
+            && let Some(secret) = self.sources.secrets.of(&published.key)
         {
-            self.aws.sign_with(&published.key, secret);
+            aws.sign_with(&published.key, secret);
         }
     }
 }

@@ -252,7 +252,7 @@ fn what_may_be_an_external_change_is_looked_at_twice() {
 #[test]
 fn a_abandoned_key_is_still_told_of() {
     let seen = publishing().with(|seen| {
-        seen.new_key = Some(NewKey { key: id(NEW), verified: false, abandoned: true });
+        seen.run.new_key = Some(NewKey { key: id(NEW), verified: false, abandoned: true });
     });
     says(
         &seen,

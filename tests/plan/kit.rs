@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Attempt, Claim, IdSeen, NewKey, Observed, Policy, RecordSeen, SecretOwner, SecretSeen,
-    TargetSeen,
+    Attempt, Claim, IdSeen, NewKey, Observed, Policy, RecordSeen, Refusal, RunState, SecretOwner,
+    SecretSeen, Step, TargetSeen, plan,
 };
 use credential_rotator::record::{Progress, Published};
 use jiff::{SignedDuration, Timestamp};
@@ -35,6 +35,8 @@ pub(crate) fn policy() -> Policy {
         forced: None,
         own_deploy: false,
         leave_deploys: false,
+        places: 1,
+        dry_run: false,
     }
 }
 
@@ -84,13 +86,11 @@ pub(crate) fn idle(age_in_days: i64) -> Observed {
         other_references: BTreeMap::new(),
         records: Vec::new(),
         claim: None,
-        new_key: None,
-        attempt: Attempt::No,
         preflight: None,
         in_flight_jobs: None,
         deploys: None,
-        waited_out: false,
         in_own_deploy: false,
+        run: RunState::new(None),
     }
 }
 
@@ -107,8 +107,8 @@ pub(crate) fn publishing() -> Observed {
 /// … and the process that made the key is this one.
 pub(crate) fn with_new_key(verified: bool) -> Observed {
     publishing().with(|seen| {
-        seen.new_key = Some(NewKey { key: id(NEW), verified, abandoned: false });
-        seen.attempt = Attempt::Tried;
+        seen.run.new_key = Some(NewKey { key: id(NEW), verified, abandoned: false });
+        seen.run.attempt = Attempt::Tried;
     })
 }
 
@@ -151,6 +151,15 @@ pub(crate) fn record(name: &str, alive: bool, progress: Option<Progress>) -> Rec
 
 pub(crate) fn used(seconds_ago: i64, service: &str) -> Option<Use> {
     Some(Use::At { when: at(NOW - seconds_ago), service: service.to_owned() })
+}
+
+/// The plan's step, where a refusal that needs it is confirmed.
+pub(crate) fn confirmed(seen: &Observed, policy: &Policy) -> Step {
+    let step = plan(seen, policy);
+    let Step::Confirm(refusal) = step else { return step };
+    let again = seen.clone().with(|seen| seen.run.suspected = Some(Refusal::clone(&refusal)));
+    assert_eq!(plan(&again, policy), Step::Refuse(refusal), "confirmed, and not pronounced");
+    plan(&again, policy)
 }
 
 pub(crate) trait With: Sized {

@@ -9,15 +9,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Attempt, Checkpoint, Claim, DeploySeen, Done, IdSeen, KeyRole, Made, NewKey, Observed, Policy,
-    Query, RecordSeen, Refusal, SecretOwner, SecretSeen, Step, TargetSeen, plan,
+    Attempt, Cause, Checkpoint, Claim, DeploySeen, Done, Failure, FailureKind, Freshness, IdSeen,
+    Made, Misdirected, NewKey, Observed, Policy, Query, RecordSeen, Refusal, RunState, Scope,
+    SecretOwner, SecretSeen, Step, TargetSeen, Waiting, plan,
 };
 use credential_rotator::record::{Progress, Published, RecordedDeploy};
 
+use jiff::SignedDuration;
+
+use crate::invariants::check;
 use crate::kit::{DAY, NOW, at, id};
-use crate::worlds::check;
 
 pub(crate) type Id = u32;
+
+/// How a step failed, and in which words.
+type Wrong = (FailureKind, &'static str);
+
+const CLAIM_LOST: &str = "claim lost";
+const MISDIRECTED: &str = "put into another variable";
+const NO_ROTATION: Wrong = (FailureKind::Refused, "no rotation");
 
 /// A secret, by what it really is: the one of a key, or nothing that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,6 +136,10 @@ pub(crate) enum Fault {
     DieAfter,
     /// Of an effect in two parts, only the first happens.
     DieBetween,
+    /// A signal comes before the step.
+    Signal,
+    /// GitLab puts the value into another variable.
+    Misdirected,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,22 +169,20 @@ pub(crate) struct Process {
     announced: Option<u32>,
     claiming: bool,
     tries: u32,
-    new_key: Option<NewKey>,
+    /// What it has done, kept by this model and not by `apply`.
+    run: RunState,
     made: Option<Key>,
     secrets: BTreeSet<Id>,
     owners: BTreeMap<Secret, SecretOwner>,
     values: Vec<Option<Value>>,
     used: BTreeMap<Id, Use>,
-    attempt: Option<Attempt>,
     preflight: Option<Vec<String>>,
     listed: i64,
-    secret_sent: bool,
     started: BTreeSet<usize>,
     wait_until: Option<i64>,
-    stale: bool,
-    reread: bool,
-    suspected: Option<Refusal>,
-    deferred_error: Option<&'static str>,
+    /// What went wrong in the step that has just failed, and what is told at the end.
+    error: Option<&'static str>,
+    deferred: Option<&'static str>,
     keep_record: bool,
     seen: Option<Observed>,
     ends: i64,
@@ -258,22 +270,18 @@ impl Model {
             announced: None,
             claiming: false,
             tries: 0,
-            new_key: None,
+            run: RunState::new(Some(at(self.now + 2 * 3600))),
             made: None,
             secrets: BTreeSet::new(),
             owners: BTreeMap::new(),
             values: Vec::new(),
             used: BTreeMap::new(),
-            attempt: None,
             preflight: None,
             listed: self.now,
-            secret_sent: false,
             started: BTreeSet::new(),
             wait_until: None,
-            stale: false,
-            reread: false,
-            suspected: None,
-            deferred_error: None,
+            error: None,
+            deferred: None,
             keep_record: false,
             seen: None,
             ends: self.now + 2 * 3600,
@@ -416,12 +424,10 @@ impl Model {
                 name: record.name.to_string(),
                 progress: record.progress.clone(),
             }),
-            new_key: process.new_key.clone(),
-            attempt: process.attempt.unwrap_or(Attempt::No),
             preflight: process.preflight.clone(),
             in_flight_jobs: None,
             deploys: None,
-            waited_out: process.wait_until.is_some_and(|until| self.now >= until),
+            run: process.run.clone(),
             in_own_deploy: false,
             keys,
         }
@@ -458,72 +464,53 @@ impl Model {
         if process.seen.is_none() {
             self.observe(process);
         }
+        process.run.stop_requested |= fault == Fault::Signal;
         let policy = self.policy_of(process);
-        loop {
-            let over =
-                policy.leave_deploys || process.wait_until.is_some_and(|until| self.now >= until);
-            let Some(seen) = &mut process.seen else { return Tick::Died };
-            (seen.now, seen.waited_out) = (at(self.now), over);
-            let step = plan(seen, &policy);
-            if let Err(what) = check(seen, &policy, &step) {
-                let what = format!("{what}: {step:?}");
-                self.wrong(&what);
+        self.let_time_pass(process, &policy);
+        let seen = process.seen.as_ref().expect("observed above");
+        let step = plan(seen, &policy);
+        if let Err(what) = check(seen, &policy, &step) {
+            let what = format!("{what}: {step:?}");
+            self.wrong(&what);
+        }
+        match step {
+            Step::Done(done) => self.end(process, End::Done(done)),
+            Step::Refuse(refusal) => self.end(process, End::Refused(refusal)),
+            Step::Stop => {
+                if process.error != Some(CLAIM_LOST) && process.deferred.is_some() {
+                    process.error = process.deferred;
+                }
+                let signal = process.run.stop_requested.then_some("stopped");
+                let why = process.error.or(signal);
+                if why.is_none() {
+                    self.wrong("stopped for nothing");
+                }
+                process.keep_record |= why == Some(CLAIM_LOST);
+                self.end(process, End::Failed(why.unwrap_or_default()))
             }
-            if process.stale
-                && step.has_effect()
-                && !matches!(step, Step::Record(Checkpoint::Drained) | Step::StartDeploy(_))
-            {
-                process.stale = false;
-                return if self.observe(process) {
-                    Tick::Went(None)
-                } else {
-                    self.claim_lost(process)
-                };
-            }
-            match &step {
-                Step::Done(done) => return self.end(process, End::Done(done.clone())),
-                Step::Refuse(_) if process.has_unsent_key() => {
-                    process.abandon("refused");
-                    return Tick::Went(None);
-                }
-                Step::Refuse(refusal)
-                    if refusal.needs_confirmation()
-                        && process.suspected.as_ref() != Some(refusal) =>
-                {
-                    process.suspected = Some(refusal.clone());
-                    self.pass(10);
-                    return if self.observe(process) {
-                        Tick::Went(None)
-                    } else {
-                        self.claim_lost(process)
-                    };
-                }
-                Step::Refuse(refusal) => return self.end(process, End::Refused(refusal.clone())),
-                Step::Disable(_, KeyRole::Old) | Step::Delete(_, KeyRole::Old)
-                    if !process.reread =>
-                {
-                    process.reread = true;
-                    if !self.reread(process) {
-                        return self.claim_lost(process);
-                    }
-                }
-                _ => {
-                    process.reread = false;
-                    process.steps += u32::from(!matches!(step, Step::Wait(_) | Step::Ask(_)));
-                    return self.carry_out(process, &step, fault);
-                }
+            step => {
+                process.steps += u32::from(step.has_effect());
+                self.carry_out(process, &step, fault)
             }
         }
     }
 
-    fn end(&mut self, process: &mut Process, end: End) -> Tick {
-        self.release(process);
-        Tick::Ended(process.deferred_error.take().map_or(end, End::Failed))
+    /// What changes by itself, in the process and in what it sees.
+    fn let_time_pass(&self, process: &mut Process, policy: &Policy) {
+        let over =
+            policy.leave_deploys || process.wait_until.is_some_and(|until| self.now >= until);
+        process.run.waited_out = over;
+        process.run.list_age = SignedDuration::from_secs(self.now - process.listed);
+        let Some(seen) = &mut process.seen else { return };
+        seen.now = at(self.now);
+        seen.run.waited_out = over;
+        seen.run.list_age = process.run.list_age;
+        seen.run.stop_requested = process.run.stop_requested;
     }
 
-    fn claim_lost(&mut self, process: &mut Process) -> Tick {
-        process.keep_record = true;
-        self.end(process, End::Failed("claim lost"))
+    fn end(&mut self, process: &mut Process, end: End) -> Tick {
+        self.release(process);
+        Tick::Ended(end)
     }
 
     fn release(&mut self, process: &Process) {
@@ -561,15 +548,13 @@ impl Model {
         process.epoch = self.epoch;
         if let Some(seen) = &mut process.seen {
             seen.now = at(self.now);
-            seen.apply(&Step::Claim, None);
         }
-        self.compare(process, &Step::Claim);
-        if self.observe(process) { Tick::Went(Some(Step::Claim)) } else { self.claim_lost(process) }
+        self.succeeded(process, &Step::Claim, Some(Made::Record(name.to_string())))
     }
 
     fn announce(&mut self, process: &mut Process) -> Tick {
         if !self.may_act(process) {
-            return self.claim_lost(process);
+            return self.failed(process, &Step::Claim, FailureKind::ClaimLost, CLAIM_LOST);
         }
         self.next += 1;
         self.records.push(Record {
@@ -585,58 +570,81 @@ impl Model {
     }
 
     fn carry_out(&mut self, process: &mut Process, step: &Step, fault: Fault) -> Tick {
-        if step.has_effect() {
-            if fault == Fault::DieBefore {
-                return Tick::Died;
-            }
-            if !self.may_act(process) {
-                return self.claim_lost(process);
-            }
-            if fault == Fault::Refused && *step != Step::Create {
-                return self.after(process, step, "refused");
-            }
+        if fault == Fault::DieBefore {
+            return Tick::Died;
+        }
+        if step.has_effect() && !self.may_act(process) {
+            return self.failed(process, step, FailureKind::ClaimLost, CLAIM_LOST);
+        }
+        if fault == Fault::Refused && can_fail(step) && *step != Step::Create {
+            return self.failed(process, step, FailureKind::Refused, "refused");
+        }
+        if fault == Fault::ReplyLost && can_fail(step) && !step.has_effect() {
+            return self.failed(process, step, FailureKind::Unclear, "reply lost");
+        }
+        if fault == Fault::Misdirected
+            && matches!(step, Step::WriteSecret { .. } | Step::WriteId { .. })
+        {
+            return self.failed(process, step, FailureKind::Unclear, MISDIRECTED);
         }
         if *step == Step::Claim {
             let tick = self.announce(process);
             return match fault {
-                Fault::ReplyLost => self.end(process, End::Failed("reply lost")),
+                Fault::ReplyLost => {
+                    process.own = process.announced.take();
+                    self.failed(process, step, FailureKind::Unclear, "reply lost")
+                }
                 Fault::DieAfter | Fault::DieBetween => Tick::Died,
-                Fault::None | Fault::Refused | Fault::DieBefore => tick,
+                Fault::None
+                | Fault::Refused
+                | Fault::DieBefore
+                | Fault::Signal
+                | Fault::Misdirected => tick,
             };
         }
         self.count(if step.has_effect() { "effects" } else { "questions and waits" });
         let made = match self.act(process, step, fault) {
             Ok(made) => made,
-            Err(what) => return self.after(process, step, what),
+            Err((kind, what)) => return self.failed(process, step, kind, what),
         };
         match fault {
             Fault::DieAfter | Fault::DieBetween if step.has_effect() => return Tick::Died,
             Fault::ReplyLost if step.has_effect() && *step != Step::Create => {
-                return self.after(process, step, "reply lost");
+                return self.failed(process, step, FailureKind::Unclear, "reply lost");
             }
             _ => {}
         }
+        self.succeeded(process, step, made)
+    }
+
+    fn succeeded(&mut self, process: &mut Process, step: &Step, made: Option<Made>) -> Tick {
+        process.goes_on(step);
         if let Some(seen) = &mut process.seen {
             seen.apply(step, made);
         }
         self.compare(process, step);
-        if *step == Step::Record(Checkpoint::Published) && !self.reread(process) {
-            return self.claim_lost(process);
-        }
         Tick::Went(Some(step.clone()))
     }
 
-    fn after(&mut self, process: &mut Process, step: &Step, what: &'static str) -> Tick {
-        if process.has_unsent_key() && !matches!(step, Step::Delete(..)) {
-            process.abandon(what);
-            return Tick::Went(None);
+    fn failed(
+        &mut self,
+        process: &mut Process,
+        step: &Step,
+        kind: FailureKind,
+        what: &'static str,
+    ) -> Tick {
+        let misdirected = what == MISDIRECTED;
+        process.fails(step, kind, misdirected);
+        process.error = Some(what);
+        if let Some(seen) = &mut process.seen {
+            seen.failed(step, kind, misdirected);
         }
-        if matches!(step, Step::WriteId { .. }) && self.now < process.ends - 30 {
-            self.pass(1);
-            self.reread(process);
-            return Tick::Went(None);
+        let seen = process.seen.as_ref().map(|seen| &seen.run);
+        if process.compare && seen != Some(&process.run) {
+            let text = format!("after a failed {step:?}: {seen:?}, but {:?}", process.run);
+            self.wrong(&text);
         }
-        self.end(process, End::Failed(what))
+        Tick::Went(None)
     }
 
     /// The picture after a step is what a look would show, but for what is left to be asked again.
@@ -660,10 +668,7 @@ impl Model {
             seen.records.sort_by(|one, other| one.name.cmp(&other.name));
             seen
         };
-        let (applied, looked) = (
-            normal(seen.clone()),
-            normal(Observed { waited_out: seen.waited_out, ..self.look(process) }),
-        );
+        let (applied, looked) = (normal(seen.clone()), normal(self.look(process)));
         self.count("pictures compared");
         if applied != looked {
             let (applied, looked) = (format!("{applied:#?}"), format!("{looked:#?}"));
@@ -681,11 +686,11 @@ impl Model {
         }
     }
 
-    fn own_record(&mut self, process: &Process) -> Result<&mut Record, &'static str> {
+    fn own_record(&mut self, process: &Process) -> Result<&mut Record, Wrong> {
         self.records
             .iter_mut()
             .find(|record| Some(record.name) == process.own)
-            .ok_or("the record is gone")
+            .ok_or((FailureKind::ClaimLost, CLAIM_LOST))
     }
 
     fn act(
@@ -693,7 +698,7 @@ impl Model {
         process: &mut Process,
         step: &Step,
         fault: Fault,
-    ) -> Result<Option<Made>, &'static str> {
+    ) -> Result<Option<Made>, Wrong> {
         if step.has_effect() {
             // Of two runs that hold a claim one after the other, the earlier one never acts again.
             if process.epoch < self.acted {
@@ -703,10 +708,13 @@ impl Model {
         }
         match step {
             Step::Ask(query) => self.answer(process, query),
+            Step::Wait(Waiting::Margin { until }) => {
+                self.pass(until.as_second() - self.now);
+                process.seen.iter_mut().for_each(|seen| seen.now = at(self.now));
+            }
             Step::Wait(_) => {
                 process.wait_until.get_or_insert(self.now + 3600);
                 self.pass(10);
-                process.stale = true;
                 if let Some(seen) = &mut process.seen {
                     (seen.in_flight_jobs, seen.deploys, seen.now) = (None, None, at(self.now));
                 }
@@ -737,7 +745,7 @@ impl Model {
             Step::Create => return self.create(process, fault),
             Step::Verify(key) => {
                 if let Some(new_key) =
-                    process.new_key.as_mut().filter(|new_key| new_key.key == *key)
+                    process.run.new_key.as_mut().filter(|new_key| new_key.key == *key)
                 {
                     new_key.verified = true;
                     self.verified.insert(number(key));
@@ -757,7 +765,7 @@ impl Model {
                 let value = Some(Value { secret: Secret::Of(key), hidden, tag: Some(key) });
                 self.pairs[*target].value = value;
                 process.values[*target] = value;
-                process.secret_sent = true;
+                process.run.secret_sent = true;
                 if !self.verified.contains(&key) && !self.tainted {
                     self.wrong("a key is published that was not verified");
                 }
@@ -776,11 +784,12 @@ impl Model {
                 let pipeline = self.start_deploy(*place, 2, 30, fate);
                 process.started.insert(*place);
                 if matches!(fault, Fault::DieBetween | Fault::ReplyLost) {
-                    return if fault == Fault::ReplyLost { Err("reply lost") } else { Ok(None) };
+                    let lost = (FailureKind::Unclear, "reply lost");
+                    return if fault == Fault::ReplyLost { Err(lost) } else { Ok(None) };
                 }
                 let recorded =
                     RecordedDeploy { place: place_name(*place), pipeline, job: None, proven: None };
-                let progress = self.own_record(process)?.progress.as_mut().ok_or("no rotation")?;
+                let progress = self.own_record(process)?.progress.as_mut().ok_or(NO_ROTATION)?;
                 progress.deploys.retain(|other| other.place != recorded.place);
                 progress.deploys.push(recorded.clone());
                 return Ok(Some(Made::Deploy(recorded)));
@@ -795,13 +804,47 @@ impl Model {
             Step::Delete(key, _) => {
                 self.check_loss(number(key));
                 self.keys.retain(|iam| iam.id != number(key));
-                if process.new_key.as_ref().is_some_and(|new_key| new_key.key == *key) {
-                    (process.new_key, process.made) = (None, None);
+                if process.run.new_key.as_ref().is_some_and(|new_key| new_key.key == *key) {
+                    (process.run.new_key, process.made) = (None, None);
                 }
             }
-            Step::Claim | Step::Done(_) | Step::Refuse(_) => {}
+            Step::Observe(Scope::Everything) => self.observe_or_lose(process)?,
+            Step::Observe(Scope::Variables) => self.reread_or_lose(process)?,
+            Step::Confirm(refusal) => {
+                self.pass(10);
+                self.observe_or_lose(process)?;
+                process.run.suspected = Some(refusal.clone());
+            }
+            Step::Abandon(cause) => {
+                let why = match cause {
+                    Cause::Failure => process.error.take(),
+                    Cause::Refusal(_) => Some("refused"),
+                    Cause::Signal => Some("stopped"),
+                };
+                process.deferred = process.deferred.or(why);
+                process.run.error_deferred = true;
+                if process.has_unsent_key() {
+                    process.run.new_key.iter_mut().for_each(|new_key| new_key.abandoned = true);
+                }
+            }
+            Step::Retry => {
+                process.error = None;
+                self.pass(1);
+                self.reread(process);
+            }
+            Step::Claim | Step::Done(_) | Step::Refuse(_) | Step::Stop => {}
         }
         Ok(None)
+    }
+
+    fn observe_or_lose(&mut self, process: &mut Process) -> Result<(), Wrong> {
+        let is_there = self.observe(process);
+        is_there.then_some(()).ok_or((FailureKind::ClaimLost, CLAIM_LOST))
+    }
+
+    fn reread_or_lose(&mut self, process: &mut Process) -> Result<(), Wrong> {
+        let is_there = self.reread(process);
+        is_there.then_some(()).ok_or((FailureKind::ClaimLost, CLAIM_LOST))
     }
 
     /// A key is about to stop working at our hands.
@@ -841,16 +884,17 @@ impl Model {
         }
     }
 
-    fn checkpoint(
-        &mut self,
-        process: &mut Process,
-        checkpoint: Checkpoint,
-    ) -> Result<(), &'static str> {
+    fn checkpoint(&mut self, process: &mut Process, checkpoint: Checkpoint) -> Result<(), Wrong> {
         let Some(seen) = process.seen.clone() else { return Ok(()) };
         let (now, listed) = (at(self.now), at(process.listed));
         let record = self.own_record(process)?;
         match checkpoint {
-            Checkpoint::Nothing => record.progress = None,
+            Checkpoint::Nothing => {
+                record.progress = None;
+                if process.run.attempt == Attempt::Recorded {
+                    process.run.attempt = Attempt::No;
+                }
+            }
             Checkpoint::Begin => {
                 let old = record
                     .progress
@@ -880,22 +924,23 @@ impl Model {
                     previous: previous.into_iter().collect(),
                     ..Progress::default()
                 });
-                process.attempt = Some(Attempt::Recorded);
+                process.run.attempt = Attempt::Recorded;
+                process.run.secret_sent = false;
                 self.replaced.extend(replaced);
                 self.count("rotations begun");
             }
             Checkpoint::Published => {
                 let IdSeen::Key(key) = seen.targets[0].id.clone() else {
-                    return Err("nothing is published");
+                    return Err((FailureKind::Refused, "nothing is published"));
                 };
-                record.progress.as_mut().ok_or("no rotation")?.published =
+                record.progress.as_mut().ok_or(NO_ROTATION)?.published =
                     Some(Published { key, at: now });
             }
             Checkpoint::Drained => {
-                record.progress.as_mut().ok_or("no rotation")?.drained = Some(now);
+                record.progress.as_mut().ok_or(NO_ROTATION)?.drained = Some(now);
             }
             Checkpoint::Proven => {
-                let progress = record.progress.as_mut().ok_or("no rotation")?;
+                let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
                 let deploys = seen.deploys.unwrap_or_default();
                 for deploy in &deploys {
                     if let DeploySeen::Proven(RecordedDeploy { place, .. }) = deploy {
@@ -913,13 +958,13 @@ impl Model {
                 }
             }
             Checkpoint::Disabled => {
-                record.progress.as_mut().ok_or("no rotation")?.disabled = Some(now);
+                record.progress.as_mut().ok_or(NO_ROTATION)?.disabled = Some(now);
             }
             Checkpoint::Finished => {
-                record.progress.as_mut().ok_or("no rotation")?.finished = Some(now);
+                record.progress.as_mut().ok_or(NO_ROTATION)?.finished = Some(now);
                 record.ends = None;
                 process.own = None;
-                (process.new_key, process.made) = (None, None);
+                (process.run.new_key, process.made) = (None, None);
                 let key = self.pairs[0].id;
                 self.tainted &= !self.production.iter().all(|running| {
                     running.is_some_and(|(id, secret)| {
@@ -932,28 +977,12 @@ impl Model {
         Ok(())
     }
 
-    fn create(
-        &mut self,
-        process: &mut Process,
-        fault: Fault,
-    ) -> Result<Option<Made>, &'static str> {
+    fn create(&mut self, process: &mut Process, fault: Fault) -> Result<Option<Made>, Wrong> {
         if self.now > process.listed + 60 {
-            process.attempt = None;
-            if !self.observe(process) {
-                return Err("the record is gone");
-            }
-            self.checkpoint(process, Checkpoint::Begin)?;
-            if let Some(seen) = &mut process.seen {
-                seen.apply(&Step::Record(Checkpoint::Begin), None);
-            }
+            self.wrong("a key is made of an old list");
         }
-        process.attempt = Some(Attempt::Tried);
         if fault == Fault::Refused || self.keys.len() >= 2 {
-            self.checkpoint(process, Checkpoint::Nothing)?;
-            if let Some(seen) = &mut process.seen {
-                seen.apply(&Step::Record(Checkpoint::Nothing), None);
-            }
-            return Err("refused");
+            return Err((FailureKind::Refused, "refused"));
         }
         let key = self.new_key(false);
         // What was readable before cannot be its secret.
@@ -966,19 +995,19 @@ impl Model {
             let before = process.seen.as_ref().map_or(0, |seen| seen.keys.len());
             for pause in [5, 6, 6] {
                 self.pass(pause);
-                if !self.observe(process) {
-                    return Err("the record is gone");
-                }
+                self.observe_or_lose(process)?;
                 if process.seen.as_ref().is_some_and(|seen| seen.keys.len() > before) {
-                    process.deferred_error = Some("created an orphan");
-                    return Ok(None);
+                    process.deferred = Some("created an orphan");
+                    (process.run.attempt, process.run.error_deferred) = (Attempt::Tried, true);
+                    return Ok(Some(Made::Orphan));
                 }
             }
             process.keep_record = true;
-            return Err("the creation is unclear");
+            return Err((FailureKind::Unclear, "the creation is unclear"));
         }
+        process.run.attempt = Attempt::Tried;
         process.secrets.insert(key);
-        process.new_key = Some(NewKey { key: id(key), verified: false, abandoned: false });
+        process.run.new_key = Some(NewKey { key: id(key), verified: false, abandoned: false });
         process.made = Some(Key { id: id(key), active: true, created: at(self.now), used: None });
         Ok(process.made.clone().map(Made::Key))
     }
@@ -1140,15 +1169,65 @@ impl Process {
     }
 
     fn has_unsent_key(&self) -> bool {
-        self.new_key.as_ref().is_some_and(|new_key| !new_key.abandoned) && !self.secret_sent
+        let is_kept = |new_key: &NewKey| !new_key.abandoned;
+        self.run.new_key.as_ref().is_some_and(is_kept) && !self.run.secret_sent
     }
 
-    fn abandon(&mut self, what: &'static str) {
-        self.deferred_error.get_or_insert(what);
-        for new_key in
-            self.new_key.iter_mut().chain(self.seen.iter_mut().flat_map(|seen| &mut seen.new_key))
+    /// A step that succeeds ends a failure; of a write that went elsewhere, reading the variables is
+    /// noted only.
+    fn goes_on(&mut self, step: &Step) {
+        let failure = self.run.failure.take();
+        if let (Step::Observe(_), Some(failure)) = (step, failure)
+            && failure.misdirected == Misdirected::Yes
         {
-            new_key.abandoned = true;
+            self.run.failure = Some(Failure { misdirected: Misdirected::Read, ..failure });
         }
+        let waited = self.run.freshness == Freshness::AfterWait;
+        let waits_on = match step {
+            Step::Ask(_) | Step::StartDeploy(_) => true,
+            Step::Record(checkpoint) => *checkpoint == Checkpoint::Drained,
+            _ => false,
+        };
+        self.run.freshness = match step {
+            Step::Observe(_) | Step::Confirm(_) => Freshness::Fresh,
+            Step::Claim => Freshness::Outdated,
+            Step::Record(Checkpoint::Published) => Freshness::VariablesOutdated,
+            Step::Wait(Waiting::Margin { .. }) => self.run.freshness,
+            Step::Wait(_) => Freshness::AfterWait,
+            _ if waited && waits_on => Freshness::AfterWait,
+            _ => Freshness::Applied,
+        };
+    }
+
+    fn fails(&mut self, step: &Step, kind: FailureKind, misdirected: bool) {
+        if *step == Step::Create {
+            let is_known = kind != FailureKind::Unclear;
+            self.run.attempt = if is_known { Attempt::Tried } else { Attempt::Unclear };
+        }
+        if matches!(step, Step::WriteSecret { .. }) && kind == FailureKind::Unclear {
+            self.run.secret_sent = true;
+        }
+        if let (Step::Observe(_), Some(failure)) = (step, &mut self.run.failure)
+            && kind != FailureKind::ClaimLost
+        {
+            failure.misdirected = Misdirected::No;
+            return;
+        }
+        let misdirected = if misdirected { Misdirected::Yes } else { Misdirected::No };
+        self.run.failure = Some(Failure { step: Box::new(step.clone()), kind, misdirected });
+    }
+}
+
+/// Whether a fault can hit this step: it asks IAM or GitLab.
+fn can_fail(step: &Step) -> bool {
+    match step {
+        Step::Wait(_)
+        | Step::Abandon(_)
+        | Step::Retry
+        | Step::Done(_)
+        | Step::Refuse(_)
+        | Step::Stop => false,
+        Step::Ask(_) | Step::Observe(_) | Step::Confirm(_) => true,
+        step => step.has_effect(),
     }
 }

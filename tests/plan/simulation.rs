@@ -118,7 +118,9 @@ fn happening() -> impl Strategy<Value = Act> {
         Just(Fault::ReplyLost),
         Just(Fault::DieBefore),
         Just(Fault::DieAfter),
-        Just(Fault::DieBetween)
+        Just(Fault::DieBetween),
+        Just(Fault::Signal),
+        Just(Fault::Misdirected),
     ];
     prop_oneof![
         8 => (prop::bool::weighted(0.8), prop::bool::weighted(0.2), any::<bool>())

@@ -4,24 +4,24 @@
 use credential_rotator::access_key::{Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::Step::{
-    Ask, Create, Delete, Disable, Done, Refuse, StartDeploy, TakeOver, Verify, Wait, WriteId,
-    WriteSecret,
+    Abandon, Ask, Create, Delete, Disable, Done, Refuse, StartDeploy, TakeOver, Verify, Wait,
+    WriteId, WriteSecret,
 };
 use credential_rotator::plan::{
-    self, Attempt, Checkpoint, Claim, DeploySeen, IdSeen, KeyRole, NewKey, Observed, Policy, Query,
-    RecordSeen, Refusal, SecretOwner, SecretSeen, Step, Waiting,
+    self, Attempt, Cause, Checkpoint, Claim, DeploySeen, IdSeen, KeyRole, NewKey, Observed, Policy,
+    Query, RecordSeen, Refusal, SecretOwner, SecretSeen, Step, Waiting,
 };
 use credential_rotator::record::{Progress, RecordedDeploy};
 use jiff::SignedDuration;
 
 use crate::kit::{
-    DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, deployed, disabled, doing, drained,
-    forced, hidden, id, idle, key, named, on, policy, publication, published, publishing, readable,
-    record, targets, used, with_new_key,
+    DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, confirmed, deployed, disabled, doing,
+    drained, forced, hidden, id, idle, key, named, on, policy, publication, published, publishing,
+    readable, record, targets, used, with_new_key,
 };
 
 fn plan(seen: &Observed) -> Step {
-    plan::plan(seen, &policy())
+    confirmed(seen, &policy())
 }
 
 fn deploy(proven: bool) -> RecordedDeploy {
@@ -133,7 +133,8 @@ fn of_two_records_with_progress_the_later_one_counts() {
 fn a_rotation_that_this_run_has_recorded_creates_its_key() {
     let seen = publishing().with(|seen| {
         seen.keys.pop();
-        seen.attempt = Attempt::Recorded;
+        seen.listed = at(NOW - 60);
+        seen.run.attempt = Attempt::Recorded;
     });
     assert_eq!(plan(&seen), Create);
 }
@@ -141,10 +142,10 @@ fn a_rotation_that_this_run_has_recorded_creates_its_key() {
 /// Between the record and the creation a person makes a key: it is not ours, for nothing was sent.
 #[test]
 fn a_key_that_appears_before_ours_is_made_is_a_persons() {
-    let mut seen = publishing().with(|seen| seen.attempt = Attempt::Recorded);
+    let mut seen = publishing().with(|seen| seen.run.attempt = Attempt::Recorded);
     assert_eq!(plan(&seen), Step::Record(Checkpoint::Nothing));
     seen.apply(&Step::Record(Checkpoint::Nothing), None);
-    assert_eq!(seen.attempt, Attempt::No);
+    assert_eq!(seen.run.attempt, Attempt::No);
     seen.keys[1].used = Some(Use::Never);
     assert!(matches!(plan(&seen), Refuse(Refusal::NoSlot { .. })));
 }
@@ -173,7 +174,7 @@ fn what_a_run_that_has_just_ended_made_may_show_late() {
     };
     assert_eq!(plan(&left(true, NOW)), Wait(Waiting::Unsettled { until }));
     assert_eq!(
-        plan(&left(true, NOW).with(|seen| seen.waited_out = true)),
+        plan(&left(true, NOW).with(|seen| seen.run.waited_out = true)),
         Done(plan::Done::Waiting(Waiting::Unsettled { until }))
     );
     assert_eq!(plan(&left(true, NOW + 59)), Wait(Waiting::Unsettled { until }));
@@ -213,10 +214,10 @@ fn a_new_key_that_is_written_somewhere_and_gone_or_disabled_is_changed_externall
 fn a_target_that_holds_neither_the_new_nor_an_old_id_is_changed_externally() {
     for held in [IdSeen::Absent, named(FOREIGN), IdSeen::Unusable("a reference".to_owned())] {
         let seen = with_new_key(true).with(|seen| seen.targets[0].id = held);
-        assert_eq!(
-            plan(&seen),
-            Refuse(Refusal::ChangedExternally { target: one(), new_key: id(NEW) })
-        );
+        let refusal = Refusal::ChangedExternally { target: one(), new_key: id(NEW) };
+        // A key that went nowhere is deleted first.
+        assert_eq!(plan(&seen), Abandon(Cause::Refusal(refusal.clone())));
+        assert_eq!(plan(&seen.with(|seen| seen.run.secret_sent = true)), Refuse(refusal));
     }
 }
 
@@ -226,8 +227,8 @@ fn a_forced_run_begins_anew_where_a_operator_has_acted_and_a_slot_is_free() {
         seen.targets = targets([on(NEW)]);
         seen.keys.pop();
     }));
-    assert_eq!(plan::plan(&seen, &forced()), Ask(Query::Preflight));
-    assert_eq!(plan::plan(&cleared(seen), &forced()), Step::Record(Checkpoint::Begin));
+    assert_eq!(confirmed(&seen, &forced()), Ask(Query::Preflight));
+    assert_eq!(confirmed(&cleared(seen), &forced()), Step::Record(Checkpoint::Begin));
 }
 
 /// Found by the simulation: the progress were overwritten and the old key was left behind.
@@ -235,15 +236,15 @@ fn a_forced_run_begins_anew_where_a_operator_has_acted_and_a_slot_is_free() {
 fn a_forced_run_does_not_take_a_list_that_lags_for_a_key_that_is_gone() {
     let seen = cleared(published(publication())).with(|seen| drop(seen.keys.pop()));
     assert_eq!(
-        plan::plan(&seen, &forced()),
+        confirmed(&seen, &forced()),
         Refuse(Refusal::NewKeyLost { key: id(NEW), disabled: false })
     );
-    assert_eq!(plan::plan(&later(seen), &forced()), Step::Record(Checkpoint::Begin));
+    assert_eq!(confirmed(&later(seen), &forced()), Step::Record(Checkpoint::Begin));
 }
 
 #[test]
 fn a_run_begins_at_most_one_rotation() {
-    let seen = cleared(idle(75)).with(|seen| seen.attempt = Attempt::Tried);
+    let seen = cleared(idle(75)).with(|seen| seen.run.attempt = Attempt::Tried);
     assert_eq!(plan(&seen), Done(plan::Done::Tried));
 }
 
@@ -402,7 +403,7 @@ fn of_several_keys_that_may_be_ours_none_is_touched() {
 #[test]
 fn a_new_key_that_never_came_to_be_used_is_deleted_in_the_same_run() {
     let seen = with_new_key(false).with(|seen| {
-        seen.new_key = Some(NewKey { key: id(NEW), verified: false, abandoned: true });
+        seen.run.new_key = Some(NewKey { key: id(NEW), verified: false, abandoned: true });
     });
     assert_eq!(plan(&seen), Delete(id(NEW), KeyRole::Orphan));
     let stranger = seen.with(|seen| seen.targets[0].id = named(FOREIGN));
@@ -413,7 +414,7 @@ fn a_new_key_that_never_came_to_be_used_is_deleted_in_the_same_run() {
 fn a_abandoned_key_that_a_variable_names_stays() {
     let abandoned = |pairs: Vec<(IdSeen, SecretSeen)>| {
         with_new_key(false).with(|seen| {
-            seen.new_key = Some(NewKey { key: id(NEW), verified: false, abandoned: true });
+            seen.run.new_key = Some(NewKey { key: id(NEW), verified: false, abandoned: true });
             seen.targets = targets(pairs);
         })
     };
@@ -463,7 +464,7 @@ fn after_the_publication_a_new_key_that_does_not_work_is_changed_externally() {
         assert_eq!(plan(&disabled), Refuse(Refusal::NewKeyLost { key: id(NEW), disabled: true }));
         let gone = published(progress).with(|seen| drop(seen.keys.pop()));
         assert_eq!(plan(&gone), Refuse(Refusal::NewKeyLost { key: id(NEW), disabled: false }));
-        assert_eq!(plan::plan(&cleared(later(gone)), &forced()), Step::Record(Checkpoint::Begin));
+        assert_eq!(confirmed(&cleared(later(gone)), &forced()), Step::Record(Checkpoint::Begin));
     }
 }
 
@@ -473,7 +474,7 @@ fn a_job_that_started_before_the_publication_is_waited_for() {
     assert_eq!(plan(&seen), Ask(Query::InFlightJobs));
     let in_flight_jobs = seen.clone().with(|seen| seen.in_flight_jobs = Some(text("job 1")));
     assert_eq!(plan(&in_flight_jobs), Wait(Waiting::InFlightJobs(text("job 1"))));
-    let waited_out = in_flight_jobs.with(|seen| seen.waited_out = true);
+    let waited_out = in_flight_jobs.with(|seen| seen.run.waited_out = true);
     assert_eq!(plan(&waited_out), Done(plan::Done::Waiting(Waiting::InFlightJobs(text("job 1")))));
     assert_eq!(
         plan(&seen.with(|seen| seen.in_flight_jobs = Some(Vec::new()))),
@@ -508,7 +509,7 @@ fn one_deploy_that_is_not_proven_keeps_both_keys() {
             Some(vec![DeploySeen::Proven(deploy(true)), DeploySeen::Unproven("p".to_owned())]);
     });
     assert_eq!(plan(&seen), Refuse(Refusal::DeployUnproven(text("p"))));
-    let progress = Progress::recorded(&seen, Checkpoint::Proven).unwrap();
+    let progress = Progress::after(&seen, Checkpoint::Proven).unwrap();
     assert_eq!(progress.deployed, None);
 }
 
@@ -516,11 +517,11 @@ fn one_deploy_that_is_not_proven_keeps_both_keys() {
 fn a_deploy_that_takes_too_long_is_told_or_left_to_the_next_run() {
     let seen = published(drained()).with(|seen| {
         seen.deploys = Some(vec![DeploySeen::Running("p".to_owned())]);
-        seen.waited_out = true;
+        seen.run.waited_out = true;
     });
     assert_eq!(plan(&seen), Refuse(Refusal::DeployTimedOut(text("p"))));
     let leave = policy().with(|policy| policy.leave_deploys = true);
-    assert_eq!(plan::plan(&seen, &leave), Done(plan::Done::Waiting(Waiting::Deploys(text("p")))));
+    assert_eq!(confirmed(&seen, &leave), Done(plan::Done::Waiting(Waiting::Deploys(text("p")))));
 }
 
 #[test]
@@ -528,9 +529,9 @@ fn the_pipelines_own_deploy_is_proven_by_retire_alone() {
     let own = policy().with(|policy| policy.own_deploy = true);
     let seen = published(drained())
         .with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(deploy(false))]));
-    assert_eq!(plan::plan(&seen, &own), Done(plan::Done::Waiting(Waiting::OwnDeploy)));
+    assert_eq!(confirmed(&seen, &own), Done(plan::Done::Waiting(Waiting::OwnDeploy)));
     let retire = own.with(|policy| policy.action = Action::Retire);
-    assert_eq!(plan::plan(&seen, &retire), Step::Record(Checkpoint::Proven));
+    assert_eq!(confirmed(&seen, &retire), Step::Record(Checkpoint::Proven));
 }
 
 #[test]
@@ -566,28 +567,28 @@ fn an_old_key_that_was_used_since_the_deploy_stays_active() {
 #[test]
 fn without_an_overlap_the_old_key_is_disabled_at_once_whoever_uses_it() {
     let policy = policy().with(|policy| policy.overlap = SignedDuration::ZERO);
-    assert_eq!(plan::plan(&published(deployed(0)), &policy), Disable(id(OLD), KeyRole::Old));
+    assert_eq!(confirmed(&published(deployed(0)), &policy), Disable(id(OLD), KeyRole::Old));
 }
 
 #[test]
 fn force_cuts_the_overlap_and_the_grace_period_short_and_nothing_else() {
     let policy = forced();
-    assert_eq!(plan::plan(&published(deployed(1)), &policy), Disable(id(OLD), KeyRole::Old));
+    assert_eq!(confirmed(&published(deployed(1)), &policy), Disable(id(OLD), KeyRole::Old));
     let grace = published(disabled(1)).with(|seen| seen.keys[0].active = false);
-    assert_eq!(plan::plan(&grace, &policy), Delete(id(OLD), KeyRole::Old));
+    assert_eq!(confirmed(&grace, &policy), Delete(id(OLD), KeyRole::Old));
     let in_flight_jobs =
         published(publication()).with(|seen| seen.in_flight_jobs = Some(text("job 1")));
-    assert_eq!(plan::plan(&in_flight_jobs, &policy), Wait(Waiting::InFlightJobs(text("job 1"))));
+    assert_eq!(confirmed(&in_flight_jobs, &policy), Wait(Waiting::InFlightJobs(text("job 1"))));
     let failed = published(drained())
         .with(|seen| seen.deploys = Some(vec![DeploySeen::Failed("p".to_owned())]));
-    assert_eq!(plan::plan(&failed, &policy), Refuse(Refusal::DeployFailed(text("p"))));
+    assert_eq!(confirmed(&failed, &policy), Refuse(Refusal::DeployFailed(text("p"))));
 }
 
 #[test]
 fn an_old_key_that_somebody_enabled_again_is_left_alone() {
     for policy in [policy(), forced()] {
         assert_eq!(
-            plan::plan(&published(disabled(8 * DAY)), &policy),
+            confirmed(&published(disabled(8 * DAY)), &policy),
             Refuse(Refusal::EnabledAgain { key: id(OLD) })
         );
     }
@@ -603,7 +604,7 @@ fn an_old_key_that_a_variable_still_names_is_never_disabled_or_deleted() {
         plan(&mention(published(deployed(DAY)).with(|seen| seen.keys[0].used = Some(Use::Never)))),
         refusal
     );
-    assert_eq!(plan::plan(&mention(published(deployed(1))), &forced()), refusal);
+    assert_eq!(confirmed(&mention(published(deployed(1))), &forced()), refusal);
     assert_eq!(
         plan(&mention(published(disabled(8 * DAY)).with(|seen| seen.keys[0].active = false))),
         refusal
@@ -634,7 +635,7 @@ fn a_second_key_we_did_not_make_is_never_deleted() {
     for progress in [deployed(30 * DAY), disabled(30 * DAY)] {
         let seen = published(progress).with(|seen| seen.keys[0] = key(FOREIGN, 100));
         for policy in [policy(), forced()] {
-            assert_eq!(plan::plan(&seen, &policy), Step::Record(Checkpoint::Finished));
+            assert_eq!(confirmed(&seen, &policy), Step::Record(Checkpoint::Finished));
         }
     }
 }
@@ -646,7 +647,7 @@ fn targets_that_name_different_keys_are_a_persons_matter() {
     let seen = idle(75).with(|seen| seen.targets = targets([on(OLD), on(FOREIGN)]));
     let names = vec![(one(), Some(id(OLD))), ("project:2".to_owned(), Some(id(FOREIGN)))];
     assert_eq!(plan(&seen), Refuse(Refusal::Differ(names)));
-    assert_eq!(plan::plan(&cleared(seen), &forced()), Step::Claim);
+    assert_eq!(confirmed(&cleared(seen), &forced()), Step::Claim);
 }
 
 #[test]
@@ -669,10 +670,7 @@ fn half_a_pair_is_a_persons_matter() {
     let refusal = |missing_secret| Refuse(Refusal::PartMissing { target: one(), missing_secret });
     assert_eq!(plan(&half((named(OLD), SecretSeen::Absent))), refusal(true));
     assert_eq!(plan(&half((IdSeen::Absent, hidden(None)))), refusal(false));
-    assert_eq!(
-        plan::plan(&cleared(half((named(OLD), SecretSeen::Absent))), &forced()),
-        Step::Claim
-    );
+    assert_eq!(confirmed(&cleared(half((named(OLD), SecretSeen::Absent))), &forced()), Step::Claim);
 }
 
 #[test]
@@ -680,7 +678,7 @@ fn a_key_that_this_user_does_not_have_is_replaced_by_force_alone() {
     let seen =
         cleared(idle(75)).with(|seen| seen.targets = targets([(named(FOREIGN), hidden(None))]));
     assert_eq!(plan(&seen), Refuse(Refusal::Unknown { target: one(), key: id(FOREIGN) }));
-    assert_eq!(plan::plan(&seen, &forced()), Step::Claim);
+    assert_eq!(confirmed(&seen, &forced()), Step::Claim);
 }
 
 #[test]
@@ -693,7 +691,7 @@ fn a_reference_or_a_path_is_not_overwritten_even_by_force() {
         let seen = cleared(idle(75)).with(|seen| seen.targets = targets([pair]));
         for policy in [policy(), forced()] {
             assert_eq!(
-                plan::plan(&seen, &policy),
+                confirmed(&seen, &policy),
                 Refuse(Refusal::Unusable { target: one(), why: why.clone() })
             );
         }
@@ -705,11 +703,11 @@ fn without_variables_only_setup_makes_a_key() {
     let seen = cleared(idle(75))
         .with(|seen| seen.targets = targets([(IdSeen::Absent, SecretSeen::Absent)]));
     for policy in [policy(), forced(), doing(Action::Retire)] {
-        assert_eq!(plan::plan(&seen, &policy), Refuse(Refusal::NoVariables));
+        assert_eq!(confirmed(&seen, &policy), Refuse(Refusal::NoVariables));
     }
-    assert_eq!(plan::plan(&seen, &doing(Action::Setup)), Step::Claim);
+    assert_eq!(confirmed(&seen, &doing(Action::Setup)), Step::Claim);
     assert_eq!(
-        plan::plan(&idle(75), &doing(Action::Setup)),
+        confirmed(&idle(75), &doing(Action::Setup)),
         Done(plan::Done::AlreadySetUp { key: id(OLD) })
     );
 }
@@ -717,7 +715,7 @@ fn without_variables_only_setup_makes_a_key() {
 #[test]
 fn a_key_is_due_at_its_age_or_when_it_is_disabled_or_forced() {
     let due = |seen: Observed, policy: &Policy| {
-        assert_eq!(plan::plan(&cleared(seen), policy), Step::Claim);
+        assert_eq!(confirmed(&cleared(seen), policy), Step::Claim);
     };
     due(idle(60), &policy());
     due(idle(10).with(|seen| seen.keys[0].active = false), &policy());
@@ -729,7 +727,7 @@ fn a_key_is_due_at_its_age_or_when_it_is_disabled_or_forced() {
 #[test]
 fn a_retried_forced_job_does_not_rotate_twice() {
     let seen = cleared(idle(0));
-    assert!(matches!(plan::plan(&seen, &forced()), Done(plan::Done::NotDue { .. })));
+    assert!(matches!(confirmed(&seen, &forced()), Done(plan::Done::NotDue { .. })));
 }
 
 #[test]
@@ -773,7 +771,7 @@ fn a_key_that_is_not_due_says_when_it_will_be_and_mentions_a_second_one() {
 #[test]
 fn retire_finds_nothing_to_retire_while_nothing_is_under_way() {
     assert_eq!(
-        plan::plan(&idle(75), &doing(Action::Retire)),
+        confirmed(&idle(75), &doing(Action::Retire)),
         Done(plan::Done::NothingToRetire { key: id(OLD) })
     );
 }
@@ -789,9 +787,10 @@ fn what_a_finished_rotation_recorded_does_not_matter_any_more() {
 
 #[test]
 fn check_only_reads() {
-    let check = |seen: &Observed| plan::plan(seen, &doing(Action::Check));
-    let checked =
-        |next: &Step, key| Done(plan::Done::Checked { key: Some(id(key)), next: next.to_string() });
+    let check = |seen: &Observed| confirmed(seen, &doing(Action::Check));
+    let checked = |next: &Step, key| {
+        Done(plan::Done::Checked { key: Some(id(key)), next: Box::new(next.clone()) })
+    };
     assert_eq!(check(&idle(75)), checked(&Step::Record(Checkpoint::Begin), OLD));
     assert_eq!(check(&with_new_key(true)), checked(&WriteSecret { target: 0, key: id(NEW) }, OLD));
     assert_eq!(
@@ -814,7 +813,7 @@ fn progress_begin_with_the_keys_that_are_there_those_of_tags_and_what_the_target
         seen.targets =
             targets([(named(OLD), hidden(Some(FOREIGN))), (IdSeen::Absent, SecretSeen::Absent)]);
     });
-    let progress = Progress::recorded(&seen, Checkpoint::Begin).unwrap();
+    let progress = Progress::after(&seen, Checkpoint::Begin).unwrap();
     assert_eq!(
         progress,
         Progress {
@@ -829,10 +828,10 @@ fn progress_begin_with_the_keys_that_are_there_those_of_tags_and_what_the_target
 #[test]
 fn beginning_anew_adds_to_what_the_targets_held_before() {
     let seen = published(drained()).with(|seen| drop(seen.keys.remove(0)));
-    let progress = Progress::recorded(&seen, Checkpoint::Begin).unwrap();
+    let progress = Progress::after(&seen, Checkpoint::Begin).unwrap();
     assert_eq!(progress.previous, vec![Some(id(OLD)), Some(id(NEW))]);
     let over = published(Progress { finished: Some(at(NOW)), ..drained() });
-    assert_eq!(Progress::recorded(&over, Checkpoint::Begin).unwrap().previous, vec![Some(id(NEW))]);
+    assert_eq!(Progress::after(&over, Checkpoint::Begin).unwrap().previous, vec![Some(id(NEW))]);
 }
 
 #[test]
@@ -840,30 +839,27 @@ fn each_note_adds_its_moment_to_the_progress() {
     let now = at(NOW);
     let all = with_new_key(true).with(|seen| seen.targets = targets([on(NEW)]));
     assert_eq!(
-        Progress::recorded(&all, Checkpoint::Published)
-            .unwrap()
-            .published
-            .map(|it| (it.key, it.at)),
+        Progress::after(&all, Checkpoint::Published).unwrap().published.map(|it| (it.key, it.at)),
         Some((id(NEW), now))
     );
     assert_eq!(
-        Progress::recorded(&published(publication()), Checkpoint::Drained).unwrap().drained,
+        Progress::after(&published(publication()), Checkpoint::Drained).unwrap().drained,
         Some(now)
     );
     let recorded = Progress { deploys: vec![deploy(false)], ..drained() };
     let proven = published(recorded)
         .with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(deploy(false))]));
-    let progress = Progress::recorded(&proven, Checkpoint::Proven).unwrap();
+    let progress = Progress::after(&proven, Checkpoint::Proven).unwrap();
     assert_eq!((progress.deploys[0].proven, progress.deployed), (Some(now), Some(now)));
     assert_eq!(
-        Progress::recorded(&published(deployed(1)), Checkpoint::Disabled).unwrap().disabled,
+        Progress::after(&published(deployed(1)), Checkpoint::Disabled).unwrap().disabled,
         Some(now)
     );
     assert_eq!(
-        Progress::recorded(&published(disabled(1)), Checkpoint::Finished).unwrap().finished,
+        Progress::after(&published(disabled(1)), Checkpoint::Finished).unwrap().finished,
         Some(now)
     );
-    assert_eq!(Progress::recorded(&publishing(), Checkpoint::Nothing), None);
+    assert_eq!(Progress::after(&publishing(), Checkpoint::Nothing), None);
     assert_eq!(begun_progress().published, None);
 }
 

@@ -1,0 +1,401 @@
+//! The stage of a rotation and what matters in it, reduced from what is seen.
+//!
+//! Reduces only: the step that follows from a stage is decided in `plan`.
+
+use jiff::Timestamp;
+
+use super::model::{
+    Attempt, DeploySeen, IdSeen, Observed, Policy, SecretOwner, SecretSeen, TargetSeen, Waiting,
+};
+use super::{CREATION_WINDOW, Refusal};
+use crate::access_key::{AccessKeyId, Key, Use};
+use crate::config::Action;
+use crate::record::Progress;
+
+/// The stage of a rotation, and what matters in it.
+pub(super) enum Stage {
+    Idle(Named, Due),
+    Publishing(NewKeyState, TargetsState),
+    Deploying(Intact, Drain, Deploys),
+    Retiring(Intact, Old),
+}
+
+/// What the targets name while no rotation is under way.
+pub(super) enum Named {
+    Nothing,
+    One(Key),
+    /// Force fixes it.
+    Wrong(Refusal),
+    /// Nothing but a person fixes it.
+    Hopeless(Refusal),
+    Unasked,
+}
+
+pub(super) enum Due {
+    Yes,
+    No { created: Timestamp, due: Timestamp },
+    Irrelevant,
+}
+
+/// What became of the key of the unfinished rotation.
+pub(super) enum NewKeyState {
+    ToMake,
+    Never,
+    Several(Vec<AccessKeyId>),
+    Gone(AccessKeyId),
+    Disabled(Key),
+    /// Active; its secret is neither in this process nor to be read anywhere.
+    SecretUnknown(Key),
+    Unverified(AccessKeyId),
+    Abandoned(AccessKeyId),
+    Ready(AccessKeyId),
+}
+
+/// How far the targets have come.
+pub(super) enum TargetsState {
+    Unasked,
+    ChangedExternally(String),
+    Torn(usize),
+    Untouched,
+    /// At least one is on the new key, this one is not.
+    Partly(usize, String),
+    All,
+}
+
+/// Whether every target is on the published key and that key works.
+pub(super) enum Intact {
+    Yes,
+    Unasked,
+    No(Refusal),
+}
+
+pub(super) enum Drain {
+    Unasked,
+    InFlight(Vec<String>),
+    Drained,
+    Recorded(Timestamp),
+}
+
+pub(super) enum Deploys {
+    Own,
+    Unasked,
+    Startable(usize),
+    NewlyProven,
+    Running(Vec<String>),
+    Failed(Vec<String>),
+    Unproven(Vec<String>),
+}
+
+/// What became of the old keys; of several, the next one to act on.
+pub(super) enum Old {
+    Gone,
+    Waiting(Waiting),
+    UnaskedUse(AccessKeyId),
+    EnabledAgain(AccessKeyId),
+    Named(AccessKeyId, Vec<String>),
+    Active(AccessKeyId),
+    JustDisabled,
+    GraceOver(AccessKeyId),
+}
+
+pub(super) fn stage(seen: &Observed, policy: &Policy) -> Stage {
+    let Some(progress) = seen.progress().filter(|progress| progress.unfinished()) else {
+        let named = named(seen);
+        let due = due(&named, seen, policy);
+        return Stage::Idle(named, due);
+    };
+    let new_key_state = new_key_state(progress, seen);
+    let targets_state = targets_state(progress, new_key_state.key(), seen);
+    let Some(published) = &progress.published else {
+        return Stage::Publishing(new_key_state, targets_state);
+    };
+    let intact = match (&new_key_state, targets_state) {
+        (NewKeyState::Gone(key), _) => {
+            Intact::No(Refusal::NewKeyLost { key: key.clone(), disabled: false })
+        }
+        (NewKeyState::Disabled(key), _) => {
+            Intact::No(Refusal::NewKeyLost { key: key.id.clone(), disabled: true })
+        }
+        (_, TargetsState::Unasked) => Intact::Unasked,
+        (_, TargetsState::All) => Intact::Yes,
+        (
+            _,
+            TargetsState::ChangedExternally(_)
+            | TargetsState::Torn(_)
+            | TargetsState::Untouched
+            | TargetsState::Partly(..),
+        ) => {
+            let target = seen.targets.iter().find(|target| !target.is_on(&published.key));
+            let target = target.map(|target| target.name.clone()).unwrap_or_default();
+            Intact::No(Refusal::NotPublishedAnyMore { key: published.key.clone(), target })
+        }
+    };
+    match progress.deployed {
+        Some(deployed) => Stage::Retiring(intact, old(progress, deployed, seen, policy)),
+        None => Stage::Deploying(intact, drain(progress, seen), deploys(seen, policy)),
+    }
+}
+
+pub(super) fn named(seen: &Observed) -> Named {
+    let unusable = seen.targets.iter().find_map(|target| match (&target.id, &target.secret) {
+        (IdSeen::Unusable(why), _) | (_, SecretSeen::Unusable(why)) => Some((target, why)),
+        (
+            IdSeen::Absent | IdSeen::Key(_),
+            SecretSeen::Absent | SecretSeen::Hidden { .. } | SecretSeen::Readable { .. },
+        ) => None,
+    });
+    if let Some((target, why)) = unusable {
+        return Named::Hopeless(Refusal::Unusable {
+            target: target.name.clone(),
+            why: why.clone(),
+        });
+    }
+    if seen
+        .targets
+        .iter()
+        .all(|target| target.id == IdSeen::Absent && target.secret == SecretSeen::Absent)
+    {
+        return Named::Nothing;
+    }
+    let Some(id) = seen.targets.iter().find_map(|target| target.id.key()) else {
+        let target = seen.targets.iter().find(|target| target.secret != SecretSeen::Absent);
+        let target = target.map(|target| target.name.clone()).unwrap_or_default();
+        return Named::Wrong(Refusal::PartMissing { target, missing_secret: false });
+    };
+    if seen.targets.iter().any(|target| target.id.key() != Some(id)) {
+        return Named::Wrong(Refusal::Differ(named_by(seen)));
+    }
+    for target in &seen.targets {
+        let mismatch = |tag: &AccessKeyId| {
+            Named::Wrong(Refusal::Mismatch {
+                target: target.name.clone(),
+                id: id.clone(),
+                tag: tag.clone(),
+            })
+        };
+        match &target.secret {
+            SecretSeen::Absent => {
+                return Named::Wrong(Refusal::PartMissing {
+                    target: target.name.clone(),
+                    missing_secret: true,
+                });
+            }
+            SecretSeen::Hidden { tag: Some(tag) } if tag != id => return mismatch(tag),
+            SecretSeen::Readable { tag: Some(tag), owner: SecretOwner::NotAsked }
+                if tag != id && seen.key(id).is_some() =>
+            {
+                return Named::Unasked;
+            }
+            SecretSeen::Readable { tag: Some(tag), owner }
+                if tag != id && *owner != SecretOwner::Key(id.clone()) =>
+            {
+                return mismatch(tag);
+            }
+            SecretSeen::Hidden { .. } | SecretSeen::Readable { .. } | SecretSeen::Unusable(_) => {}
+        }
+    }
+    match seen.key(id) {
+        Some(key) => Named::One(key.clone()),
+        None => {
+            Named::Wrong(Refusal::Unknown { target: seen.targets[0].name.clone(), key: id.clone() })
+        }
+    }
+}
+
+pub(super) fn named_by(seen: &Observed) -> Vec<(String, Option<AccessKeyId>)> {
+    seen.targets.iter().map(|target| (target.name.clone(), target.id.key().cloned())).collect()
+}
+
+pub(super) fn due(named: &Named, seen: &Observed, policy: &Policy) -> Due {
+    match (named, policy.action) {
+        (Named::One(key), Action::Rotate | Action::Check) => {
+            let due = key.created + policy.rotate_after;
+            let forced = policy.forced.is_some_and(|since| key.created < since);
+            let yes = due <= seen.now || !key.active || forced;
+            if yes { Due::Yes } else { Due::No { created: key.created, due } }
+        }
+        (Named::One(_), Action::Retire | Action::Setup) => Due::Irrelevant,
+        (Named::Nothing | Named::Wrong(_) | Named::Hopeless(_) | Named::Unasked, _) => {
+            Due::Irrelevant
+        }
+    }
+}
+
+pub(super) fn new_key_state(progress: &Progress, seen: &Observed) -> NewKeyState {
+    let new = |id: &&AccessKeyId| !progress.from.contains(id);
+    let mut tags: Vec<&AccessKeyId> =
+        seen.targets.iter().filter_map(|target| target.secret.tag()).filter(new).collect();
+    tags.sort();
+    tags.dedup();
+    let window = progress.creating.as_second()..=(progress.creating + CREATION_WINDOW).as_second();
+    let born = |key: &&Key| window.contains(&key.created.as_second()) && new(&&key.id);
+    let id = if let Some(published) = &progress.published {
+        published.key.clone()
+    } else if let Some(new_key) = &seen.run.new_key {
+        new_key.key.clone()
+    } else if let [tag] = tags[..] {
+        tag.clone()
+    } else if !tags.is_empty() {
+        return NewKeyState::Several(tags.into_iter().cloned().collect());
+    } else {
+        match &seen.keys.iter().filter(born).collect::<Vec<_>>()[..] {
+            [] if seen.run.attempt == Attempt::Recorded && seen.keys.len() < 2 => {
+                return NewKeyState::ToMake;
+            }
+            // This run has sent nothing: whatever key is new is a person's, and is to be recorded
+            // as such.
+            _ if seen.run.attempt == Attempt::Recorded => return NewKeyState::Never,
+            [] => return NewKeyState::Never,
+            [key] => key.id.clone(),
+            several => {
+                return NewKeyState::Several(several.iter().map(|key| key.id.clone()).collect());
+            }
+        }
+    };
+    let Some(key) = seen.key(&id) else { return NewKeyState::Gone(id) };
+    let readable = seen.targets.iter().any(|target| matches!(&target.secret, SecretSeen::Readable { owner: SecretOwner::Key(owner), .. } if *owner == id));
+    match seen.run.new_key.as_ref().filter(|new_key| new_key.key == id) {
+        _ if !key.active => NewKeyState::Disabled(key.clone()),
+        Some(new_key) if new_key.abandoned => NewKeyState::Abandoned(id),
+        Some(new_key) if !new_key.verified => NewKeyState::Unverified(id),
+        Some(_) => NewKeyState::Ready(id),
+        None if readable => NewKeyState::Ready(id),
+        None => NewKeyState::SecretUnknown(key.clone()),
+    }
+}
+
+impl NewKeyState {
+    pub(super) fn key(&self) -> Option<&AccessKeyId> {
+        match self {
+            Self::ToMake | Self::Never | Self::Several(_) => None,
+            Self::Gone(id) | Self::Unverified(id) | Self::Abandoned(id) | Self::Ready(id) => {
+                Some(id)
+            }
+            Self::Disabled(key) | Self::SecretUnknown(key) => Some(&key.id),
+        }
+    }
+}
+
+pub(super) fn targets_state(
+    progress: &Progress,
+    new_key_state: Option<&AccessKeyId>,
+    seen: &Observed,
+) -> TargetsState {
+    let unasked = |target: &TargetSeen| {
+        matches!(target.secret, SecretSeen::Readable { owner: SecretOwner::NotAsked, .. })
+    };
+    if new_key_state.is_some() && seen.targets.iter().any(unasked) {
+        return TargetsState::Unasked;
+    }
+    let previous = |target: &TargetSeen| match &target.id {
+        IdSeen::Absent => progress.previous.contains(&None),
+        IdSeen::Key(id) => progress.previous.iter().flatten().any(|previous| previous == id),
+        IdSeen::Unusable(_) => false,
+    };
+    let named = |target: &TargetSeen| new_key_state.is_some() && target.id.key() == new_key_state;
+    let secret = |target: &TargetSeen| {
+        new_key_state.is_some_and(|new_key_state| target.secret.is_of(new_key_state))
+    };
+    if let Some(target) = seen.targets.iter().find(|target| !previous(target) && !named(target)) {
+        return TargetsState::ChangedExternally(target.name.clone());
+    }
+    if let Some(torn) = seen.targets.iter().position(|target| secret(target) && !named(target)) {
+        return TargetsState::Torn(torn);
+    }
+    let Some(behind) = behind(new_key_state, seen) else { return TargetsState::All };
+    if seen.targets.iter().any(|target| secret(target) || named(target)) {
+        return TargetsState::Partly(behind, seen.targets[behind].name.clone());
+    }
+    TargetsState::Untouched
+}
+
+/// The next target to be put on the key. Hidden ones come last: a run that dies in between leaves
+/// the secret where the next one can read it.
+pub(super) fn behind(key: Option<&AccessKeyId>, seen: &Observed) -> Option<usize> {
+    let behind = || {
+        seen.targets
+            .iter()
+            .enumerate()
+            .filter(|(_, target)| !key.is_some_and(|key| target.is_on(key)))
+    };
+    let readable = behind().find(|(_, target)| !matches!(target.secret, SecretSeen::Hidden { .. }));
+    readable.or_else(|| behind().next()).map(|(index, _)| index)
+}
+
+pub(super) fn drain(progress: &Progress, seen: &Observed) -> Drain {
+    match (progress.drained, &seen.in_flight_jobs) {
+        (Some(drained), _) => Drain::Recorded(drained),
+        (None, None) => Drain::Unasked,
+        (None, Some(jobs)) if jobs.is_empty() => Drain::Drained,
+        (None, Some(jobs)) => Drain::InFlight(jobs.clone()),
+    }
+}
+
+pub(super) fn deploys(seen: &Observed, policy: &Policy) -> Deploys {
+    if policy.own_deploy && policy.action != Action::Retire {
+        return Deploys::Own;
+    }
+    let Some(deploys) = &seen.deploys else { return Deploys::Unasked };
+    let (mut running, mut failed, mut unproven, mut newly_proven) =
+        (Vec::new(), Vec::new(), Vec::new(), false);
+    for (place, deploy) in deploys.iter().enumerate() {
+        match deploy {
+            DeploySeen::Startable => return Deploys::Startable(place),
+            DeploySeen::Running(what) => running.push(what.clone()),
+            DeploySeen::Failed(what) => failed.push(what.clone()),
+            DeploySeen::Unproven(what) => unproven.push(what.clone()),
+            DeploySeen::Proven(recorded) => newly_proven |= recorded.proven.is_none(),
+        }
+    }
+    match (newly_proven, &running[..], &failed[..], &unproven[..]) {
+        (true, ..) | (false, [], [], []) => Deploys::NewlyProven,
+        (false, [_, ..], ..) => Deploys::Running(running),
+        (false, [], [_, ..], _) => Deploys::Failed(failed),
+        (false, [], [], [_, ..]) => Deploys::Unproven(unproven),
+    }
+}
+
+pub(super) fn old(
+    progress: &Progress,
+    deployed: Timestamp,
+    seen: &Observed,
+    policy: &Policy,
+) -> Old {
+    let olds: Vec<&Key> = seen.keys.iter().filter(|key| progress.is_old(&key.id)).collect();
+    let Some(next) = olds.iter().find(|key| key.active).or_else(|| olds.first()) else {
+        return Old::Gone;
+    };
+    let id = next.id.clone();
+    let patient = policy.forced.is_none();
+    let named = seen.other_references.get(&id).cloned();
+    match (next.active, progress.disabled) {
+        (true, Some(_)) => Old::EnabledAgain(id),
+        (true, None) if patient && !policy.overlap.is_zero() => {
+            let until = deployed + policy.overlap;
+            match &next.used {
+                _ if until > seen.now => Old::Waiting(Waiting::Overlap { old: id, until }),
+                None => Old::UnaskedUse(id),
+                Some(Use::At { when, service }) if *when > deployed => {
+                    Old::Waiting(Waiting::StillUsed {
+                        old: id,
+                        last: *when,
+                        service: service.clone(),
+                    })
+                }
+                Some(Use::Never | Use::At { .. }) => named.map_or_else(
+                    || Old::Active(id.clone()),
+                    |places| Old::Named(id.clone(), places),
+                ),
+            }
+        }
+        (true, None) => {
+            named.map_or_else(|| Old::Active(id.clone()), |places| Old::Named(id.clone(), places))
+        }
+        (false, None) => Old::JustDisabled,
+        (false, Some(disabled)) if patient && disabled + policy.grace_period > seen.now => {
+            Old::Waiting(Waiting::Grace { old: id, until: disabled + policy.grace_period })
+        }
+        (false, Some(_)) => named
+            .map_or_else(|| Old::GraceOver(id.clone()), |places| Old::Named(id.clone(), places)),
+    }
+}

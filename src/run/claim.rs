@@ -1,0 +1,209 @@
+//! The record of this run: the claim that it announces, the progress that it writes down, and its
+//! release at the end.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Context, Run};
+use crate::config::Owner;
+use crate::error::Error;
+use crate::fence::Fenced;
+use crate::gitlab::variables::{self, List, Lists, StoredRecord};
+use crate::outcome::End;
+use crate::plan::{Checkpoint, Made, RecordSeen, Refusal};
+use crate::preflight;
+use crate::record::{self, Progress, Record};
+
+const CLAIM_TRIES: u32 = 4;
+/// How often a run deletes a record that it has taken over.
+const TAKEOVERS: usize = 3;
+
+#[derive(Default)]
+pub(super) struct OwnRecord {
+    /// The variable of our own record and what it says; none while no claim is held.
+    pub(super) own: Option<StoredRecord>,
+    /// The end is not in order: the record stays as it is.
+    pub(super) keep: bool,
+    /// Records that this run has taken over, each as often: one that stays however often it is
+    /// deleted is left to the next run.
+    taken_over: Vec<String>,
+}
+
+impl OwnRecord {
+    /// Whether a record that is listed is another run's, and may be taken over.
+    pub(super) fn is_another(&self, other: &StoredRecord) -> bool {
+        let is_own = self.own.as_ref().is_some_and(|own| own.name == other.name);
+        let taken = self.taken_over.iter().filter(|taken| **taken == other.name).count();
+        !is_own && taken < TAKEOVERS
+    }
+
+    /// Our own record must be there; a list that was cut by another's delete is read once more.
+    ///
+    /// # Errors
+    /// `ClaimLost` where it is gone: another run has taken over.
+    pub(super) async fn confirm(
+        &self,
+        context: &Context<'_>,
+        listed: &[StoredRecord],
+    ) -> Result<(), Error> {
+        let Some(own) = &self.own else { return Ok(()) };
+        if listed.iter().any(|other| other.name == own.name) {
+            return Ok(());
+        }
+        let again = variables::list(context.gitlab, context.home()).await?;
+        if again.iter().any(|variable| variable.key == own.name) {
+            return Ok(());
+        }
+        context.gitlab.fence.record_is_gone();
+        Err(Error::ClaimLost(Fenced::RecordGone))
+    }
+}
+
+impl Context<'_> {
+    pub(super) fn home(&self) -> &Owner {
+        &self.config.targets[0].owner
+    }
+}
+
+impl Run<'_> {
+    /// Announce, then look: sound without compare-and-swap, for of two runs at least the later one
+    /// sees the other.
+    pub(super) async fn claim(&mut self) -> Result<Made, Error> {
+        for tries in 1..=CLAIM_TRIES {
+            let name = self.announce().await?;
+            let looks = if self.sources.lists.have_pages() { 2 } else { 1 };
+            let mut busy = false;
+            for _ in 0..looks {
+                busy |= self.sees_another(&name).await?;
+            }
+            if !busy {
+                return Ok(Made::Record(name));
+            }
+            self.withdraw().await?;
+            if tries < CLAIM_TRIES {
+                let pause = Duration::from_millis(fastrand::u64(1000..5000));
+                self.context.shutdown.sleep(pause).await;
+            }
+        }
+        Err(Error::Refused(Refusal::Busy))
+    }
+
+    async fn announce(&mut self) -> Result<String, Error> {
+        let gitlab = self.context.gitlab;
+        let now = gitlab.now().unwrap_or_else(Timestamp::now);
+        let job = gitlab.fence.job();
+        let whose = job.map_or_else(|| format!("L{}", now.as_second()), |job| job.job.to_string());
+        let name = format!("{}{whose}_{:08x}", record::PREFIX, fastrand::u32(..));
+        let ends = Some(gitlab.fence.ends(now));
+        let user = self.seen.user.clone();
+        let bare = Record { user, job, at: now, ends, progress: None };
+        // Ours from here on: should a later call fail, it is taken away at the end.
+        let own = |scope: String| StoredRecord { name: name.clone(), scope, record: bare.clone() };
+        self.record.own = Some(own(record::SCOPE.to_owned()));
+        let scope = variables::make_record(gitlab, self.context.home(), &name, &bare).await?;
+        self.record.own = Some(own(scope));
+        Ok(name)
+    }
+
+    async fn withdraw(&mut self) -> Result<(), Error> {
+        if let Some(own) = &self.record.own {
+            let (gitlab, home) = (self.context.gitlab, self.context.home());
+            variables::delete_record(gitlab, home, &own.name, &own.scope).await?;
+        }
+        self.record.own = None;
+        Ok(())
+    }
+
+    async fn sees_another(&self, own: &str) -> Result<bool, Error> {
+        let context = &self.context;
+        let home = context.home();
+        let variables = variables::list(context.gitlab, home).await?;
+        let lists = Lists(vec![List { owner: home.clone(), variables }]);
+        for other in lists.records(context.config)? {
+            let is_rival = other.name != own
+                && other.record.user.eq_ignore_ascii_case(&self.seen.user)
+                && !other.record.released();
+            if is_rival && context.is_alive(&other.record).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The progress of what is over goes into our record, then the other records go.
+    pub(super) async fn take_over(&mut self) -> Result<(), Error> {
+        let progress = self.seen.progress().filter(|progress| progress.unfinished()).cloned();
+        if progress.is_some() {
+            self.write_record(progress, true).await?;
+        }
+        let over: Vec<String> = self
+            .seen
+            .records
+            .iter()
+            .filter(|record| RecordSeen::is_over(record))
+            .map(|record| record.name.clone())
+            .collect();
+        for other in self.sources.records.iter().filter(|other| over.contains(&other.name)) {
+            let (gitlab, home) = (self.context.gitlab, self.context.home());
+            variables::delete_record(gitlab, home, &other.name, &other.scope).await?;
+        }
+        self.record.taken_over.extend(over);
+        Ok(())
+    }
+
+    /// Writes down that the checkpoint is reached.
+    pub(super) async fn reach(&mut self, checkpoint: Checkpoint) -> Result<(), Error> {
+        if checkpoint == Checkpoint::Begin {
+            let context = &self.context;
+            preflight::enough_time(context.config, &context.gitlab.fence, self.seen.now)?;
+        }
+        let progress = Progress::after(&self.seen, checkpoint);
+        self.write_record(progress, checkpoint != Checkpoint::Finished).await?;
+        match checkpoint {
+            Checkpoint::Published => self.sign_with_the_new_key(),
+            Checkpoint::Finished => self.record.own = None,
+            Checkpoint::Begin
+            | Checkpoint::Nothing
+            | Checkpoint::Drained
+            | Checkpoint::Proven
+            | Checkpoint::Disabled => {}
+        }
+        Ok(())
+    }
+
+    /// `held`: the run goes on; else the record is released with it.
+    pub(super) async fn write_record(
+        &mut self,
+        progress: Option<Progress>,
+        held: bool,
+    ) -> Result<(), Error> {
+        let (gitlab, home) = (self.context.gitlab, self.context.home());
+        let Some(own) = &self.record.own else { return Ok(()) };
+        let ends = own.record.ends.filter(|_| held);
+        let record = Record { progress, ends, ..own.record.clone() };
+        variables::update_record(gitlab, home, &own.name, &own.scope, &record).await?;
+        if let Some(own) = &mut self.record.own {
+            own.record = record;
+        }
+        Ok(())
+    }
+
+    /// An end in order takes `ends` out of the record, and a record without progress away.
+    pub(super) async fn release(&mut self, end: &End) {
+        let Some(own) = &self.record.own else { return };
+        if self.record.keep || matches!(end, End::Error(Error::ClaimLost(_))) {
+            return;
+        }
+        let released = match own.record.progress.clone() {
+            Some(progress) => self.write_record(Some(progress), false).await,
+            None => self.withdraw().await,
+        };
+        if released.is_err() {
+            tracing::warn!(
+                "this run's record could not be released; it counts until GitLab says that the job \
+                 has ended"
+            );
+        }
+    }
+}

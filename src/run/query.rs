@@ -1,0 +1,161 @@
+//! The plan's queries: what it needs to know beyond an observation. None has an effect.
+
+use futures_util::future::try_join_all;
+use secrecy::SecretString;
+
+use super::Run;
+use super::observe::is_same;
+use crate::access_key::AccessKeyId;
+use crate::config::{Name, Owner};
+use crate::deploy::{self, Deployed, places};
+use crate::error::Error;
+use crate::plan::{DeploySeen, Query, SecretOwner, SecretSeen, TargetSeen};
+use crate::preflight;
+
+impl Run<'_> {
+    /// Puts the answer into what is seen.
+    pub(super) async fn answer(&mut self, query: &Query) -> Result<(), Error> {
+        match query {
+            Query::WhoseSecrets => self.ask_whose_secrets().await,
+            Query::LastUse(id) => self.ask_last_use(id).await,
+            Query::Preflight => self.ask_preflight().await,
+            Query::InFlightJobs => self.ask_in_flight_jobs().await,
+            Query::Deploys => self.ask_deploys().await,
+        }
+    }
+
+    async fn ask_whose_secrets(&mut self) -> Result<(), Error> {
+        let values = self.sources.lists.secrets(self.context.config);
+        let mut asked: Vec<SecretString> = Vec::new();
+        for (index, value) in values.iter().enumerate() {
+            let target = &self.seen.targets[index];
+            let (SecretSeen::Readable { owner: SecretOwner::NotAsked, .. }, Some(value)) =
+                (&target.secret, value)
+            else {
+                continue;
+            };
+            if asked.iter().any(|other| is_same(other, value)) {
+                continue;
+            }
+            asked.push(value.clone());
+            let owner = self.context.aws.whose(value, &self.candidates(target)).await?;
+            self.sources.secrets.learn(value.clone(), owner);
+        }
+        for (target, value) in self.seen.targets.iter_mut().zip(&values) {
+            if let Some(value) = value {
+                self.sources.secrets.recognise(&mut target.secret, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The active keys that a target's secret may belong to, the likeliest first: each is a call.
+    fn candidates(&self, target: &TargetSeen) -> Vec<AccessKeyId> {
+        let seen = &self.seen;
+        let published = seen.progress().and_then(|progress| progress.published.as_ref());
+        let likely =
+            [published.map(|published| &published.key), target.secret.tag(), target.id.key()];
+        let newest_first = seen.keys.iter().rev().map(|key| &key.id);
+        let mut candidates: Vec<AccessKeyId> = Vec::new();
+        for id in likely.into_iter().flatten().chain(newest_first) {
+            let is_active = seen.key(id).is_some_and(|key| key.active);
+            if is_active && !candidates.contains(id) {
+                candidates.push(id.clone());
+            }
+        }
+        candidates
+    }
+
+    async fn ask_last_use(&mut self, id: &AccessKeyId) -> Result<(), Error> {
+        let used = self.context.aws.last_use(id).await?;
+        if let Some(key) = self.seen.keys.iter_mut().find(|key| key.id == *id) {
+            key.used = Some(used);
+        }
+        Ok(())
+    }
+
+    async fn ask_preflight(&mut self) -> Result<(), Error> {
+        let context = &self.context;
+        let (lists, token) = (&self.sources.lists, &self.sources.token);
+        let (findings, identity) = preflight::findings(
+            context.config,
+            context.gitlab,
+            context.aws,
+            lists,
+            token,
+            &self.seen,
+        )
+        .await?;
+        self.sources.identity = identity;
+        self.seen.preflight = Some(findings);
+        Ok(())
+    }
+
+    async fn ask_in_flight_jobs(&mut self) -> Result<(), Error> {
+        let gitlab = self.context.gitlab;
+        let published = self.seen.progress().and_then(|progress| progress.published.as_ref());
+        let since = published.map_or(self.seen.now, |published| published.at);
+        let rotators = self.sources.rotators.iter().copied().chain(gitlab.fence.job());
+        let exempt = rotators.map(|job| job.job).collect();
+        let jobs = deploy::in_flight_jobs(gitlab, &self.projects(), since, &exempt).await?;
+        self.seen.now = gitlab.now().unwrap_or(self.seen.now);
+        self.seen.in_flight_jobs = Some(jobs);
+        Ok(())
+    }
+
+    /// The projects whose jobs use the pair, as far as they are known.
+    fn projects(&self) -> Vec<Name> {
+        let config = self.context.config;
+        let targets = config.targets.iter().filter_map(|target| match &target.owner {
+            Owner::Project(name) => Some(name),
+            Owner::Group(_) => None,
+        });
+        let mut projects: Vec<Name> = Vec::new();
+        for project in targets.chain(&config.deploy.projects) {
+            if !projects.contains(project) {
+                projects.push(project.clone());
+            }
+        }
+        projects
+    }
+
+    async fn ask_deploys(&mut self) -> Result<(), Error> {
+        let (config, gitlab, now) = (self.context.config, self.context.gitlab, self.seen.now);
+        let progress = self.seen.progress().cloned().unwrap_or_default();
+        let looked = if self.policy.own_deploy {
+            let drained = progress.drained.unwrap_or(now);
+            vec![deploy::look_at_own(gitlab, config, drained).await?]
+        } else {
+            let places = places(config);
+            let looks = places.iter().enumerate().map(|(index, place)| {
+                let mut recorded = progress.deploys.iter();
+                let recorded = recorded.find(|recorded| recorded.place == place.name);
+                let started = self.deploys.started.contains(&index);
+                deploy::look(gitlab, config, place, recorded, started, now)
+            });
+            try_join_all(looks).await?
+        };
+        let (deploys, reports): (Vec<DeploySeen>, Vec<Deployed>) = looked.into_iter().unzip();
+        self.deploys.report(reports);
+        self.seen.now = gitlab.now().unwrap_or(now);
+        self.seen.deploys = Some(deploys);
+        Ok(())
+    }
+}
+
+impl super::Deploys {
+    /// A deploy that is proven is not looked at again: what this run has seen of it stays.
+    fn report(&mut self, reports: Vec<Deployed>) {
+        let known = std::mem::take(&mut self.seen);
+        let is_same = |old: &Deployed, new: &Deployed| {
+            old.sha.is_some()
+                && (&old.project, old.pipeline, &old.status)
+                    == (&new.project, new.pipeline, &new.status)
+        };
+        let fuller = |new: Deployed| match &new.sha {
+            Some(_) => new,
+            None => known.iter().find(|old| is_same(old, &new)).cloned().unwrap_or(new),
+        };
+        self.seen = reports.into_iter().map(fuller).collect();
+    }
+}
