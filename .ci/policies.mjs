@@ -1,13 +1,13 @@
-// An independent judge of the README's IAM policies: each document is read from the README and evaluated by @cloud-copilot/iam-simulate,
+// An independent judge of the IAM policies in docs/aws.md: each is read from that page and evaluated by @cloud-copilot/iam-simulate,
 // which resolves `${aws:username}` and checks actions, resources and condition keys against AWS's own lists.
-// Usage: node policies.mjs README FOLDER, where FOLDER is where npm has installed the simulator.
+// Usage: node policies.mjs PAGE FOLDER, where FOLDER is where npm has installed the simulator.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
-const [readme, folder] = process.argv.slice(2)
+const [page, folder] = process.argv.slice(2)
 const { runSimulation } = createRequire(`${folder}/`)('@cloud-copilot/iam-simulate')
 
-const text = readFileSync(readme, 'utf8')
+const text = readFileSync(page, 'utf8')
 const ACTIONS = ['iam:ListAccessKeys', 'iam:CreateAccessKey', 'iam:UpdateAccessKey', 'iam:DeleteAccessKey', 'iam:GetAccessKeyLastUsed']
 // What nobody asked for; `iam:*` would allow it.
 const OTHERS = ['iam:CreateUser', 'iam:AttachUserPolicy', 'iam:PutUserPolicy', 'iam:CreateLoginProfile', 'iam:GetUser']
@@ -17,7 +17,7 @@ let failed = 0
 
 function policy(name) {
   const found = text.split(`<!-- policy: ${name} -->\n\`\`\`json\n`)
-  if (found.length !== 2) throw new Error(`the README has ${found.length - 1} policies ${name}`)
+  if (found.length !== 2) throw new Error(`${page} has ${found.length - 1} policies ${name}`)
   return JSON.parse(found[1].split('\n```')[0])
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The IAM policies of the README, judged by @cloud-copilot/iam-simulate, which knows nothing of this project's own fake.
+# The IAM policies of docs/aws.md, judged by @cloud-copilot/iam-simulate, which knows nothing of this project's own fake.
 # The simulator goes to a cache outside the repository: TOOLS_CACHE, else the system's folder for temporary files.
 set -euo pipefail
 
@@ -15,4 +15,4 @@ if ! grep -qs "\"version\": \"$version\"" "$cache/node_modules/@cloud-copilot/ia
   mkdir -p "$cache"
   npm install --silent --no-fund --no-audit --no-save --prefix "$cache" "@cloud-copilot/iam-simulate@$version"
 fi
-node "$root/.ci/policies.mjs" "$root/README.md" "$cache"
+node "$root/.ci/policies.mjs" "$root/docs/aws.md" "$cache"

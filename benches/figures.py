@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures what the README states: binary size, and CPU, peak memory and calls of a run that finds nothing due and of a rotation.
+"""Measures the figures of docs/reference.md: binary size, and CPU, peak memory and calls of a run that finds nothing due and of a rotation.
 
 CPU time and memory come from the kernel (wait4); the calls from the program's report. The fake runs in a process of its own.
 Usage: benches/figures.py PROGRAM SERVE

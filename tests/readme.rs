@@ -1,5 +1,5 @@
-//! The README and the program tell the same: its table, exit codes, failures, policies, links and
-//! samples.
+//! The documents and the program say the same: variables, exit codes, failures, policies, samples
+//! and links, each in the page where it belongs.
 
 use std::fmt::Debug;
 use std::fs;
@@ -13,9 +13,13 @@ use credential_rotator::gitlab::{ApiError, ApiErrorKind};
 use credential_rotator::net::ConnectError;
 use credential_rotator::plan::Refusal;
 use jiff::Timestamp;
-use yaml_rust2::YamlLoader;
+use yaml_rust2::{Yaml, YamlLoader};
 
-/// Stand for whatever the log names; the README has `N` for the number and leaves the status out.
+const VARIABLES_PAGE: &str = "docs/reference.md";
+const FAILURES_PAGE: &str = "docs/troubleshooting.md";
+const POLICIES_PAGE: &str = "docs/aws.md";
+
+/// Stand for whatever the log names; the page has `N` for the number and leaves the status out.
 const NUMBER: u16 = 4040;
 const WHAT: &str = "WHAT";
 
@@ -25,14 +29,32 @@ fn read(path: &str) -> String {
 }
 
 fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
-    let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("the README has no {start}"));
-    rest.split_once(end).unwrap_or_else(|| panic!("the README has no {end} after {start}")).0
+    let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("there is no {start}"));
+    rest.split_once(end).unwrap_or_else(|| panic!("there is no {end} after {start}")).0
+}
+
+/// The README and every page beside it and in `docs`, as paths from the root.
+fn documents() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for folder in ["", "docs/"] {
+        for entry in fs::read_dir(root.join(folder)).expect("a folder of documents") {
+            let name = entry.expect("an entry").file_name().into_string().expect("a name");
+            if name.ends_with(".md") {
+                found.push(format!("{folder}{name}"));
+            }
+        }
+    }
+    assert!(found.iter().any(|path| path == "README.md"));
+    assert!(found.iter().any(|path| path == FAILURES_PAGE));
+    found.sort();
+    found
 }
 
 #[test]
 fn the_table_of_variables_is_the_programs_own() {
-    let readme = read("README.md");
-    assert_eq!(between(&readme, "<!-- variables -->\n", "<!-- /variables -->"), table_markdown());
+    let page = read(VARIABLES_PAGE);
+    assert_eq!(between(&page, "<!-- variables -->\n", "<!-- /variables -->"), table_markdown());
 }
 
 #[test]
@@ -51,17 +73,21 @@ fn every_exit_code_is_listed() {
         codes.len(),
         "a code that this test does not know"
     );
-    let readme = read("README.md");
-    let listed = between(&readme, "\n## Exit codes\n", "\n## ");
-    for code in codes {
-        assert!(listed.contains(&format!("\n| {} | ", shown(code))), "{code}");
+    for (page, heading) in
+        [("README.md", "\n## When a run fails\n"), (FAILURES_PAGE, "\n## Exit codes\n")]
+    {
+        let text = read(page);
+        let listed = between(&text, heading, "\n## ");
+        for code in codes {
+            assert!(listed.contains(&format!("\n| {} | ", shown(code))), "{page}: {code}");
+        }
     }
 }
 
 #[test]
-fn every_recognised_failure_is_under_when_a_run_fails() {
-    let readme = read("README.md");
-    let listed = between(&readme, "\n## When a run fails\n", "\n## ");
+fn every_recognised_failure_is_in_the_table_of_errors() {
+    let page = read(FAILURES_PAGE);
+    let listed = between(&page, "\n## Errors\n", "\n## ");
     let rows: Vec<String> = failures()
         .iter()
         .map(Error::lines)
@@ -69,7 +95,7 @@ fn every_recognised_failure_is_under_when_a_run_fails() {
         .collect();
     let missing: Vec<_> =
         rows.iter().filter(|row| !listed.contains(&format!("\n{row} "))).collect();
-    assert!(missing.is_empty(), "rows of the README must begin so: {missing:#?}");
+    assert!(missing.is_empty(), "rows of {FAILURES_PAGE} must begin so: {missing:#?}");
 }
 
 /// A failure that no transcript shows has never been seen.
@@ -110,14 +136,14 @@ fn shows(line: &str, error: &str) -> bool {
 
 #[test]
 fn what_is_listed_as_a_failure_is_one() {
-    let readme = read("README.md");
-    let listed = between(&readme, "\n## When a run fails\n", "\n## ");
+    let page = read(FAILURES_PAGE);
+    let listed = between(&page, "\n## Errors\n", "\n## ");
     let known: Vec<String> = failures().iter().map(|error| plain(&error.lines().error)).collect();
     let rows = listed
         .lines()
         .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
         .map(|(error, _)| error);
-    // The one that is not a error is the binary's own.
+    // The one that is not an `Error` is the binary's own.
     let of_the_binary = "the only arguments are --help and --version";
     assert!(read("src/main.rs").contains(of_the_binary));
     for row in rows.filter(|row| !["error", "---", of_the_binary].contains(row)) {
@@ -125,7 +151,7 @@ fn what_is_listed_as_a_failure_is_one() {
     }
 }
 
-/// A failure that is missing here is missing in the README.
+/// A failure that is missing here is missing in the page.
 #[test]
 fn the_failures_of_this_test_are_all_that_there_are() {
     let some = failures();
@@ -183,9 +209,9 @@ fn the_failures_of_this_test_are_all_that_there_are() {
 
 #[test]
 fn the_policies_to_copy_are_json() {
-    let readme = read("README.md");
+    let page = read(POLICIES_PAGE);
     let mut names = Vec::new();
-    for rest in readme.split("<!-- policy: ").skip(1) {
+    for rest in page.split("<!-- policy: ").skip(1) {
         let (name, block) =
             rest.split_once(" -->\n```json\n").expect("a block of JSON right behind the marker");
         let (block, _) = block.split_once("\n```").expect("an end of the block");
@@ -200,35 +226,60 @@ fn the_policies_to_copy_are_json() {
 
 #[test]
 fn the_samples_are_yaml_and_name_inputs_that_the_components_have() {
-    let readme = read("README.md");
     let mut includes = 0;
-    for rest in readme.split("\n```yaml\n").skip(1) {
-        let (block, _) = rest.split_once("\n```").expect("an end of the block");
-        // Interpolation is GitLab's, before YAML.
-        let documents = YamlLoader::load_from_str(&block.replace("$[[ ", "").replace(" ]]", ""))
-            .unwrap_or_else(|error| panic!("{error}\n{block}"));
-        for include in
-            documents.iter().flat_map(|document| document["include"].as_vec().into_iter().flatten())
-        {
-            let component = include["component"].as_str().expect("a component");
-            let (name, version) = component
-                .rsplit('/')
-                .next()
-                .and_then(|last| last.split_once('@'))
-                .expect("NAME@VERSION");
-            assert_eq!(version, env!("CARGO_PKG_VERSION"), "{component}");
-            let template = read(&format!("templates/{name}.yml"));
-            for input in include["inputs"].as_hash().expect("inputs").keys() {
-                let input = input.as_str().expect("a name");
-                assert!(
-                    template.contains(&format!("\n    {input}:\n")),
-                    "{name} has no input {input}"
-                );
+    for file in documents() {
+        for block in samples(&read(&file)) {
+            // Interpolation is GitLab's, before YAML.
+            let documents =
+                YamlLoader::load_from_str(&block.replace("$[[ ", "").replace(" ]]", ""))
+                    .unwrap_or_else(|error| panic!("{file}: {error}\n{block}"));
+            for document in &documents {
+                for include in document["include"].as_vec().into_iter().flatten() {
+                    check_include(&file, include);
+                    includes += 1;
+                }
             }
-            includes += 1;
         }
     }
     assert!(includes >= 2);
+}
+
+/// The blocks of YAML; one inside a list is indented as far as its fence.
+fn samples(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(indent) = line.strip_suffix("```yaml").filter(|rest| rest.trim().is_empty())
+        else {
+            continue;
+        };
+        let end = format!("{indent}```");
+        let mut block = String::new();
+        loop {
+            match lines.next().expect("an end of the block") {
+                line if line == end => break,
+                "" => block += "\n",
+                line => block += &format!("{}\n", line.strip_prefix(indent).expect("its indent")),
+            }
+        }
+        found.push(block);
+    }
+    found
+}
+
+fn check_include(file: &str, include: &Yaml) {
+    let component = include["component"].as_str().expect("a component");
+    let (name, version) =
+        component.rsplit('/').next().and_then(|last| last.split_once('@')).expect("NAME@VERSION");
+    assert_eq!(version, env!("CARGO_PKG_VERSION"), "{file}: {component}");
+    let template = read(&format!("templates/{name}.yml"));
+    for input in include["inputs"].as_hash().expect("inputs").keys() {
+        let input = input.as_str().expect("a name");
+        assert!(
+            template.contains(&format!("\n    {input}:\n")),
+            "{file}: {name} has no input {input}"
+        );
+    }
 }
 
 #[test]
@@ -247,8 +298,8 @@ fn the_picture_of_the_keys_life_shows_the_defaults() {
 
 #[test]
 fn every_variable_and_every_link_exists() {
-    for file in ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
-        let text = read(file);
+    for file in documents() {
+        let text = read(&file);
         for rest in text.split("`ROTATOR_").skip(1) {
             let name: String = rest
                 .chars()
@@ -258,24 +309,28 @@ fn every_variable_and_every_link_exists() {
                 || VARIABLES.iter().any(|row| row.name == format!("ROTATOR_{name}"));
             assert!(known, "{file}: ROTATOR_{name}");
         }
-        let headings: Vec<String> =
-            text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
         for rest in text.split("](").skip(1) {
             let (link, _) = rest.split_once(')').expect("a link");
-            match link.strip_prefix('#') {
-                Some(heading) => {
-                    assert!(headings.iter().any(|known| known == heading), "{file}: #{heading}");
-                }
-                None if link.starts_with("https://") => {}
-                None => {
-                    let path = link.split('#').next().unwrap_or(link);
-                    assert!(
-                        Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(),
-                        "{file}: {link}"
-                    );
-                }
+            if !link.starts_with("https://") {
+                follow(&file, link);
             }
         }
+    }
+}
+
+/// A link goes from the folder of its file to a file, and to a heading of it where it names one.
+fn follow(file: &str, link: &str) {
+    let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = match path {
+        "" => root.join(file),
+        path => root.join(file).parent().expect("a folder").join(path),
+    };
+    assert!(target.exists(), "{file}: {link}");
+    if !heading.is_empty() {
+        let text = fs::read_to_string(&target).expect("a text");
+        let mut headings = text.lines().filter(|line| line.starts_with('#')).map(anchor);
+        assert!(headings.any(|known| known == heading), "{file}: {link}");
     }
 }
 

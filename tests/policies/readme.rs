@@ -1,4 +1,4 @@
-//! The documents as the README has them, and what a case does with them.
+//! The policies as the documentation has them, and what a case does with them.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ pub(crate) const ACTIONS: [&str; 5] = [
 /// The JSON after `<!-- policy: NAME -->`.
 #[track_caller]
 pub(crate) fn policy(name: &str) -> Value {
-    let readme =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/aws.md")).unwrap();
     let marker = format!("<!-- policy: {name} -->\n```json\n");
     let (_, rest) =
-        readme.split_once(&marker).unwrap_or_else(|| panic!("the README has no policy {name}"));
-    assert!(!rest.contains(&marker), "the README has two policies {name}");
+        page.split_once(&marker).unwrap_or_else(|| panic!("docs/aws.md has no policy {name}"));
+    assert!(!rest.contains(&marker), "docs/aws.md has two policies {name}");
     serde_json::from_str(rest.split_once("\n```").expect("a block ends").0)
         .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// With the fake's account and user in the place of the README's.
+/// With the fake's account and user in the place of the page's.
 pub(crate) fn for_user(document: &Value, user: &str) -> Value {
     let text = document
         .to_string()
