@@ -282,6 +282,20 @@ fn check_include(file: &str, include: &Yaml) {
     }
 }
 
+/// Who arrives reads the README; every other page answers one question, and is found from there.
+#[test]
+fn the_readme_is_short_and_leads_to_pages_of_one_question() {
+    let readme = read("README.md");
+    assert!(readme.lines().count() <= 200, "the README is too long: move it to a page in docs/");
+    for page in documents().iter().filter(|path| path.starts_with("docs/")) {
+        assert!(readme.contains(&format!("]({page})")), "the README does not link {page}");
+        let text = read(page);
+        let (_, body) = text.split_once("\n\n").expect("a heading");
+        assert!(body.starts_with("This page answers:"), "{page} begins with its question");
+        assert!(text.lines().count() <= 350, "{page} is too long: make two pages of it");
+    }
+}
+
 #[test]
 fn the_picture_of_the_keys_life_shows_the_defaults() {
     let picture = read("docs/key-life.svg");
