@@ -57,6 +57,48 @@ fn the_table_of_variables_is_the_programs_own() {
     assert_eq!(between(&page, "<!-- variables -->\n", "<!-- /variables -->"), table_markdown());
 }
 
+/// Inputs that are no variables: each component's own, with the same default in page and component.
+#[test]
+fn the_table_of_the_jobs_inputs_is_the_components_own() {
+    let page = read(VARIABLES_PAGE);
+    let listed = between(&page, "\n### Inputs of the job\n", "\n## ");
+    let mut listed: Vec<(&str, Vec<&str>)> = listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(name, rest)| (name, rest.split(" | ").next().into_iter().flat_map(quoted).collect()))
+        .collect();
+    let mut known = Vec::new();
+    for component in ["rotate", "stages"] {
+        let template = read(&format!("templates/{component}.yml"));
+        let (head, _) = template.split_once("\n---\n").expect("two documents");
+        let inputs = YamlLoader::load_from_str(head).expect("YAML")[0]["spec"]["inputs"].clone();
+        for (name, input) in inputs.as_hash().expect("inputs") {
+            let name = name.as_str().expect("a name");
+            let variable = format!("ROTATOR_{}", name.to_uppercase());
+            if VARIABLES.iter().any(|row| row.name == variable) {
+                continue;
+            }
+            known.push(name.to_owned());
+            let (_, defaults) = listed
+                .iter()
+                .find(|(input, _)| *input == name)
+                .unwrap_or_else(|| panic!("{VARIABLES_PAGE} has no row for {name}"));
+            let default = input["default"].as_str().filter(|text| !text.is_empty());
+            assert!(
+                default.map_or(defaults.is_empty(), |default| defaults.contains(&default)),
+                "{component}: {name}: {default:?}, in the page {defaults:?}"
+            );
+        }
+    }
+    listed.retain(|(name, _)| !known.iter().any(|input| input == name));
+    assert!(listed.is_empty(), "no component has {listed:?}");
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
 #[test]
 fn every_exit_code_is_listed() {
     let codes = [
