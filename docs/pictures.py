@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the pictures of the README: the log of a job that rotates a key, and the life of two keys over nine days.
+"""Draws the pictures of the documents: the log of a job that rotates a key, and the life of two keys over nine days.
 
 The log is that of a real run in the fake, with names, dates and addresses made constant. The life follows from the
 defaults that `--help` prints and a daily schedule. Usage: docs/pictures.py PROGRAM SERVE
@@ -100,7 +100,7 @@ def picture_of_life():
     out += [bar(left - 40, at(1), 146, "#2f6f4f"), bar(at(1), end, 146, "#1f68b8"), "</g>", "<g fill='#ffffff' font-size='12'>"]
     out += [word(at(1) + 8, 68, "active"), word(at(1) + 8, 116, "active, deployed"), word(at(1) + 8, 164, "name the new key")]
     out += ["</g>", "<g fill='#28272d' font-size='12'>", word(at(disabled) + 8, 68, "disabled: can be enabled again"), word(at(deleted) + 6, 68, "deleted")]
-    out += [word(at(1), y, text, "text-anchor='middle'") for y, text in [(204, "made, verified,"), (220, "published, deployed")]]
+    out += [word(at(1), y, text, "text-anchor='middle'") for y, text in [(204, "created, verified,"), (220, "published, deployed")]]
     out += [word(at(disabled), 204, f"overlap of {overlap} is over")]
     out += [word(end, 204, f"grace period of {grace} is over", "text-anchor='end'"), "</g>"]
     return svg(width, height, "The life of two keys over nine days", out)
