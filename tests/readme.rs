@@ -385,9 +385,17 @@ fn follow(file: &str, link: &str) {
     assert!(target.exists(), "{file}: {link}");
     if !heading.is_empty() {
         let text = fs::read_to_string(&target).expect("a text");
-        let mut headings = text.lines().filter(|line| line.starts_with('#')).map(anchor);
-        assert!(headings.any(|known| known == heading), "{file}: {link}");
+        assert!(headings(&text).any(|known| anchor(known) == heading), "{file}: {link}");
     }
+}
+
+/// The headings, without what looks like one in a block of code.
+fn headings(text: &str) -> impl Iterator<Item = &str> {
+    let mut code = false;
+    text.lines().filter(move |line| {
+        code ^= line.trim_start().starts_with("```");
+        !code && line.starts_with('#')
+    })
 }
 
 /// As GitLab makes the link of a heading.
