@@ -1,4 +1,4 @@
-//! The IAM policies that the README prints, read from it and enforced by the fake: they allow what
+//! The IAM policies of docs/aws.md, read from it and enforced by the fake: they allow what
 //! a rotation needs, and no more.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

@@ -19,7 +19,7 @@ pub(crate) fn a_role_rotates_the_one_user_for_the_one_project_and_branch() -> Ve
     ]
 }
 
-/// Audience and subject of the README's trust policy, which must be exact.
+/// Audience and subject of the page's trust policy, which must be exact.
 fn trusted() -> (String, String) {
     let document = policy("role-trust");
     let statements = document["Statement"].as_array().unwrap();
@@ -179,7 +179,7 @@ fn another_project_branch_or_audience_is_not_trusted() {
     setting.is_rotated();
 }
 
-/// The role that the README's second trust policy names.
+/// The role that the page's second trust policy names.
 fn entry() -> String {
     let document = for_user(&policy("chain-trust"), "");
     let statement = &document["Statement"][0];
