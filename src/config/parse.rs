@@ -1,21 +1,20 @@
-//! Values: one text to one type each, or what is wrong with it and what would be right.
+//! One text to one type: the value, or what is wrong with the text and what would be right.
 
-use jiff::SignedDuration;
-use jiff::Span;
-use jiff::SpanRelativeTo;
-use serde_json::Map;
-use serde_json::Value;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+use serde_json::{Map, Value};
 use tracing::level_filters::LevelFilter;
-use url::Host;
-use url::Url;
+use url::{Host, Url};
 
-use super::{Action, DeployMode, Name, Owner, Range, TEN_YEARS, Target};
+use super::{Action, DeployMode, Name, Owner, Target};
+use crate::record;
 
-/// Where the records are kept: never a scope to publish to.
-const RECORD_SCOPE: &str = "credential-rotator";
-const RECORD_PREFIX: &str = "CREDENTIAL_ROTATOR_";
+pub(super) type Range = RangeInclusive<SignedDuration>;
+pub(super) const TEN_YEARS: SignedDuration = SignedDuration::from_hours(24 * 3653);
+
 const API_PATH: &str = "/api/v4";
 /// Partition, prefix of its regions, region where none is set. The last one takes every other
 /// region.
@@ -61,7 +60,7 @@ pub(super) fn level(text: &str) -> Result<LevelFilter, String> {
     }
 }
 
-/// Days are 24 hours here; months and years have no such length.
+/// A day counts as 24 hours. Months and years have no fixed length.
 pub(super) fn duration(text: &str, range: &Range) -> Result<SignedDuration, String> {
     let unusable = |_| format!("{text:?} is not a duration; write it like 90d, 12h or 30s");
     let span: Span = text.parse().map_err(unusable)?;
@@ -91,7 +90,7 @@ pub(super) fn duration(text: &str, range: &Range) -> Result<SignedDuration, Stri
     Ok(duration)
 }
 
-/// The value may hold a password, so it is shown only once that is known not to be so.
+/// The URL may carry a password, so no error shows it before that is ruled out.
 pub(super) fn api_url(text: &str) -> Result<Url, String> {
     let form = "write it like https://gitlab.example.com/api/v4";
     let url = Url::parse(text).map_err(|error| format!("is not a URL ({error}); {form}"))?;
@@ -150,11 +149,11 @@ pub(super) fn user_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-pub(super) fn is_iam_char(c: char) -> bool {
+fn is_iam_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_+=,.@-".contains(c)
 }
 
-/// The roles, and the partition that they share.
+/// The roles, and the partition that all of them are in.
 pub(super) fn role_arns(text: &str) -> Result<(&'static str, Vec<String>), String> {
     let arns = words(text)?;
     let mut partition = None;
@@ -172,7 +171,7 @@ pub(super) fn role_arns(text: &str) -> Result<(&'static str, Vec<String>), Strin
     partition.map(|partition| (partition, arns)).ok_or_else(|| "names no role".to_owned())
 }
 
-pub(super) fn role_partition(arn: &str) -> Option<&'static str> {
+fn role_partition(arn: &str) -> Option<&'static str> {
     let [_, partition, _, _, account, role] = *arn.splitn(6, ':').collect::<Vec<_>>() else {
         return None;
     };
@@ -194,7 +193,7 @@ pub(super) fn partition_of(region: &str) -> &'static str {
         .map_or("aws", |(partition, ..)| partition)
 }
 
-/// It becomes part of a host name.
+/// The region becomes part of a host name.
 pub(super) fn region_name(text: &str) -> Result<String, String> {
     if !text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     {
@@ -225,7 +224,7 @@ pub(super) fn targets(text: &str) -> Result<Vec<Target>, String> {
     Ok(targets)
 }
 
-pub(super) fn target(word: &str) -> Result<Target, String> {
+fn target(word: &str) -> Result<Target, String> {
     let form = "write it like project:42, project:group/name@production or group:name";
     let (place, scope) = word.split_once('@').unwrap_or((word, "*"));
     let (kind, name) = place.split_once(':').unwrap_or(("", place));
@@ -236,12 +235,12 @@ pub(super) fn target(word: &str) -> Result<Target, String> {
     };
     let owner = owner.ok_or_else(|| format!("{word:?} is not a target; {form}"))?;
     let scope = scope.trim();
-    if scope == RECORD_SCOPE {
+    if scope == record::SCOPE {
         return Err(format!(
             "{word:?} is the scope where the records of this program are kept; use another one"
         ));
     }
-    // https://docs.gitlab.com/ci/environments/#environment-name: what a scope may consist of.
+    // What a scope may consist of: https://docs.gitlab.com/ci/environments/#environment-name
     if scope.is_empty()
         || scope.len() > 255
         || !scope.chars().all(|c| c.is_ascii_alphanumeric() || "-_/${}. *".contains(c))
@@ -268,7 +267,7 @@ pub(super) fn project_names(text: &str) -> Result<Vec<Name>, String> {
     Ok(names)
 }
 
-pub(super) fn name_of(text: &str) -> Option<Name> {
+fn name_of(text: &str) -> Option<Name> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().filter(|id| *id > 0).map(Name::Id);
     }
@@ -282,27 +281,27 @@ pub(super) fn name_of(text: &str) -> Option<Name> {
     text.split('/').all(fits).then(|| Name::Path(text.to_owned()))
 }
 
-/// A project is in a namespace always.
-pub(super) fn is_project(name: &Name) -> bool {
+/// The full path of a project always has a namespace.
+fn is_project(name: &Name) -> bool {
     match name {
         Name::Id(_) => true,
         Name::Path(path) => path.contains('/'),
     }
 }
 
-/// GitLab's paths have no case.
+/// GitLab ignores the case of paths.
 pub(super) fn same(one: &impl fmt::Display, other: &impl fmt::Display) -> bool {
     one.to_string().eq_ignore_ascii_case(&other.to_string())
 }
 
-/// A GitLab variable to publish to.
+/// The name of a GitLab variable to publish to.
 pub(super) fn variable_name(text: &str) -> Result<String, String> {
     if !is_variable_name(text) {
         return Err(format!(
             "{text:?} is not the name of a GitLab variable: 1 to 255 letters, digits and _"
         ));
     }
-    if text.starts_with(RECORD_PREFIX) {
+    if text.starts_with(record::PREFIX) {
         return Err(format!(
             "{text:?} is a name that this program keeps for its records; use another one"
         ));
@@ -310,7 +309,7 @@ pub(super) fn variable_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-pub(super) fn is_variable_name(text: &str) -> bool {
+fn is_variable_name(text: &str) -> bool {
     (1..=255).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
@@ -335,10 +334,10 @@ pub(super) fn deploy_mode(text: &str) -> Result<DeployMode, String> {
     })
 }
 
-/// Values are never shown here: they may be secret.
-pub(super) fn json_object(text: &str) -> Result<Map<String, Value>, String> {
+/// No error here shows a value: it may be secret.
+fn json_object(text: &str) -> Result<Map<String, Value>, String> {
     let form = r#"write it like {"name": "value"}"#;
-    // Without the target type: an error about the type would quote the value.
+    // Parsed without a target type: an error about a wrong type would quote the value.
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(format!("is not a JSON object; {form}")),
