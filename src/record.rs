@@ -1,13 +1,14 @@
-//! The record of a run: what a rotation writes down, in one CI/CD variable.
+//! The record of a run: the claim, the progress of a rotation and, at rest, the memory of it.
 //!
-//! The variable is in an environment scope that no job ever has. It holds ids and dates, never a
-//! secret. This module parses and prints; what a record means for the next step is decided in
-//! `plan`.
+//! A record is one line of JSON in one CI/CD variable, in an environment scope that no job has. It
+//! holds ids and dates, never a secret. This module parses and prints it; `plan` decides what it
+//! means for the next step.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::access_key::AccessKeyId;
 use crate::net::is_plausible;
@@ -18,36 +19,50 @@ pub const SCOPE: &str = "credential-rotator";
 pub const PREFIX: &str = "CREDENTIAL_ROTATOR_";
 
 /// One run's record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     pub user: String,
-    /// Project and job id (`42/98765`); none where the run is no job.
+    /// The job that this run is (`42/98765`), if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobRef>,
     pub at: Timestamp,
-    /// The latest moment at which the run can be alive; none once it has ended in order (released).
+    /// The latest moment at which the run can be alive. `None`: it has ended in order and released
+    /// the claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
 }
 
 /// What is known of a rotation that has begun.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Progress {
-    /// The keys that were there, and those that tags named.
+    /// The keys that the user had before the rotation, and those that tags named.
     pub from: Vec<AccessKeyId>,
     /// IAM's clock when it listed them.
     pub creating: Timestamp,
-    /// Every id that the targets held; `None` for a target that held none.
+    /// The key ids that the targets held. `None` stands for a target that held none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previous: Vec<Option<AccessKeyId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
-    /// The first look after the publication that showed no older job running.
+    /// When a look after the publication first showed no older job running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deploys: Vec<RecordedDeploy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployed: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Published {
     pub key: AccessKeyId,
     pub at: Timestamp,
@@ -67,12 +82,51 @@ pub struct RecordedDeploy {
     pub proven: Option<Timestamp>,
 }
 
-/// A job by the numeric id of its project and its own.
+/// A job: the numeric id of its project, and its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobRef {
     pub project: u64,
     pub job: u64,
+}
+
+impl Record {
+    /// Reads the value of a record's variable. `None` where any of it is not understood: a guess at
+    /// another run's state could cost a key.
+    pub fn parse(value: &str) -> Option<Self> {
+        let line: Value = serde_json::from_str(value).ok()?;
+        if !dates_are_plausible(&line) {
+            return None;
+        }
+        // From the text again: a `Value` has kept only the last of two equal names.
+        serde_json::from_str(value).ok()
+    }
+
+    /// One line of JSON.
+    pub fn print(&self) -> String {
+        serde_json::to_string(self).expect("the keys of every object are texts")
+    }
+
+    pub fn released(&self) -> bool {
+        self.ends.is_none()
+    }
+}
+
+impl Progress {
+    pub fn unfinished(&self) -> bool {
+        self.finished.is_none()
+    }
+}
+
+/// Whether every text that reads as a date is a plausible one: the plan adds to these dates, and a
+/// sum beyond the last date panics. It looks at the JSON, so that no field can be forgotten.
+fn dates_are_plausible(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.parse().map_or(true, is_plausible),
+        Value::Array(items) => items.iter().all(dates_are_plausible),
+        Value::Object(fields) => fields.values().all(dates_are_plausible),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
 }
 
 impl fmt::Display for JobRef {
@@ -95,117 +149,6 @@ impl TryFrom<String> for JobRef {
 impl From<JobRef> for String {
     fn from(job: JobRef) -> Self {
         job.to_string()
-    }
-}
-
-/// A record as it is written: one flat object.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    user: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    job: Option<JobRef>,
-    at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ends: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    from: Option<Vec<AccessKeyId>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    creating: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    previous: Vec<Option<AccessKeyId>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    published: Option<Published>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    drained: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    deploys: Vec<RecordedDeploy>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    deployed: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    disabled: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    finished: Option<Timestamp>,
-}
-
-impl Record {
-    /// Reads the value of a record's variable. A line that is not wholly understood is none:
-    /// guessing at another run's state could cost a key.
-    pub fn parse(value: &str) -> Option<Self> {
-        let line: Line = serde_json::from_str(value).ok()?;
-        let progress = match (line.from, line.creating) {
-            (Some(from), Some(creating)) => Some(Progress {
-                from,
-                creating,
-                previous: line.previous,
-                published: line.published,
-                drained: line.drained,
-                deploys: line.deploys,
-                deployed: line.deployed,
-                disabled: line.disabled,
-                finished: line.finished,
-            }),
-            (None, None) => None,
-            (Some(_), None) | (None, Some(_)) => return None,
-        };
-        let record =
-            Self { user: line.user, job: line.job, at: line.at, ends: line.ends, progress };
-        let plausible = record.dates().all(is_plausible);
-        plausible.then_some(record)
-    }
-
-    fn dates(&self) -> impl Iterator<Item = Timestamp> {
-        let progress = self.progress.as_ref();
-        let of_progress = progress.map(|progress| {
-            [progress.drained, progress.deployed, progress.disabled, progress.finished]
-                .into_iter()
-                .flatten()
-                .chain([progress.creating])
-        });
-        let published =
-            progress.and_then(|progress| progress.published.as_ref()).map(|published| published.at);
-        let proven = progress
-            .into_iter()
-            .flat_map(|progress| progress.deploys.iter().filter_map(|deploy| deploy.proven));
-        [self.at]
-            .into_iter()
-            .chain(self.ends)
-            .chain(published)
-            .chain(of_progress.into_iter().flatten())
-            .chain(proven)
-    }
-
-    /// One line of JSON.
-    pub fn print(&self) -> String {
-        let progress = self.progress.clone();
-        let began = progress.is_some();
-        let progress = progress.unwrap_or_default();
-        let line = Line {
-            user: self.user.clone(),
-            job: self.job,
-            at: self.at,
-            ends: self.ends,
-            from: began.then_some(progress.from),
-            creating: began.then_some(progress.creating),
-            previous: progress.previous,
-            published: progress.published,
-            drained: progress.drained,
-            deploys: progress.deploys,
-            deployed: progress.deployed,
-            disabled: progress.disabled,
-            finished: progress.finished,
-        };
-        serde_json::to_string(&line).unwrap_or_default()
-    }
-
-    pub fn released(&self) -> bool {
-        self.ends.is_none()
-    }
-}
-
-impl Progress {
-    pub fn unfinished(&self) -> bool {
-        self.finished.is_none()
     }
 }
 
@@ -293,18 +236,24 @@ mod tests {
             );
             assert_eq!(Record::parse(&line), None, "{line}");
         }
-        let progress = r#"{"user":"d","at":"2026-01-01T00:00:00Z","from":[],"creating":"2026-01-01T00:00:00Z","#;
         for fact in [
             r#""drained":"9999-12-30T21:59:59Z""#,
             r#""published":{"key":"AKIAIOSFODNN7EXAMPLE","at":"9999-12-30T21:59:59Z"}"#,
             r#""deploys":[{"place":"42","pipeline":7,"proven":"9999-12-30T21:59:59Z"}]"#,
         ] {
-            assert_eq!(Record::parse(&format!("{progress}{fact}}}")), None, "{fact}");
+            assert_eq!(Record::parse(&with_progress(fact)), None, "{fact}");
             assert!(
-                Record::parse(&format!("{progress}{}}}", fact.replace("9999", "2026"))).is_some(),
+                Record::parse(&with_progress(&fact.replace("9999", "2026"))).is_some(),
                 "{fact}"
             );
         }
+    }
+
+    /// A record whose progress has this fact too.
+    fn with_progress(fact: &str) -> String {
+        format!(
+            r#"{{"user":"d","at":"2026-01-01T00:00:00Z","progress":{{"from":[],"creating":"2026-01-01T00:00:00Z",{fact}}}}}"#
+        )
     }
 
     #[test]
@@ -323,16 +272,23 @@ mod tests {
 
     #[test]
     fn a_line_with_a_word_that_we_do_not_know_is_not_understood() {
-        assert_eq!(
-            Record::parse(r#"{"user":"deployer","at":"2026-01-01T00:00:00Z","epoch":2}"#),
-            None
-        );
-        assert_eq!(
-            Record::parse(
-                r#"{"user":"deployer","at":"2026-01-01T00:00:00Z","creating":"2026-01-01T00:00:00Z"}"#
-            ),
-            None
-        );
-        assert!(Record::parse(r#"{"user":"deployer","at":"2026-01-01T00:00:00Z"}"#).is_some());
+        let bare = r#""user":"deployer","at":"2026-01-01T00:00:00Z""#;
+        assert!(Record::parse(&format!("{{{bare}}}")).is_some());
+        for more in [
+            r#""epoch":2"#,
+            r#""at":"2026-01-01T00:00:00Z""#,
+            r#""creating":"2026-01-01T00:00:00Z""#,
+            r#""progress":{"creating":"2026-01-01T00:00:00Z"}"#,
+            r#""progress":{"from":[]}"#,
+        ] {
+            assert_eq!(Record::parse(&format!("{{{bare},{more}}}")), None, "{more}");
+        }
+        for fact in [
+            r#""epoch":2"#,
+            r#""published":{"key":"AKIAIOSFODNN7EXAMPLE","at":"2026-01-01T00:00:00Z","epoch":2}"#,
+            r#""deploys":[{"place":"42","pipeline":7,"epoch":2}]"#,
+        ] {
+            assert_eq!(Record::parse(&with_progress(fact)), None, "{fact}");
+        }
     }
 }

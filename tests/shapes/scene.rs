@@ -112,8 +112,8 @@ pub fn moment(ms: i64) -> String {
 
 /// Leaves a record as `src/record.rs` writes it, released: its run has ended in order.
 pub fn leave_record(setting: &Setting, home: Home, progress: &serde_json::Value) {
-    let mut line = serde_json::json!({ "user": USER, "at": moment(setting.fake.now() - 60_000) });
-    line.as_object_mut().unwrap().extend(progress.as_object().unwrap().clone());
+    let at = moment(setting.fake.now() - 60_000);
+    let line = serde_json::json!({ "user": USER, "at": at, "progress": progress });
     setting.fake.set_variable(
         home,
         Variable::new("CREDENTIAL_ROTATOR_8000_00c0ffee", &line.to_string())
