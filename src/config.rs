@@ -187,8 +187,8 @@ impl Config {
         let force = read.value("ROTATOR_FORCE", &raw.force, parse::boolean);
         let dry_run = read.value("ROTATOR_DRY_RUN", &raw.dry_run, parse::boolean);
 
-        let gitlab_url = read.gitlab_url(&raw.gitlab_api_url, &ci.api_v4_url);
         let gitlab_token = read.gitlab_token(&raw.gitlab_token, &ci.job_token);
+        let gitlab_url = read.gitlab_url(&raw.gitlab_api_url, &ci.api_v4_url);
         let gitlab_ca = read.gitlab_ca(&raw.gitlab_ca_file, &ci.server_tls_ca_file);
 
         let iam_user = read.optional("ROTATOR_IAM_USER", &raw.iam_user, parse::user_name);

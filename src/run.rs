@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::gitlab::Gitlab;
 use crate::outcome::End;
 use crate::plan::{FailureKind, Observed, Policy, Step, plan};
-use crate::report::Report;
+use crate::report::{Calls, Ending, Report};
 use crate::shutdown::Shutdown;
 use claim::OwnRecord;
 use observe::Sources;
@@ -50,8 +50,6 @@ struct Run<'a> {
     error: Option<Error>,
     /// What is told at the end, once what was begun is in order.
     deferred: Option<Error>,
-    /// How many steps have changed something.
-    effects: u32,
     report: &'a mut Report,
 }
 
@@ -84,7 +82,7 @@ pub async fn rotate(
         Ok(gitlab) => gitlab,
         Err(error) => {
             let end = End::Error(error);
-            report.close(config, &end, None, Vec::new(), 0, 0, (0, 0));
+            report.close(config, &end, Ending::default());
             return (end, report);
         }
     };
@@ -94,15 +92,17 @@ pub async fn rotate(
         first = context.first_observation() => first,
         signal = shutdown.requested() => Err(Error::Stopped { signal }),
     };
-    let (end, seen, deploys, effects) = match first {
+    let (end, seen, deploys) = match first {
         Ok((seen, sources)) => {
             let mut run = Run::new(context, seen, sources, &mut report);
             let end = run.run_to_end().await;
-            (end, Some(run.seen), run.deploys.seen, run.effects)
+            (end, Some(run.seen), run.deploys.seen)
         }
-        Err(error) => (End::Error(error), None, Vec::new(), 0),
+        Err(error) => (End::Error(error), None, Vec::new()),
     };
-    report.close(config, &end, seen.as_ref(), deploys, effects, gitlab.calls(), aws.calls());
+    let ((iam, sts), gitlab) = (aws.calls(), gitlab.calls());
+    let calls = Calls { iam, sts, gitlab };
+    report.close(config, &end, Ending { seen: seen.as_ref(), deploys, calls });
     (end, report)
 }
 
@@ -118,7 +118,6 @@ impl<'a> Run<'a> {
             waits: Waits { until: None, pause: Duration::from_secs(1) },
             error: None,
             deferred: None,
-            effects: 0,
             report,
         }
     }
@@ -171,7 +170,7 @@ impl<'a> Run<'a> {
     }
 
     async fn carry_out(&mut self, step: &Step) {
-        let started = self.report.start(step, self.context.gitlab.now());
+        let started = self.report.start(step, &self.seen);
         let shutdown = self.context.shutdown;
         let may_interrupt = step.is_interruptible() && shutdown.signal().is_none();
         let result = tokio::select! {
@@ -180,10 +179,7 @@ impl<'a> Run<'a> {
         };
         self.report.end(&started, step, result.is_ok());
         match result {
-            Ok(made) => {
-                self.effects += u32::from(step.has_effect());
-                self.seen.apply(step, made);
-            }
+            Ok(made) => self.seen.apply(step, made),
             Err(error) => {
                 self.seen.failed(step, failure_kind(&error), is_misdirected(&error));
                 self.error = Some(error);

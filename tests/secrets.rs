@@ -150,7 +150,7 @@ fn a_setup() {
 fn a_dry_run_and_a_check() {
     let setting = Setting::of_days(75);
     searched(setting.run().set("ROTATOR_DRY_RUN", "true")).ends(0, "dry_run");
-    searched(setting.run().set("ROTATOR_ACTION", "check")).ends(0, "not_due");
+    searched(setting.run().set("ROTATOR_ACTION", "check")).ends(0, "due");
 }
 
 fn pipeline_variables_and_inputs() {

@@ -79,7 +79,7 @@ section_start:[TIME]:rotator_retire The old key
 section_end:[TIME]:rotator_retire
 
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
-Why        rotated because the key was due: older than 60 days, or disabled
+Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
 Next       the next scheduled run looks again; this key is replaced on [DATE]
@@ -121,7 +121,7 @@ fn the_days_of_a_rotation_are_waited_for_by_scheduled_runs() {
     let run = || setting.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "1m").go();
     run().ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
-Why        rotated because the key was due: older than 60 days, or disabled
+Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
 Next       old key …[OLD] is disabled after [TIME] and deleted 1 min later, each by the next scheduled run
@@ -217,7 +217,7 @@ fn a_deploy_is_left_to_the_next_run() {
     let run = || setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go();
     run().ends(0, "deploying").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
-Why        rotated because the key was due: older than 60 days, or disabled
+Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     project 42 of commit [SHA]: pending http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
 Next       pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is pending: no runner has taken it yet; the next run goes on; both keys work until then
@@ -414,7 +414,14 @@ hint: run again: it goes on from here
 fn a_disabled_published_key_is_replaced_whatever_its_age() {
     let setting = Setting::of_days(10);
     setting.fake.operator_disables_key(&setting.old.id);
-    setting.run().with_role().go().ends(0, "rotated");
+    setting.run().with_role().go().ends(0, "rotated").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Why        rotated because the key was disabled
+Published  project:42
+Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
     setting.is_rotated();
 }
 
@@ -439,7 +446,7 @@ pub(crate) const EVERY_ACTION_DOES_ITS_PART: &[Case] = cases![
 fn check_says_what_a_run_would_do() {
     let setting = Setting::of_days(75);
     let ended = setting.run().set("ROTATOR_ACTION", "check").go();
-    ended.ends(0, "not_due").sums_up(str![[r#"
+    ended.ends(0, "due").sums_up(str![[r#"
 Key        key …[OLD] of user deployer, made [DATE], 75 days old
 Why        checked only; a rotation would: replace the key
 Published  project:42
@@ -448,6 +455,26 @@ Next       the next scheduled run of the rotation replaces this key
 
 "#]]);
     assert_eq!((ended.effects(), ended.calls("iam")), (Vec::new(), 1));
+
+    let setting = Setting::of_days(10);
+    let check = || setting.run().with_role().set("ROTATOR_ACTION", "check").go();
+    check().ends(0, "healthy").sums_up(str![[r#"
+Key        key …[OLD] of user deployer, made [DATE], 10 days old
+Why        checked only; not due: a key is replaced after 60 days, this one on [DATE]
+Published  project:42
+Deploy     none in this run
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+"#]]);
+    setting.fake.operator_disables_key(&setting.old.id);
+    check().ends(0, "due").sums_up(str![[r#"
+Key        key …[OLD] of user deployer, made [DATE], 10 days old
+Why        checked only; a rotation would: replace the key
+Published  project:42
+Deploy     none in this run
+Next       the next scheduled run of the rotation replaces this key
+
+"#]]);
 }
 
 fn check_fails_where_a_key_is_too_old() {
@@ -602,7 +629,7 @@ fn retire_takes_a_proven_deploy_of_its_own_pipeline() {
     );
     in_job(&setting, "rotate", "rotate").go().ends(0, "deploying").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
-Why        rotated because the key was due: older than 60 days, or disabled
+Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     none in this run
 Next       the pipeline's own deploy comes next, then its `retire` job proves it; both keys work until then
@@ -626,7 +653,7 @@ section_start:[TIME]:rotator_retire The old key
 section_end:[TIME]:rotator_retire
 
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
-Why        no rotation is under way, so there is nothing to retire
+Why        finished the rotation: disabled old key …[OLD], deleted old key …[OLD]
 Published  project:42
 Deploy     project 42: success
 Next       the next scheduled run looks again; this key is replaced on [DATE]
@@ -685,7 +712,7 @@ fn retire_by_hand_takes_the_callers_word() {
     let ended = in_job(&setting, "retire", "retire").unset("ROTATOR_DEPLOY_JOBS").go();
     ended.ends(0, "resumed").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
-Why        no rotation is under way, so there is nothing to retire
+Why        finished the rotation: disabled old key …[OLD], deleted old key …[OLD]
 Published  project:42
 Deploy     project 42: taken on trust
 Next       the next scheduled run looks again; this key is replaced on [DATE]
@@ -824,7 +851,7 @@ fn two_projects_are_published_and_deployed() {
     let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:acme/api").go();
     ended.ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
-Why        rotated because the key was due: older than 60 days, or disabled
+Why        rotated because the key was older than 60 days
 Published  project:42, project:acme/api
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]; project acme/api of commit [SHA]: success http://127.0.0.1:[PORT]/acme/api/-/pipelines/[PIPELINE]
 Next       the next scheduled run looks again; this key is replaced on [DATE]
@@ -861,7 +888,7 @@ fn a_group_is_published_and_its_project_deployed() {
         setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
     run.go().ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
-Why        rotated because the key was due: older than 60 days, or disabled
+Why        rotated because the key was older than 60 days
 Published  group:acme
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
 Next       the next scheduled run looks again; this key is replaced on [DATE]
@@ -887,7 +914,7 @@ fn an_environment_is_redeployed_from_the_live_commit() {
     let ended = setting.run().set("ROTATOR_DEPLOY", "environment/production").go();
     ended.ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
-Why        rotated because the key was due: older than 60 days, or disabled
+Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB]
 Next       the next scheduled run looks again; this key is replaced on [DATE]

@@ -538,7 +538,16 @@ impl Ended {
         }
         let outcome = self.outcome();
         let fits: &[&str] = match self.code {
-            0 => &["rotated", "resumed", "deploying", "waiting", "not_due", "dry_run"],
+            0 => &[
+                "rotated",
+                "resumed",
+                "deploying",
+                "waiting",
+                "not_due",
+                "due",
+                "healthy",
+                "dry_run",
+            ],
             2 | 3 => &["refused"],
             4 => &["deploy_failed"],
             5 => &["busy"],
