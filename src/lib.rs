@@ -16,6 +16,7 @@ pub mod net;
 pub mod outcome;
 pub mod plan;
 mod preflight;
+pub mod process;
 pub mod record;
 pub mod report;
 pub mod run;
