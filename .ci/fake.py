@@ -1,4 +1,4 @@
-"""The fake of the tests as a process, for scripts: `with World(SERVE, "in-project") as fake: fake.job("rotate")`."""
+"""The fake of the tests as a process, for scripts: `with Fake(SERVE, "in-project") as fake: fake.job("rotate")`."""
 import pathlib
 import shlex
 import subprocess
@@ -7,7 +7,7 @@ import time
 import urllib.request
 
 
-class World:
+class Fake:
     def __init__(self, serve, scenario):
         self.folder = pathlib.Path(tempfile.mkdtemp())
         self.process = subprocess.Popen([serve, scenario, str(self.folder)])

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The fuzz targets, SECONDS each (20). `.ci/fuzz.sh 3600` makes a long run of it, for which an optimized build pays. Without a
-# sanitizer: the program has no unsafe code.
+# Runs each fuzz target for SECONDS (20). `.ci/fuzz.sh 3600` is a long run, which is worth an optimized build. No sanitizer is
+# used: the program has no unsafe code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-20}
@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 cargo fuzz build "${how[@]}"
 for target in record configuration replies; do
   mkdir "$work/$target"
-  # libFuzzer tells of the whole run in its last line, and of a crash in many.
+  # The last line of libFuzzer sums up the run; a crash takes many lines.
   if ! cargo fuzz run "${how[@]}" "$target" "$work/$target" "fuzz/seeds/$target" -- \
     -max_total_time="$seconds" -timeout=100 -max_len=4096 -artifact_prefix="$work/" >"$work/$target.log" 2>&1; then
     tail -40 "$work/$target.log"

@@ -3,11 +3,11 @@
 #
 #   .ci/image.sh BINARY [SANDBOX]
 #
-# No image is pulled: the bases are made here, of Debian's busybox-static and ca-certificates, for both platforms. So what
-# is proven is the Dockerfile and the program in it, not the base images that it names. The stage `build` runs nothing
-# here either: the binary comes from .ci/image/build.sh, which is all that this stage does. On linux/arm64 the image is
-# assembled, with a stand-in for the binary, and not run.
-# With SANDBOX, the example `serve`, which is the fake as a process, a key is rotated from inside the image.
+# It pulls no image: it makes the base images for both platforms from Debian's busybox-static and ca-certificates. So it
+# proves the Dockerfile and the program in it, not the base images that the Dockerfile names. It does not run the stage
+# `build` either: the binary comes from .ci/image/build.sh, which is all that this stage runs. The linux/arm64 image is
+# assembled with a placeholder for the binary and not run.
+# With SANDBOX, the example `serve` (the fake as a process), a key is rotated from inside the image.
 # shellcheck disable=SC2016 # what is in single quotes is for the shell in the image to expand
 set -euo pipefail
 
@@ -35,7 +35,7 @@ end() {
 }
 trap end EXIT
 
-# A store of its own: nothing of this machine's is used or left.
+# An image store of its own, so that this uses and leaves nothing of the machine's.
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
 export CONTAINERS_STORAGE_CONF=$work/storage.conf
 printf '[storage]\ndriver = "vfs"\ngraphroot = "%s/store"\nrunroot = "%s/run"\n' "$work" "$work" >"$CONTAINERS_STORAGE_CONF"
@@ -60,7 +60,7 @@ is() { [ "$1" = "$2" ] || { printf 'is:     %s\nwanted: %s\n' "$1" "$2"; return 
 
 # --- bases and image --------------------------------------------------------------------------------------------------
 
-# base NAME ARCH FOLDER: an image of this folder alone.
+# base NAME ARCH FOLDER: makes an image of this folder alone.
 base() {
   local container
   container=$(buildah from --arch "$2" scratch)
@@ -85,7 +85,7 @@ mkdir -p "$work/build/amd64" "$work/build/arm64"
 cp "$binary" "$work/build/amd64/credential-rotator"
 printf '#!/bin/sh\necho arm64\n' >"$work/build/arm64/credential-rotator"
 version=$(sed -nE 's/^version = "(.*)"/\1/p' "$root/Cargo.toml" | head -1)
-# assemble TAG ARCH: as the project's pipeline does it.
+# assemble TAG ARCH: builds the image as the project's pipeline does.
 assemble() {
   buildah build -q --platform "linux/$2" --timestamp "${SOURCE_DATE_EPOCH:-0}" --ignorefile "$root/.dockerignore" \
     --build-context "build=$work/build" --build-arg BUILD_IMAGE=scratch \
@@ -100,7 +100,7 @@ blob() { tar -xOf "$work/$1.tar" "blobs/${2/://}"; }
 for tag in one two; do
   assemble "$tag" amd64 >/dev/null
   archive "$tag"
-  sleep 1 # so that a time that got in would differ
+  sleep 1 # so that a time stamp in the image would differ
 done
 prove 'assembled twice, the image has one digest' is "$(digest one)" "$(digest two)"
 size=$(blob one "$(digest one)" | jq '.config.size + ([.layers[].size] | add)')
@@ -135,7 +135,7 @@ needs_no_library() { LC_ALL=C ldd "$1" 2>&1 | grep -Eq 'not a dynamic executable
 prove '...and needs no library' needs_no_library "$binary"
 prove '...and nobody but root may change it' is "$(stat -c '%a %u' "$rootfs/usr/local/bin/credential-rotator")" '755 0'
 
-# The helper of a runner makes the folder of the build, open to every user of the job's image.
+# The runner's helper makes the build folder, which every user of the job's image may write to.
 mkdir -p "$work/builds/acme/shop"
 chmod -R 0777 "$work/builds"
 in_image() { # USER COMMAND...
@@ -144,7 +144,7 @@ in_image() { # USER COMMAND...
   buildah run --user "$user" --volume "$work/builds:/builds" "$container" -- "$@"
 }
 fails() { ! "$@"; }
-# What a runner starts in the image, and what it then writes to its standard input.
+# The command that a runner starts in the image. `script` is what it then writes to its standard input.
 detect='for shell in /usr/local/bin/bash /usr/bin/bash /bin/bash /usr/local/bin/sh /usr/bin/sh /bin/sh /busybox/sh; do
   if [ -x "$shell" ]; then exec "$shell" $1; fi
 done
@@ -189,7 +189,7 @@ prove 'without settings the program says what is missing, and ends with 2' \
   is "$(in_image 65534:65534 sh -c 'credential-rotator >/tmp/out 2>&1; echo $?; grep -c ROTATOR_GITLAB_TOKEN /tmp/out' | tr '\n' ' ')" '2 1 '
 
 # --- a rotation from inside the image ---------------------------------------------------------------------------------
-# Names come from /etc/hosts, and TLS is checked: GitLab's certificate against the file that runners give, AWS' against
+# Host names come from /etc/hosts. TLS is verified: GitLab's certificate with the file that runners provide, AWS's with
 # SSL_CERT_FILE.
 
 if [ -n "$sandbox" ]; then
@@ -212,13 +212,13 @@ if [ -n "$sandbox" ]; then
   control=$(cat "$work/fake/control")
   container=$(buildah from --pull-never --add-host gitlab.example.com:127.0.0.1 --add-host aws.example.com:127.0.0.1 localhost/one)
   containers+=("$container")
-  # job: what GitLab gives to the next job, with names instead of the address; the ID token has no role to be for.
+  # job: the variables that GitLab sets for the next job, with host names instead of the address. No role uses the ID token.
   job() {
     curl -fsS "$control/job?name=rotate-key&pipeline=1" |
       sed -E "s,(CI_[A-Z0-9_]*=')https://[^:/']+,\\1https://gitlab.example.com,; s,(AWS_ENDPOINT_URL=')https://[^:/']+,\\1https://aws.example.com,"
     printf "export ROTATOR_DEPLOY_TIMEOUT=1m ROTATOR_REPORT=report.json CI_SERVER_TLS_CA_FILE=/builds/tls/ca.pem\n"
   }
-  # The job before has ended: a job that still runs has the old key, and a rotation waits for it.
+  # Ends the previous job: a rotation waits for jobs that still run with the old key.
   ended() {
     local id
     id=$(sed -n "s/^export CI_JOB_ID='\(.*\)'$/\1/p" "$work/builds/job.env")
@@ -250,7 +250,7 @@ if [ -n "$sandbox" ]; then
     "(.keys[\"svc-shop\"] | length == 2) and (.projects[\"42\"] | .named != \"$old\" and .runs.production == .named)"
   prove 'in the image: ...the report is in the folder of the build' test -s "$work/builds/acme/shop/report.json"
   prove 'in the image: ...no secret is in it' fails grep -Eq 'glpat-|"secret' "$work/builds/acme/shop/report.json"
-  prove 'in the image: ...the judge has found nothing' state_is '.violations == []'
+  prove 'in the image: ...the fake saw no invariant broken' state_is '.violations == []'
 fi
 
 printf '%d passed, %d failed\n' "$passed" "$failed"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything of this repository that is YAML, a Dockerfile or a shell script: valid for GitLab, and tidy.
+# Checks the YAML files, the Dockerfile and the shell scripts of this repository: valid for GitLab, and tidy.
 # Tools go to a cache outside the repository: TOOLS_CACHE, else the system's folder for temporary files.
 set -euo pipefail
 
@@ -38,8 +38,8 @@ prove() {
   fi
 }
 
-# GitLab puts the inputs into the text of the last document and only then reads it as YAML; so does this. Inputs without
-# a default get a word; an empty list of tags, which GitLab takes and its schema does not, gets a tag.
+# Puts the inputs into the text of the last document and then reads it as YAML. An input without a default gets a word. An
+# empty list of tags gets a tag: GitLab accepts the empty list, its schema does not.
 cat >"$work/interpolate.py" <<'PY'
 import json, re, sys, yaml
 source, target, *given = sys.argv[1:]
@@ -54,7 +54,7 @@ def value(match):
     found = values[match[1]]
     return found if isinstance(found, str) else json.dumps(found)
 body = re.sub(r"\$\[\[ inputs\.(\w+) \]\]", value, body)
-# Of equal keys the last one counts, here as there.
+# Of equal keys the last one counts, as it does for GitLab.
 yaml.add_constructor("!reference", lambda loader, node: loader.construct_sequence(node), yaml.SafeLoader)
 yaml.safe_dump(yaml.safe_load(body), open(target, "w"), width=1000)
 PY
@@ -77,7 +77,7 @@ rules:
   line-length: {max: 120, allow-non-breakable-words: true}
   comments: {min-spaces-from-content: 1}
   quoted-strings: disable
-  # Each comment stands with what it speaks of.
+  # A comment may be indented like the line that it is about.
   comments-indentation: disable
 YAML
 for file in .gitlab-ci.yml templates/*.yml examples/*/.gitlab-ci.yml; do

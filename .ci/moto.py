@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An independent judge of the fake: the same binary against moto as IAM and STS, in self mode and in role mode.
+"""Checks the fake with moto: runs the same binary against moto as IAM and STS, in self mode and in role mode.
 
 GitLab is the fake, kept open by the example `serve`. moto checks signatures and policies once `reset-auth` is posted; it keeps
 accepting disabled keys, so what is disabled is read from its list. Usage: moto.py PROGRAM SERVE
@@ -13,7 +13,7 @@ import urllib.parse
 import urllib.request
 
 import boto3
-from fake import World
+from fake import Fake
 
 PROGRAM, SERVE = sys.argv[1:3]
 PORT = 15999
@@ -115,9 +115,9 @@ def main():
     moto = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(PORT)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: urllib.request.urlopen(f"{MOTO}/moto-api/").status == 200)
-        with World(SERVE, "in-project") as fake:
+        with Fake(SERVE, "in-project") as fake:
             env = fake.job("moto")
-            # The runs below are by hand: a job that went on running would have the old pair, and be waited for.
+            # The runs below are started by hand. They would wait for this job if it went on running with the old pair.
             fake.end(env)
             judge(env)
     finally:

@@ -2,10 +2,10 @@
 # Executes the sample projects with gitlab-ci-local, as GitLab would run them: which jobs run in which pipeline, and what
 # the program in them is given.
 #
-#   .ci/templates.sh                                    with a stand-in that writes its environment down
-#   ROTATOR_BIN=PATH SANDBOX=PATH .ci/templates.sh      then also with the program, against the fake
+#   .ci/templates.sh                                    with a script that records the environment it gets
+#   ROTATOR_BIN=PATH SANDBOX=PATH .ci/templates.sh      and then with the program, against the fake
 #
-# SANDBOX is the example `serve`, which is this fake as a process; what it has seen is what is asserted then.
+# SANDBOX is the example `serve`: the fake as a process. The second part checks what the fake has seen.
 # Tools go to a cache outside the repository: TOOLS_CACHE, else the system's folder for temporary files.
 # shellcheck disable=SC2016 # what is in single quotes is for GitLab to expand
 set -euo pipefail
@@ -21,13 +21,13 @@ end() {
   rm -rf "$work"
 }
 trap end EXIT
-# The jobs get the environment of this script; the program would complain of a variable that it does not know.
+# The jobs inherit this script's environment, and the program refuses a variable that it does not know.
 program_under_test=${ROTATOR_BIN:-}
 unset ROTATOR_BIN
 
 passed=0
 failed=0
-# prove TEXT COMMAND...: one line for one thing proven. What failed shows what the run printed.
+# prove TEXT COMMAND...: prints a line for each check. A failed one also shows what the pipeline printed.
 prove() {
   local text=$1
   shift
@@ -60,14 +60,14 @@ if [ ! -x "$gcl/gitlab-ci-local" ]; then
 fi
 PATH=$gcl:$PATH
 
-# GitLab itself takes an empty list of tags; only the schema for editors wants one tag in it.
+# GitLab itself accepts an empty list of tags; only its schema for editors requires a tag.
 gitlab-ci-local() {
   command gitlab-ci-local --force-shell-executor --no-artifacts-to-source --ignore-schema-paths '#/definitions/tags/minItems' \
     --ignore-predefined-vars "CI_PIPELINE_SOURCE,CI_PIPELINE_SCHEDULE_DESCRIPTION,CI_API_V4_URL,CI_PROJECT_ID" "$@"
 }
 
 # --- a GitLab of files ------------------------------------------------------------------------------------------------
-# Includes are fetched with git, as they would be from an instance: git is told where gitlab.example.com lives.
+# Includes are fetched with git, as from an instance: git is told where to find gitlab.example.com.
 
 export HOME=$work/home GIT_CONFIG_GLOBAL=$work/gitconfig GIT_CONFIG_NOSYSTEM=1
 mkdir -p "$HOME" "$work/gitlab/acme" "$work/bin" "$work/seen"
@@ -98,7 +98,7 @@ project() {
   mkdir -p "$project"
   cp -r "$root/examples/$1/." "$project/"
   git -C "$project" init -q
-  # With a user, so that the address is not one of those which git finds elsewhere.
+  # With a user name, so that git does not replace this address.
   git -C "$project" remote add origin "https://ci:none@gitlab.example.com/acme/$2.git"
   commit
 }
@@ -111,7 +111,7 @@ commit() {
 
 cat >"$work/bin/credential-rotator" <<'FAKE'
 #!/bin/sh
-# Writes down what a job gives to the program.
+# Records the environment that a job gives to the program.
 set -eu
 env | grep -E '^(ROTATOR|CI|GIT|AWS|SHOP)_' | sort >"$SEEN/$(printf '%s' "$CI_JOB_NAME" | tr -c 'A-Za-z0-9\n' '_').env"
 printf '%s\n' "$CI_JOB_NAME" >>"$SEEN/order"
@@ -122,7 +122,7 @@ FAKE
 chmod +x "$work/bin/credential-rotator"
 program=$work/bin
 
-# pipeline SOURCE [ARGUMENT...]: runs the project's pipeline. Names of the jobs that ran are in $ran, one a line.
+# pipeline SOURCE [ARGUMENT...]: runs the project's pipeline. $ran lists the jobs that ran, one a line.
 pipeline() {
   local source=$1 status=0
   shift
@@ -134,7 +134,7 @@ pipeline() {
   ran=$(ran_jobs)
   return "$status"
 }
-# A job that ran has a line with its verdict.
+# Each job that ran has a line with its result.
 ran_jobs() {
   sed -E 's/\x1b\[[0-9;]*m//g' "$work/log" | sed -nE 's/^ *(PASS|FAIL|WARN) +//p' | sed -E 's/ +$//' | sort -u
 }
@@ -197,8 +197,8 @@ done
 prove 'in-project: by hand, the rotation is a manual job' is "$(jobs_when web)" 'rotate-key manual'
 prove 'in-project: ...which runs once it is started' pipeline web --manual rotate-key
 prove 'in-project: ...without force' given rotate_key ROTATOR_FORCE=false
-# The tool gives an input to every file that declares one of its name. Under other names it is the sample that passes
-# them on.
+# gitlab-ci-local passes an input to every file that declares one of that name. Under other names, the sample itself has
+# to pass them on.
 sed -i 's/^    force:$/    asked_force:/; s/^    dry_run:$/    asked_dry_run:/; s/\[\[ inputs\./&asked_/' "$project/.gitlab-ci.yml"
 commit
 prove 'in-project: by hand with force, it runs at once' pipeline web --input asked_force=true
@@ -336,7 +336,7 @@ SHOP_KEY_ID:
     production/eu-1: of-the-environment
 YAML
   commit
-  # The order of the arguments of a JSON list is that of its file.
+  # The arguments of a JSON list keep their order.
   prove "$component: runs with every input set" pipeline schedule "${on_time[@]}"
   jobs=(rotate_it)
   [ "$component" = rotate ] || jobs+=(retire_it)
@@ -463,7 +463,7 @@ if [ -n "$program_under_test" ]; then
   export PROGRAM CONTROL
   cat >"$program/credential-rotator" <<'REAL'
 #!/bin/sh
-# What GitLab gives to a job at the moment when a runner takes it, this fake gives; the rest comes from the pipeline.
+# The fake sets what GitLab sets when a runner takes the job; the rest comes from the pipeline.
 set -eu
 environment=$(curl -fsS -G "$CONTROL/job" --data-urlencode "name=$CI_JOB_NAME" --data-urlencode "pipeline=$CI_PIPELINE_IID")
 eval "$environment"
@@ -517,11 +517,11 @@ REAL
   prove 'fake, in-project: ...the first rotation is ended' fake_is ".keys[\"svc-shop\"] | all(.id != \"$old\")"
   prove 'fake, in-project: ...and a new key is made and deployed' fake_is \
     ".projects[\"42\"] | .named != \"$second\" and .runs.production == .named"
-  prove 'fake, in-project: the judge has found nothing' fake_is '.violations == []'
+  prove 'fake, in-project: the fake saw no invariant broken' fake_is '.violations == []'
 
   new_fake central
   project central rotator
-  # In this fake all roles are of one account.
+  # The fake has all roles in one account.
   sed -i 's,111111111111:role/credential-rotator,123456789012:role/rotator-one,; s,222222222222:role/credential-rotator,123456789012:role/rotator-two,' \
     "$project/.gitlab-ci.yml"
   commit
@@ -536,7 +536,7 @@ REAL
     '[.projects[].pipelines[] | select(.source == "api")] == [] and count("POST /projects/:id/jobs/:number/retry") == 4'
   prove 'fake, central: the schedule runs again' pipeline schedule "${daily[@]}"
   prove 'fake, central: ...and makes no key' fake_is 'count("iam:CreateAccessKey") == 3'
-  prove 'fake, central: the judge has found nothing' fake_is '.violations == []'
+  prove 'fake, central: the fake saw no invariant broken' fake_is '.violations == []'
 
   daily=(--variable 'CI_PIPELINE_SCHEDULE_DESCRIPTION=Rotate the AWS key and deploy')
   new_fake stages
@@ -552,7 +552,7 @@ REAL
   prove 'fake, stages: ...and makes no key' fake_is 'count("iam:CreateAccessKey") == 1'
   prove 'fake, stages: by hand with force' pipeline web --input force=true
   prove 'fake, stages: ...the first rotation is ended' fake_is ".keys[\"svc-shop\"] | all(.id != \"$old\")"
-  prove 'fake, stages: the judge has found nothing' fake_is '.violations == []'
+  prove 'fake, stages: the fake saw no invariant broken' fake_is '.violations == []'
 fi
 
 printf '%d passed, %d failed\n' "$passed" "$failed"

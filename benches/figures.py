@@ -13,14 +13,14 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / ".ci"))
-from fake import World
+from fake import Fake
 
 PROGRAM, SERVE = sys.argv[1:3]
 RUNS = 9
 REPORT = pathlib.Path(tempfile.mkdtemp()) / "report.json"
 
 
-# A process inherits the peak of the one that starts it, so that is as small as can be.
+# A process inherits the peak memory of the one that starts it, so the starter is as small as possible.
 STARTER = """
 import posix, sys
 quiet = [(posix.POSIX_SPAWN_OPEN, stream, '/dev/null', posix.O_WRONLY, 0) for stream in (1, 2)]
@@ -47,9 +47,9 @@ def run(fake, **more):
 
 
 def main():
-    with World(SERVE, "in-project") as fake:
+    with Fake(SERVE, "in-project") as fake:
         calm = [run(fake, ROTATOR_ROTATE_AFTER="80d", ROTATOR_AWS_ID_TOKEN="") for _ in range(RUNS)]
-    with World(SERVE, "central") as fake:
+    with Fake(SERVE, "central") as fake:
         role = {"ROTATOR_IAM_USER": "svc-shop", "ROTATOR_AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/rotator-one"}
         rotation = run(fake, ROTATOR_TARGETS="project:42@production", ROTATOR_OVERLAP="0s", ROTATOR_GRACE_PERIOD="0s", **role)
     bare = statistics.median(spawn(["--version"], {})[0] for _ in range(RUNS))

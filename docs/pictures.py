@@ -13,7 +13,7 @@ import sys
 import textwrap
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / ".ci"))
-from fake import World
+from fake import Fake
 
 PROGRAM, SERVE = sys.argv[1:3]
 FOLDER = pathlib.Path(__file__).parent
@@ -24,7 +24,7 @@ FONT = "font-family='ui-monospace, SFMono-Regular, Menlo, Consolas, monospace'"
 
 def job_log():
     """What a run with the defaults prints; the fake's seconds are those of today."""
-    with World(SERVE, "in-project") as fake:
+    with Fake(SERVE, "in-project") as fake:
         job = fake.job("rotate-key")
         # The run is nobody's job: one that went on running would have the old pair, and be waited for.
         fake.end(job)
