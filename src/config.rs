@@ -10,7 +10,7 @@
 //! - Parse into the type first, then compare what parsed. The first mistake does not hide the
 //!   second.
 //! - An error names its variable and says what would be right. It may quote a value with `{:?}`:
-//!   all errors leave through [`Reader::finish`], which replaces every secret, because people
+//!   all errors leave through `Reader::finish`, which replaces every secret, because people
 //!   paste tokens into the wrong field.
 
 use std::ffi::OsString;
@@ -98,8 +98,8 @@ pub enum CredentialSource {
 #[derive(Debug)]
 pub struct CaFile {
     pub path: PathBuf,
-    /// Set by the user: a file that cannot be used is an error. The runner's own file is used as far
-    /// as it can be read.
+    /// Set by the user: a file that cannot be used is an error. The runner's own file is used as
+    /// far as it can be read.
     pub named: bool,
 }
 
@@ -170,7 +170,7 @@ impl Config {
         self.targets.iter().any(|target| target.owner == *owner && target.scope == scope)
     }
 
-    /// Reads the given variables, as `std::env::vars_os()` gives them. An empty one counts as unset.
+    /// Reads variables as `std::env::vars_os()` gives them. An empty one counts as unset.
     ///
     /// # Errors
     ///

@@ -206,7 +206,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_is_read_as_it_was_written(
-            user in "[a-z+=,.@-]{1,20}", job in any::<Option<(u64, u64)>>(), at in moment(), ends in proptest::option::of(moment()),
+            user in "[a-z+=,.@-]{1,20}",
+            job in any::<Option<(u64, u64)>>(),
+            at in moment(),
+            ends in proptest::option::of(moment()),
             progress in proptest::option::of(progress()),
         ) {
             let job = job.map(|(project, job)| JobRef { project, job });
@@ -251,9 +254,8 @@ mod tests {
 
     /// A record whose progress has this fact too.
     fn with_progress(fact: &str) -> String {
-        format!(
-            r#"{{"user":"d","at":"2026-01-01T00:00:00Z","progress":{{"from":[],"creating":"2026-01-01T00:00:00Z",{fact}}}}}"#
-        )
+        let progress = format!(r#"{{"from":[],"creating":"2026-01-01T00:00:00Z",{fact}}}"#);
+        format!(r#"{{"user":"d","at":"2026-01-01T00:00:00Z","progress":{progress}}}"#)
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What a run tells: the job log as it goes, a summary for people at its end, and the files for
 //! machines.
 //!
-//! In the log, keys go by role and last four characters: GitLab masks a full id that is the value of
-//! a variable. Full ids go to the report file. Nothing here has ever seen a secret.
+//! In the log, keys go by role and last four characters: GitLab masks a full id that is the value
+//! of a variable. Full ids go to the report file. Nothing here has ever seen a secret.
 
 use std::io;
 use std::time::Instant;
@@ -93,7 +93,7 @@ impl Report {
             return;
         }
         if ok && step.has_effect() {
-            self.has_effect(step);
+            self.tell_effect(step);
         }
         if is_told(step) {
             self.json.steps.push(StepRun {
@@ -110,7 +110,7 @@ impl Report {
         matches!(step, Step::Wait(_)) && last.is_some_and(|last| last.step == step.to_string())
     }
 
-    fn has_effect(&mut self, step: &Step) {
+    fn tell_effect(&mut self, step: &Step) {
         let done = job_log::past(step, &self.json.targets);
         tracing::info!("{done}");
         self.did.effects += 1;

@@ -22,7 +22,7 @@ const SESSION: &str = "FwoGZXIvYXdzEDoaDKSESSIONEXAMPLE";
 const DEPLOY_VALUE: &str = "s3cr3t-value-of-a-deploy";
 const ROLE: &str = "arn:aws:iam::123456789012:role/ci/rotator";
 
-/// The least that a job needs.
+/// The smallest configuration of a job.
 fn job() -> BTreeMap<String, OsString> {
     set(
         BTreeMap::new(),
@@ -50,16 +50,16 @@ fn read(vars: BTreeMap<String, OsString>) -> Result<Config, ConfigErrors> {
     Config::from_env(vars.into_iter().map(|(name, value)| (name.into(), value)))
 }
 
-/// The configuration of a job with these variables too.
+/// The configuration of a job that has these variables as well.
 #[track_caller]
 fn good(more: &[(&str, &str)]) -> Config {
     read(set(job(), more)).unwrap_or_else(|errors| panic!("{more:?} is refused:\n{errors}"))
 }
 
-/// The errors about a job with these variables too, one a line.
+/// The errors about a job that has these variables as well, one a line.
 #[track_caller]
 fn bad(more: &[(&str, &str)]) -> String {
-    read(set(job(), more)).expect_err("a error").to_string()
+    read(set(job(), more)).expect_err("an error").to_string()
 }
 
 fn hours(hours: i64) -> SignedDuration {
@@ -223,8 +223,8 @@ fn every_word_of_a_choice_is_understood() {
 
 #[test]
 fn targets_of_every_shape_are_read_and_shown_as_written() {
-    let text = "project:42,project:group/sub.group/app@production,group:7@review/*,group:my-group/123,project:1/2@a \
-         b-${c}";
+    let text = "project:42,project:group/sub.group/app@production,group:7@review/*,\
+         group:my-group/123,project:1/2@a b-${c}";
     let shown: Vec<_> =
         good(&[("ROTATOR_TARGETS", text)]).targets.iter().map(ToString::to_string).collect();
     assert_eq!(shown.join(","), text);
@@ -368,7 +368,7 @@ fn plain_http_is_for_loopback_only() {
     }
 }
 
-/// One bad value, the whole of what is said about it.
+/// One bad value each, and all that is said about it.
 #[test]
 fn each_bad_value_is_named_with_what_would_be_right() {
     let duration =
@@ -408,45 +408,85 @@ fn each_bad_value_is_named_with_what_would_be_right() {
     let long = "a".repeat(256);
 
     let cases: Vec<(&str, &str, String)> = vec![
-        ("ROTATOR_ACTION", "rotat", r#""rotat" is not an action; use rotate, retire, setup or check"#.into()),
-        ("ROTATOR_GITLAB_TOKEN", "", "is needed: a project, group or service account token with \
-             the scope api and the role Maintainer".into()),
+        (
+            "ROTATOR_ACTION",
+            "rotat",
+            r#""rotat" is not an action; use rotate, retire, setup or check"#.into(),
+        ),
+        (
+            "ROTATOR_GITLAB_TOKEN",
+            "",
+            "is needed: a project, group or service account token with \
+             the scope api and the role Maintainer"
+                .into(),
+        ),
         ("ROTATOR_GITLAB_TOKEN", "glpat-one two", white.into()),
         ("ROTATOR_GITLAB_TOKEN", "glpat-one\n", white.into()),
-        ("ROTATOR_GITLAB_TOKEN", "glpat-ön", "contains a character that no token has; copy it \
-             again".into()),
+        (
+            "ROTATOR_GITLAB_TOKEN",
+            "glpat-ön",
+            "contains a character that no token has; copy it \
+             again"
+                .into(),
+        ),
         ("ROTATOR_GITLAB_TOKEN", "glcbt-64_abcdefghij", useless("a job token")),
         ("ROTATOR_GITLAB_TOKEN", "gldt-abcdefghij", useless("a deploy token")),
         ("ROTATOR_GITLAB_TOKEN", "glrt-abcdefghij", useless("a runner token")),
         ("ROTATOR_GITLAB_TOKEN", "glptt-abcdefghij", useless("a trigger token")),
-        ("ROTATOR_GITLAB_API_URL", "gitlab.example.com/api/v4", format!("is not a URL (relative \
-             URL without a base); {url}")),
-        ("ROTATOR_GITLAB_API_URL", "ssh://gitlab.example.com/api/v4", format!("does not start with https://; {url}")),
+        (
+            "ROTATOR_GITLAB_API_URL",
+            "gitlab.example.com/api/v4",
+            format!(
+                "is not a URL (relative \
+             URL without a base); {url}"
+            ),
+        ),
+        (
+            "ROTATOR_GITLAB_API_URL",
+            "ssh://gitlab.example.com/api/v4",
+            format!("does not start with https://; {url}"),
+        ),
         (
             "ROTATOR_GITLAB_API_URL",
             "https://me:pass@gitlab.example.com/api/v4",
-            format!("carries a user name or password; {url}, and give the token in \
-                 ROTATOR_GITLAB_TOKEN"),
+            format!(
+                "carries a user name or password; {url}, and give the token in \
+                 ROTATOR_GITLAB_TOKEN"
+            ),
         ),
-        ("ROTATOR_GITLAB_API_URL", "https://gitlab.example.com/api/v4?x=1", format!("carries a query or fragment (? or #); {url}")),
-        ("ROTATOR_GITLAB_API_URL", "https://gitlab.example.com/api/v4#x", format!("carries a query or fragment (? or #); {url}")),
+        (
+            "ROTATOR_GITLAB_API_URL",
+            "https://gitlab.example.com/api/v4?x=1",
+            format!("carries a query or fragment (? or #); {url}"),
+        ),
+        (
+            "ROTATOR_GITLAB_API_URL",
+            "https://gitlab.example.com/api/v4#x",
+            format!("carries a query or fragment (? or #); {url}"),
+        ),
         (
             "ROTATOR_GITLAB_API_URL",
             "https://gitlab.example.com:8443/git/",
-            "is not the address of the API; write https://gitlab.example.com:8443/git/api/v4".into(),
+            "is not the address of the API; write https://gitlab.example.com:8443/git/api/v4"
+                .into(),
         ),
         (
             "CI_API_V4_URL",
             "http://gitlab.example.com/api/v4",
             "is plain http, which would send the token in the clear; use https in \
-             ROTATOR_GITLAB_API_URL".into(),
+             ROTATOR_GITLAB_API_URL"
+                .into(),
         ),
         (
             "ROTATOR_GITLAB_CA_FILE",
             "-----BEGIN CERTIFICATE-----\nMIIB",
             "holds a certificate, not the path of a file; make it a variable of type File".into(),
         ),
-        ("ROTATOR_IAM_USER", "arn:aws:iam::123456789012:user/ci/deploy", user_path("arn:aws:iam::123456789012:user/ci/deploy")),
+        (
+            "ROTATOR_IAM_USER",
+            "arn:aws:iam::123456789012:user/ci/deploy",
+            user_path("arn:aws:iam::123456789012:user/ci/deploy"),
+        ),
         ("ROTATOR_IAM_USER", "ci/deploy", user_path("ci/deploy")),
         ("ROTATOR_IAM_USER", "de ploy", user("de ploy")),
         ("ROTATOR_IAM_USER", "déploy", user("déploy")),
@@ -455,31 +495,47 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("ROTATOR_TARGETS", "42", not_target("42")),
         ("ROTATOR_TARGETS", "project:0", not_target("project:0")),
         ("ROTATOR_TARGETS", "project:+42", not_target("project:+42")),
-        ("ROTATOR_TARGETS", "project:99999999999999999999", not_target("project:99999999999999999999")),
+        (
+            "ROTATOR_TARGETS",
+            "project:99999999999999999999",
+            not_target("project:99999999999999999999"),
+        ),
         ("ROTATOR_TARGETS", "project:app", not_target("project:app")),
         ("ROTATOR_TARGETS", "project:", not_target("project:")),
         ("ROTATOR_TARGETS", "project:group//app", not_target("project:group//app")),
         ("ROTATOR_TARGETS", "project:group/../app", not_target("project:group/../app")),
         ("ROTATOR_TARGETS", "project:group%2Fapp", not_target("project:group%2Fapp")),
-        ("ROTATOR_TARGETS", "project:https://gitlab.com/a/b", not_target("project:https://gitlab.com/a/b")),
+        (
+            "ROTATOR_TARGETS",
+            "project:https://gitlab.com/a/b",
+            not_target("project:https://gitlab.com/a/b"),
+        ),
         ("ROTATOR_TARGETS", "group:-x", not_target("group:-x")),
         ("ROTATOR_TARGETS", "user:me", not_target("user:me")),
         ("ROTATOR_TARGETS", "project:42@", no_scope("project:42@")),
         ("ROTATOR_TARGETS", "project:42@a@b", no_scope("project:42@a@b")),
         ("ROTATOR_TARGETS", "project:42@prod\u{7}", no_scope("project:42@prod\u{7}")),
         ("ROTATOR_TARGETS", "project:42,project:42@*", r#""project:42@*" is named twice"#.into()),
-        ("ROTATOR_TARGETS", "project:a/b@x,project:A/b@x", r#""project:A/b@x" is named twice"#.into()),
+        (
+            "ROTATOR_TARGETS",
+            "project:a/b@x,project:A/b@x",
+            r#""project:A/b@x" is named twice"#.into(),
+        ),
         (
             "ROTATOR_TARGETS",
             "project:42@credential-rotator",
-            r#""project:42@credential-rotator" is the scope where the records of this program are kept; use another one"#.into(),
+            "\"project:42@credential-rotator\" is the scope where the records \
+             of this program are kept; use another one"
+                .into(),
         ),
         ("ROTATOR_KEY_ID_VARIABLE", "AWS-KEY", variable("AWS-KEY")),
         ("ROTATOR_SECRET_VARIABLE", &long, variable(&long)),
         (
             "ROTATOR_SECRET_VARIABLE",
             "CREDENTIAL_ROTATOR_X",
-            r#""CREDENTIAL_ROTATOR_X" is a name that this program keeps for its records; use another one"#.into(),
+            "\"CREDENTIAL_ROTATOR_X\" is a name that this program keeps for \
+             its records; use another one"
+                .into(),
         ),
         ("ROTATOR_PROTECTED", "maybe", r#""maybe" is not one of auto, true and false"#.into()),
         ("ROTATOR_HIDDEN", "2", r#""2" is neither true nor false"#.into()),
@@ -491,8 +547,20 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("ROTATOR_MAX_AGE", "99999999999999999999d", duration("99999999999999999999d")),
         ("ROTATOR_OVERLAP", "12x", duration("12x")),
         ("ROTATOR_OVERLAP", "-12h", r#""-12h" is negative; write it like 90d, 12h or 30s"#.into()),
-        ("ROTATOR_GRACE_PERIOD", "1mo", r#""1mo" has months or years, which differ in length; write it in days, like 90d"#.into()),
-        ("ROTATOR_GRACE_PERIOD", "1y", r#""1y" has months or years, which differ in length; write it in days, like 90d"#.into()),
+        (
+            "ROTATOR_GRACE_PERIOD",
+            "1mo",
+            "\"1mo\" has months or years, which differ in length; write it in \
+             days, like 90d"
+                .into(),
+        ),
+        (
+            "ROTATOR_GRACE_PERIOD",
+            "1y",
+            "\"1y\" has months or years, which differ in length; write it in \
+             days, like 90d"
+                .into(),
+        ),
         ("ROTATOR_DEPLOY_TIMEOUT", "soon", duration("soon")),
         ("ROTATOR_VERIFY_TIMEOUT", "9s", r#""9s" is too short; it must be at least 10s"#.into()),
         ("ROTATOR_VERIFY_TIMEOUT", "31m", r#""31m" is too long; it must be at most 30m"#.into()),
@@ -507,15 +575,43 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("ROTATOR_DEPLOY_PROJECTS", ",", nothing.into()),
         ("ROTATOR_DEPLOY_INPUTS", "{a: 1}", format!("is not JSON (line 1, column 2); {object}")),
         ("ROTATOR_DEPLOY_INPUTS", "[1]", format!("is not a JSON object; {object}")),
-        ("ROTATOR_DEPLOY_INPUTS", r#"{"a": {}}"#, r#"the input "a" must be a string, number, boolean or array"#.into()),
-        ("ROTATOR_DEPLOY_INPUTS", r#"{"a": null}"#, r#"the input "a" must be a string, number, boolean or array"#.into()),
+        (
+            "ROTATOR_DEPLOY_INPUTS",
+            r#"{"a": {}}"#,
+            r#"the input "a" must be a string, number, boolean or array"#.into(),
+        ),
+        (
+            "ROTATOR_DEPLOY_INPUTS",
+            r#"{"a": null}"#,
+            r#"the input "a" must be a string, number, boolean or array"#.into(),
+        ),
         ("ROTATOR_DEPLOY_VARIABLES", "\"x\"", format!("is not a JSON object; {object}")),
-        ("ROTATOR_DEPLOY_VARIABLES", r#"{"A": 1}"#, "the value of A must be a string, in quotes".into()),
-        ("ROTATOR_DEPLOY_VARIABLES", r#"{"a-b": "1"}"#, r#""a-b" is not the name of a variable: letters, digits and _"#.into()),
+        (
+            "ROTATOR_DEPLOY_VARIABLES",
+            r#"{"A": 1}"#,
+            "the value of A must be a string, in quotes".into(),
+        ),
+        (
+            "ROTATOR_DEPLOY_VARIABLES",
+            r#"{"a-b": "1"}"#,
+            r#""a-b" is not the name of a variable: letters, digits and _"#.into(),
+        ),
         ("ROTATOR_DEPLOY_JOBS", " , ", nothing.into()),
-        ("ROTATOR_LOG", "loud", r#""loud" is not a log level; use error, warn, info, debug, trace or off"#.into()),
-        ("AWS_REGION", "eu west", r#""eu west" is not a region; write it like eu-central-1"#.into()),
-        ("AWS_DEFAULT_REGION", "Paris", r#""Paris" is not a region; write it like eu-central-1"#.into()),
+        (
+            "ROTATOR_LOG",
+            "loud",
+            r#""loud" is not a log level; use error, warn, info, debug, trace or off"#.into(),
+        ),
+        (
+            "AWS_REGION",
+            "eu west",
+            r#""eu west" is not a region; write it like eu-central-1"#.into(),
+        ),
+        (
+            "AWS_DEFAULT_REGION",
+            "Paris",
+            r#""Paris" is not a region; write it like eu-central-1"#.into(),
+        ),
         ("ROTATOR_OVERLAPP", "12h", "is not known; the nearest name is ROTATOR_OVERLAP".into()),
         ("ROTATOR_ROLE_ARN", ROLE, "is not known; the nearest name is ROTATOR_AWS_ROLE_ARN".into()),
         ("rotator_action", "check", "is not known; names are in capitals: ROTATOR_ACTION".into()),
@@ -578,10 +674,10 @@ fn bad_roles_are_named_with_what_would_be_right() {
         ),
     ];
     for (arn, message) in cases {
-        let errors = read(set(role(), &[("ROTATOR_AWS_ROLE_ARN", arn)])).expect_err("a error");
+        let errors = read(set(role(), &[("ROTATOR_AWS_ROLE_ARN", arn)])).expect_err("an error");
         assert_eq!(errors.to_string(), format!("ROTATOR_AWS_ROLE_ARN: {message}"));
     }
-    let errors = read(set(role(), &[("ROTATOR_AWS_ID_TOKEN", "eyJ a")])).expect_err("a error");
+    let errors = read(set(role(), &[("ROTATOR_AWS_ID_TOKEN", "eyJ a")])).expect_err("an error");
     assert_eq!(
         errors.to_string(),
         "ROTATOR_AWS_ID_TOKEN: contains white space or a line break; store the token alone, \
@@ -602,7 +698,8 @@ fn what_does_not_go_together_is_said() {
     let token_needed = "ROTATOR_AWS_ID_TOKEN: is needed with ROTATOR_AWS_ROLE_ARN; declare it \
          under `id_tokens:` of the job";
     let reason = "is it protected, or scoped to an environment that this job does not name?";
-    let after = "ROTATOR_ROTATE_AFTER: must be longer than ROTATOR_OVERLAP and ROTATOR_GRACE_PERIOD together: \
+    let after = "ROTATOR_ROTATE_AFTER: must be longer than ROTATOR_OVERLAP and \
+         ROTATOR_GRACE_PERIOD together: \
                  the old key has to be gone before the next rotation is due";
     let sent = |variable: &str| {
         format!(
@@ -799,7 +896,7 @@ fn values_that_are_not_text_are_reported_by_name() {
     ]) {
         let mut vars = role();
         vars.insert(variable.to_owned(), garbled.clone());
-        let errors = read(vars).expect_err("a error");
+        let errors = read(vars).expect_err("an error");
         let message = "is not valid UTF-8; set it again as plain text".to_owned();
         assert!(
             errors.0.contains(&ConfigError { variable: variable.to_owned(), message }),
@@ -809,7 +906,7 @@ fn values_that_are_not_text_are_reported_by_name() {
     let name = OsString::from_vec(b"ROTATOR_LO\xff".to_vec());
     let vars =
         job().into_iter().map(|(name, value)| (name.into(), value)).chain([(name, "info".into())]);
-    let errors = Config::from_env(vars).expect_err("a error").to_string();
+    let errors = Config::from_env(vars).expect_err("an error").to_string();
     assert_eq!(errors, "ROTATOR_LO\u{fffd}: is not known; the nearest name is ROTATOR_LOG");
 }
 
@@ -821,7 +918,7 @@ fn everything_that_is_wrong_is_said_at_once() {
         .chain([("ROTATOR_NONSENSE", "1"), ("AWS_REGION", "x y")])
         .collect();
     let errors = read(set(BTreeMap::new(), &wrong)).expect_err("errors");
-    // Any text is the name of a job or a file; but of one file only.
+    // Any text can name a job or a file. The two other files are rejected as the same file.
     let never = ["ROTATOR_REPORT", "ROTATOR_DEPLOY_JOBS", "ROTATOR_GITLAB_CA_FILE"];
     for (variable, _) in wrong.iter().filter(|(name, _)| !never.contains(name)) {
         assert_eq!(
@@ -859,7 +956,7 @@ fn debug_and_errors_never_show_a_secret() {
         "{shown}"
     );
 
-    // Pasted into every other field, and written wrongly in its own.
+    // Each secret, pasted into every other field and used as a name.
     for secret in secrets {
         for row in VARIABLES
             .iter()
@@ -907,7 +1004,7 @@ fn the_help_and_the_markdown_table_have_every_row() {
     assert!(!help.contains('`'));
 }
 
-/// Values as people and machines get them wrong, secrets among them.
+/// Values that people and machines get wrong, with secrets among them.
 fn value() -> impl Strategy<Value = OsString> {
     let pasted = prop::sample::select(vec![TOKEN, ID_TOKEN, SECRET_KEY, SESSION, DEPLOY_VALUE]);
     prop_oneof![
@@ -936,16 +1033,23 @@ fn name() -> impl Strategy<Value = OsString> {
     prop_oneof![
         6 => prop::sample::select(known).prop_map(OsString::from),
         2 => prop::sample::select(theirs).prop_map(OsString::from),
-        1 => "(ROTATOR_|rotator_|CI_|AWS_){1,2}[A-Za-z_\u{212a}\u{130}]{0,8}".prop_map(OsString::from),
+        1 => "(ROTATOR_|rotator_|CI_|AWS_){1,2}[A-Za-z_\u{212a}\u{130}]{0,8}"
+            .prop_map(OsString::from),
         1 => prop::collection::vec(any::<u8>(), 0..12).prop_map(OsString::from_vec),
     ]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2048,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn no_environment_makes_it_panic_or_show_a_secret(wild in prop::collection::vec((name(), value()), 0..12)) {
+    fn no_environment_makes_it_panic_or_show_a_secret(
+        wild in prop::collection::vec((name(), value()), 0..12),
+    ) {
         let deploy = format!(r#"{{"PASSWORD": "{DEPLOY_VALUE}"}}"#);
         let secrets = [
             ("ROTATOR_GITLAB_TOKEN", TOKEN),
@@ -954,12 +1058,20 @@ proptest! {
             ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
             ("AWS_SESSION_TOKEN", SESSION),
         ];
-        // Where a name comes twice the first counts: the secrets are in their own places in any
-        // case.
-        let vars = secrets.map(|(name, value)| (OsString::from(name), OsString::from(value))).into_iter().chain(wild);
+        // Of two equal names the first counts, so the secrets are in their own variables whatever
+        // the generated names are.
+        let vars = secrets
+            .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+            .into_iter()
+            .chain(wild);
         let shown = match Config::from_env(vars) {
-            // What is no secret by its place may be shown by `Debug`; the secrets themselves not.
-            Ok(config) => format!("{:?} {:?} {:?}", config.gitlab_token, config.credential_source, config.deploy.variables.is_empty()),
+            // `Debug` may show a value of a variable that holds no secret, but none of the secrets.
+            Ok(config) => format!(
+                "{:?} {:?} {:?}",
+                config.gitlab_token,
+                config.credential_source,
+                config.deploy.variables.is_empty()
+            ),
             Err(errors) => errors.to_string(),
         };
         for secret in [TOKEN, ID_TOKEN, SECRET_KEY, SESSION, DEPLOY_VALUE] {

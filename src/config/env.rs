@@ -29,12 +29,12 @@ const MAY_HOLD_CREDENTIALS: [&str; 4] = [
     "ROTATOR_DEPLOY_VARIABLES",
 ];
 
-/// What concerns us of the environment. Empty variables are left out.
+/// The environment without empty variables, and the three groups of it that concern us.
 pub(super) struct Environment {
     pub(super) raw: Raw,
     pub(super) ci: Ci,
     pub(super) aws: Aws,
-    /// All of it, by full name.
+    /// Every variable, by its full name.
     texts: BTreeMap<String, String>,
 }
 
@@ -231,7 +231,7 @@ impl Reader {
         }
     }
 
-    /// The variables that may concern us, as text, without the empty ones.
+    /// Every variable that is text and not empty. The rest is an error where it may concern us.
     fn texts(
         &mut self,
         vars: impl IntoIterator<Item = (OsString, OsString)>,
@@ -281,8 +281,8 @@ fn section<T: DeserializeOwned + Default>(vars: &BTreeMap<String, String>, prefi
         .unwrap_or_default()
 }
 
-/// Whether envy takes this name for what it is: it lowers the case (a Kelvin sign becomes a `k`) and
-/// strips a repeated prefix.
+/// Whether envy takes this name for what it is: it lowers the case (a Kelvin sign becomes a `k`)
+/// and strips a repeated prefix.
 fn is_plain(name: &str, prefix: &str) -> bool {
     name.is_ascii()
         && name == name.to_uppercase()

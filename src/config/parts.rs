@@ -1,6 +1,6 @@
 //! The parts of a configuration that consist of several variables, and whether they agree.
 //!
-//! A cross-check compares only what parsed: about the rest there is an error already.
+//! A cross-check compares only what parsed: what did not parse has an error already.
 
 use std::path::PathBuf;
 
@@ -31,8 +31,8 @@ const VERIFY_TIMEOUT: Range = SignedDuration::from_secs(10)..=SignedDuration::fr
 const HTTP_TIMEOUT: Range = ONE_SECOND..=SignedDuration::from_mins(1);
 
 impl Reader {
-    /// A predefined address that is wrong is an error too: with the default instead, the token would
-    /// go to another server.
+    /// A predefined address that is wrong is an error too: with the default instead, the token
+    /// would go to another server.
     pub(super) fn gitlab_url(
         &mut self,
         given: &Option<String>,

@@ -2,10 +2,7 @@
 //! it; nothing else repeats a default.
 //!
 //! To add a variable, add a row here, a field of `Raw` in `env.rs` with the line of
-//! [`Config::from_env`] that reads it, and an input of the components. The tests compare the four.
-
-#[cfg(doc)]
-use super::Config;
+//! `Config::from_env` that reads it, and an input of the components. The tests compare the four.
 
 /// How the names of all our variables begin.
 pub(super) const PREFIX: &str = "ROTATOR_";
