@@ -3,10 +3,10 @@
 //! Another run takes over once GitLab says that our job has ended, or once the `ends` of our record
 //! has passed. So that it never meets us at work we act only shortly after a reply that said our
 //! job is running, only before our `ends`, and only while our record is there. This module keeps
-//! the state; the asking is `transport`'s.
+//! the state; [`Gitlab::may_act`](crate::gitlab::Gitlab::may_act) asks.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -39,15 +39,20 @@ impl Boottime {
 }
 
 /// Why this run may not act any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fenced {
-    /// GitLab says that the job has ended.
+    #[error("GitLab says that this job has ended, so it does nothing more")]
     JobEnded,
-    /// GitLab could not be asked.
+    #[error(
+        "GitLab could not be asked whether this job still counts as running, so it does nothing \
+         more"
+    )]
     Unseen,
-    /// The time that its record promised is over.
+    /// The time that its record promised.
+    #[error("the time that this run may take is over")]
     TimeOver,
-    /// Another run has taken its record away.
+    /// Its record was taken away.
+    #[error("another run has taken over")]
     RecordGone,
 }
 
@@ -87,7 +92,7 @@ impl Fence {
 
     /// The latest moment at which this run can be alive; fixed when it is asked first.
     pub fn ends(&self, now: Timestamp) -> Timestamp {
-        let mut ends = self.ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         *ends.get_or_insert_with(|| self.job_ends.unwrap_or(now + self.longest))
     }
 
@@ -104,14 +109,14 @@ impl Fence {
         if now.is_some_and(|now| now >= self.ends(now)) {
             return Err(Fenced::TimeOver);
         }
-        let seen = *self.seen_running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let seen = *self.seen_running.lock().unwrap_or_else(PoisonError::into_inner);
         let holds = seen.is_some_and(|seen| seen.elapsed() < TRUSTED_FOR)
             || self.invisible.load(Ordering::Relaxed);
         Ok(self.job.filter(|_| !holds))
     }
 
     pub(crate) fn saw_running(&self, asked: Boottime) {
-        *self.seen_running.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(asked);
+        *self.seen_running.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
     }
 
     pub(crate) fn cannot_see(&self) {

@@ -9,17 +9,26 @@ use jiff::{SignedDuration, Timestamp};
 /// A runner's clock that is further off makes signatures fail and ages wrong.
 pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// Why a host could not be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a host could not be reached; the sentence goes on after its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
+    #[error("is a name that cannot be resolved")]
     Name,
+    #[error("refuses the connection")]
     Refused,
+    #[error("does not answer in time")]
     TimedOut,
+    #[error("shows a certificate of an unknown authority")]
     UnknownIssuer,
+    #[error("shows a certificate for another name")]
     OtherName,
+    #[error("shows a certificate that is not valid today")]
     Expired,
+    #[error("does not speak TLS as expected")]
     Tls,
+    #[error("cannot be reached through the proxy")]
     Proxy,
+    #[error("cannot be reached")]
     Other,
 }
 
