@@ -87,10 +87,11 @@ pub struct Deploy {
 }
 
 /// Who signs the calls to IAM.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum CredentialSource {
-    /// The SDK's default chain.
-    Environment,
+    /// The SDK's default chain. Whether AWS_PROFILE and AWS_SESSION_TOKEN are set explains some of
+    /// its errors.
+    Environment { profile: bool, session_token: bool },
     /// Web identity for the first role, `AssumeRole` for each further one.
     Roles { arns: Vec<String>, id_token: SecretString },
 }
@@ -276,12 +277,20 @@ impl fmt::Display for Name {
 }
 
 impl Name {
-    /// Whether this names what has this id and this path.
-    pub fn is(&self, id: u64, path: &str) -> bool {
+    /// Whether this names what has this id and this path, as far as they are known.
+    pub fn is(&self, id: Option<u64>, path: Option<&str>) -> bool {
         match self {
-            Self::Id(named) => *named == id,
-            Self::Path(named) => named.eq_ignore_ascii_case(path),
+            Self::Id(named) => id == Some(*named),
+            Self::Path(named) => path.is_some_and(|path| named.eq_ignore_ascii_case(path)),
         }
+    }
+}
+
+impl Job {
+    /// The branch of this job, where this is the project that it runs in.
+    pub fn branch_in(&self, project: &Name) -> Option<&str> {
+        let is_own = project.is(self.project, self.project_path.as_deref());
+        self.branch.as_deref().filter(|_| is_own)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Rotates the AWS IAM access key of a GitLab project.
 //!
-//! One run is one story: [`config`] reads the environment, [`rotate`] observes IAM and GitLab,
-//! [`plan`] decides one step, the loop does it and decides again, until the plan says that the run
-//! is done or refuses. [`keys`], [`variables`] and [`deploy`] are the hands; [`record`] is what the
-//! rotation writes down, [`report`] what it tells, [`error`] what it says when it cannot go on.
+//! One run is one story: [`config`] reads the environment, [`run`] observes IAM and GitLab, [`plan`]
+//! decides one step, [`run`] executes it and decides again, until the plan says that the run is done
+//! or refuses. [`aws`] and [`gitlab`] are the requests; [`targets`], [`deploy`] and `preflight` say
+//! what their replies mean; [`record`] is what a rotation writes down, [`report`] what it tells,
+//! [`error`] what it says when it cannot go on.
 
 pub mod access_key;
 pub mod aws;
@@ -22,3 +23,4 @@ pub mod report;
 pub mod run;
 pub mod shutdown;
 pub mod tag;
+pub mod targets;

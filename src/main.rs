@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use credential_rotator::config::Config;
 use credential_rotator::error::{Error, exit};
-use credential_rotator::outcome::End;
+use credential_rotator::outcome::{End, state_without_observation};
 use credential_rotator::run::rotate;
 use credential_rotator::shutdown::Shutdown;
 use credential_rotator::{process, report};
@@ -58,15 +58,15 @@ fn run() -> anyhow::Result<u8> {
         let _ = report.print(&end);
         Ok(match end {
             End::Done(_) => exit::OK,
-            End::Error(error) => error.exit(),
+            End::Error(error) => error.exit_code(),
         })
     })
 }
 
 fn refuse(error: &Error) -> u8 {
-    let lines = error.lines();
-    eprintln!("error: {}\nstate: {}\nhint: {}", lines.error, error.state(None), lines.hint);
-    lines.exit
+    let state = state_without_observation(error);
+    eprintln!("error: {error}\nstate: {state}\nhint: {}", error.hint());
+    error.exit_code()
 }
 
 fn say(text: &str) -> u8 {

@@ -2,13 +2,39 @@
 
 use serde::Serialize;
 
+use crate::aws::{AwsError, KeyRefusal, Signer};
 use crate::error::{Error, exit};
-use crate::plan::{Checkpoint, Done, Refusal, Step, Waiting};
+use crate::plan::{Checkpoint, Done, Observed, Refusal, Step, Waiting};
 
 /// How a run ended.
 pub enum End {
     Done(Done),
     Error(Error),
+}
+
+impl End {
+    /// Which keys work now and whether production is affected, as far as this run has seen.
+    pub fn state(&self, seen: Option<&Observed>) -> String {
+        match (self, seen) {
+            (_, Some(seen)) => seen.state(),
+            (Self::Error(error), None) => state_without_observation(error),
+            (Self::Done(_), None) => String::new(),
+        }
+    }
+}
+
+/// A run that has not observed anything has changed nothing.
+pub fn state_without_observation(error: &Error) -> String {
+    if let Error::Aws(AwsError::KeyRefused { refusal, .. }) = error
+        && let KeyRefusal::Unknown { signer: Signer(Some(key)), session_token: false }
+        | KeyRefusal::WrongSecret { signer: Signer(Some(key)), session_token: false } = refusal
+    {
+        return format!(
+            "nothing was changed; key {key} does not work, so where the variables still name it \
+             PRODUCTION IS AFFECTED"
+        );
+    }
+    "nothing was changed; keys and variables are as they were before this run".to_owned()
 }
 
 /// The word for it in the report and in `ROTATION_OUTCOME`.
@@ -57,7 +83,7 @@ impl Outcome {
                 | Done::InOwnDeploy,
             ) => Self::NotDue,
             End::Error(Error::Refused(Refusal::Busy)) => Self::Busy,
-            End::Error(error) => match error.exit() {
+            End::Error(error) => match error.exit_code() {
                 exit::DEPLOY => Self::DeployFailed,
                 exit::REFUSED | exit::CONFIGURATION => Self::Refused,
                 _ => Self::Failed,

@@ -50,6 +50,7 @@ mod model;
 mod rehearse;
 mod stage;
 
+pub use crate::error::Refusal;
 pub use model::*;
 use stage::{Deploys, Drain, Due, Intact, Named, NewKeyState, Old, Stage, TargetsState};
 
@@ -61,32 +62,6 @@ const LIST_HOLDS: SignedDuration = SignedDuration::from_secs(60);
 const LAST_MOMENT: SignedDuration = SignedDuration::from_secs(30);
 /// Dates of jobs are whole seconds in places: a start this close to `drained` proves nothing.
 pub const START_MARGIN: SignedDuration = SignedDuration::from_secs(2);
-
-/// Why a run goes no further; the text and the hint are `Error`'s.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    Busy,
-    NoVariables,
-    PartMissing { target: String, missing_secret: bool },
-    Differ(Vec<(String, Option<AccessKeyId>)>),
-    Mismatch { target: String, id: AccessKeyId, tag: AccessKeyId },
-    Unknown { target: String, key: AccessKeyId },
-    Unusable { target: String, why: String },
-    NoSlot { keys: Vec<Key>, named: Option<AccessKeyId> },
-    Preflight(Vec<String>),
-    Several(Vec<AccessKeyId>),
-    ChangedExternally { target: String, new_key: AccessKeyId },
-    NewKeyLost { key: AccessKeyId, disabled: bool },
-    SecretLost { key: AccessKeyId, target: String },
-    KeyCompromised { key: AccessKeyId, service: String },
-    NotPublishedAnyMore { key: AccessKeyId, target: String },
-    EnabledAgain { key: AccessKeyId },
-    StillNamed { key: AccessKeyId, places: Vec<String> },
-    TooOld { key: AccessKeyId, created: Timestamp },
-    DeployFailed(Vec<String>),
-    DeployUnproven(Vec<String>),
-    DeployTimedOut(Vec<String>),
-}
 
 /// The one step that follows from what is seen.
 pub fn plan(seen: &Observed, policy: &Policy) -> Step {

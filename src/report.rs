@@ -127,14 +127,9 @@ impl Report {
         json.calls = calls;
         json.deploys = deploys;
         json.outcome = Outcome::of(end, self.did.effects, self.did.created);
-        match end {
-            End::Error(error) => {
-                json.state = error.state(seen);
-                json.hint = Some(error.lines().hint);
-            }
-            End::Done(_) => {
-                json.state = seen.map(Observed::state).unwrap_or_default();
-            }
+        json.state = end.state(seen);
+        if let End::Error(error) = end {
+            json.hint = Some(error.hint());
         }
         let Some(seen) = seen else { return };
         self.log.end_section(seen.now);

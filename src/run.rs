@@ -81,7 +81,7 @@ pub async fn rotate(
     let gitlab = match Gitlab::new(config) {
         Ok(gitlab) => gitlab,
         Err(error) => {
-            let end = End::Error(error);
+            let end = End::Error(error.into());
             report.close(config, &end, Ending::default());
             return (end, report);
         }
@@ -210,10 +210,11 @@ fn failure_kind(error: &Error) -> FailureKind {
 
 /// Whether GitLab put the value into another variable: a group's scope that it dropped.
 fn is_misdirected(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::EchoDiffers { field: "key" | "environment scope", .. } | Error::NoGroupScopes { .. }
-    )
+    match error {
+        Error::EchoDiffers { field, .. } => field.is_another_variable(),
+        Error::NoGroupScopes { .. } => true,
+        _ => false,
+    }
 }
 
 fn policy(config: &Config) -> Policy {

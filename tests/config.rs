@@ -78,7 +78,7 @@ fn a_job_with_a_token_alone_gets_every_default() {
     assert_eq!(config.gitlab_url.as_str(), "https://gitlab.com/api/v4");
     assert!(config.gitlab_ca.is_none());
     assert_eq!(config.iam_user, None);
-    assert!(matches!(config.credential_source, CredentialSource::Environment));
+    assert!(matches!(config.credential_source, CredentialSource::Environment { .. }));
     assert_eq!(config.region, "us-east-1");
     assert_eq!(
         config.targets,
@@ -688,7 +688,7 @@ fn bad_roles_are_named_with_what_would_be_right() {
 #[test]
 fn an_id_token_without_a_role_means_nothing_for_the_components_give_it_to_every_job() {
     let config = good(&[("ROTATOR_AWS_ID_TOKEN", ID_TOKEN)]);
-    assert!(matches!(config.credential_source, CredentialSource::Environment));
+    assert!(matches!(config.credential_source, CredentialSource::Environment { .. }));
 }
 
 #[test]

@@ -6,12 +6,13 @@ use std::fs;
 use std::path::Path;
 
 use credential_rotator::access_key::AccessKeyId;
+use credential_rotator::aws::{AwsError, CredentialAdvice, KeyRefusal, RoleRefusal, Signer};
 use credential_rotator::config::{ConfigErrors, VARIABLES, table_markdown};
-use credential_rotator::error::{CredentialAdvice, Error, RoleRefusal, exit};
+use credential_rotator::error::{Error, Refusal, exit};
 use credential_rotator::fence::Fenced;
-use credential_rotator::gitlab::{ApiError, ApiErrorKind};
+use credential_rotator::gitlab::variables::EchoField;
+use credential_rotator::gitlab::{ApiError, ApiErrorKind, ClientError};
 use credential_rotator::net::ConnectError;
-use credential_rotator::plan::Refusal;
 use jiff::Timestamp;
 use yaml_rust2::{Yaml, YamlLoader};
 
@@ -132,8 +133,7 @@ fn every_recognised_failure_is_in_the_table_of_errors() {
     let listed = between(&page, "\n## Errors\n", "\n## ");
     let rows: Vec<String> = failures()
         .iter()
-        .map(Error::lines)
-        .map(|lines| format!("| {} | {} |", plain(&lines.error), shown(lines.exit)))
+        .map(|error| format!("| {} | {} |", plain(&error.to_string()), shown(error.exit_code())))
         .collect();
     let missing: Vec<_> =
         rows.iter().filter(|row| !listed.contains(&format!("\n{row} "))).collect();
@@ -155,7 +155,7 @@ fn every_recognised_failure_is_provoked_by_a_test() {
     let known = failures();
     let never: Vec<String> = known
         .iter()
-        .map(|error| plain(&error.lines().error))
+        .map(|error| plain(&error.to_string()))
         .filter(|error| !lines.iter().any(|line| shows(line, error)))
         .collect();
     assert!(never.is_empty(), "no transcript shows: {never:#?}");
@@ -180,7 +180,7 @@ fn shows(line: &str, error: &str) -> bool {
 fn what_is_listed_as_a_failure_is_one() {
     let page = read(FAILURES_PAGE);
     let listed = between(&page, "\n## Errors\n", "\n## ");
-    let known: Vec<String> = failures().iter().map(|error| plain(&error.lines().error)).collect();
+    let known: Vec<String> = failures().iter().map(|error| plain(&error.to_string())).collect();
     let rows = listed
         .lines()
         .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
@@ -200,20 +200,25 @@ fn the_failures_of_this_test_are_all_that_there_are() {
     let inner =
         |pick: fn(&Error) -> Option<String>| some.iter().filter_map(pick).collect::<Vec<_>>();
     complete("error.rs", "Error", &some.iter().map(name).collect::<Vec<_>>());
+    let client =
+        inner(|error| if let Error::Client(error) = error { Some(name(error)) } else { None });
+    complete("gitlab/error.rs", "ClientError", &client);
+    let aws = inner(|error| if let Error::Aws(error) = error { Some(name(error)) } else { None });
+    complete("aws/error.rs", "AwsError", &aws);
     let errors =
         inner(
             |error| {
                 if let Error::GitLab { error, .. } = error { Some(name(error)) } else { None }
             },
         );
-    complete("gitlab.rs", "ApiError", &errors);
+    complete("gitlab/error.rs", "ApiError", &errors);
     let reasons = inner(|error| match error {
         Error::GitLab { error: ApiError::Denied { kind, .. }, .. } => Some(name(kind)),
         _ => None,
     });
-    complete("gitlab.rs", "ApiErrorKind", &reasons);
+    complete("gitlab/error.rs", "ApiErrorKind", &reasons);
     let connect_error = inner(|error| {
-        if let Error::AwsUnreachable { connect_error, .. } = error {
+        if let Error::Aws(AwsError::Unreachable { connect_error, .. }) = error {
             Some(name(connect_error))
         } else {
             None
@@ -226,7 +231,7 @@ fn the_failures_of_this_test_are_all_that_there_are() {
         &inner(|error| if let Error::ClaimLost(why) = error { Some(name(why)) } else { None }),
     );
     complete(
-        "plan.rs",
+        "error/refusal.rs",
         "Refusal",
         &inner(
             |error| {
@@ -235,17 +240,23 @@ fn the_failures_of_this_test_are_all_that_there_are() {
         ),
     );
     let advice = inner(|error| {
-        if let Error::NoAwsCredentials { advice } = error { Some(name(advice)) } else { None }
+        if let Error::Aws(AwsError::NoCredentials { advice }) = error {
+            Some(name(advice))
+        } else {
+            None
+        }
     });
-    complete("error.rs", "CredentialAdvice", &advice);
+    complete("aws/error.rs", "CredentialAdvice", &advice);
     complete(
-        "error.rs",
+        "aws/error.rs",
         "RoleRefusal",
-        &inner(
-            |error| {
-                if let Error::RoleRefused { why, .. } = error { Some(name(why)) } else { None }
-            },
-        ),
+        &inner(|error| {
+            if let Error::Aws(AwsError::RoleRefused { why, .. }) = error {
+                Some(name(why))
+            } else {
+                None
+            }
+        }),
     );
 }
 
@@ -418,7 +429,8 @@ fn plain(error: &str) -> String {
     let line = line
         .replace(&format!(" ({NUMBER})"), "")
         .replace(&NUMBER.to_string(), "N")
-        .replace("1970-01-01", "DATE");
+        .replace("1970-01-01", "DATE")
+        .replace("another value than", "another FIELD than");
     line.trim_end_matches(" ()").trim_end_matches([':', ' ']).to_owned()
 }
 
@@ -451,38 +463,44 @@ fn name_of(line: &str) -> String {
 fn failures() -> Vec<Error> {
     let mut all = vec![
         Error::Configuration(ConfigErrors(Vec::new())),
-        Error::CaFile { path: text("FILE") },
         Error::ReportFile { path: text("FILE"), variable: "VARIABLE" },
-        Error::NoRoots,
-        Error::EchoDiffers { what: text(WHAT), field: "FIELD" },
+        Error::Client(ClientError::CaFile { path: text("FILE") }),
+        Error::Client(ClientError::NoRoots),
+        Error::EchoDiffers { what: text(WHAT), field: EchoField::Value },
         Error::NoGroupScopes { target: text("TARGET") },
         Error::UnreadableRecord { name: text("NAME") },
-        Error::ProfileMissing,
-        Error::UserNotFound { user: text("USER") },
-        Error::NoUser { root: true },
-        Error::NoUser { root: false },
-        Error::AnotherPrincipal { user: text("USER"), arn: text("ARN") },
-        Error::IdTokenEnded,
-        Error::Throttled { what: WHAT },
-        Error::KeyLimit { user: text("USER") },
-        Error::Aws { what: WHAT, code: text("CODE") },
-        Error::ClockWrong { seconds: NUMBER.into() },
-        Error::NotVerifiable { key: key(), seconds: NUMBER.into() },
+        Error::Aws(AwsError::ProfileMissing),
+        Error::Aws(AwsError::UserNotFound { user: text("USER") }),
+        Error::Aws(AwsError::RootUser),
+        Error::Aws(AwsError::NoUser),
+        Error::Aws(AwsError::AnotherPrincipal { user: text("USER"), arn: text("ARN") }),
+        Error::Aws(AwsError::IdTokenEnded),
+        Error::Aws(AwsError::Throttled { what: WHAT }),
+        Error::Aws(AwsError::KeyLimit { user: text("USER") }),
+        Error::Aws(AwsError::Unexpected { what: WHAT, status: None, code: text("CODE") }),
+        Error::Aws(AwsError::ClockWrong { seconds: NUMBER.into() }),
+        Error::Aws(AwsError::NotVerifiable { key: key(), seconds: NUMBER.into() }),
         Error::CreateUnclear,
         Error::CreatedOrphan,
         Error::NoTimeLeft { needed: NUMBER.into(), left: NUMBER.into() },
         Error::Stopped { signal: 15 },
     ];
-    for (wrong_secret, session) in [(false, false), (false, true), (true, false), (true, true)] {
-        all.push(Error::KeyRefused { what: WHAT, key: Some(key()), wrong_secret, session });
+    for session_token in [false, true] {
+        let signer = || Signer(Some(key()));
+        for refusal in [
+            KeyRefusal::Unknown { signer: signer(), session_token },
+            KeyRefusal::WrongSecret { signer: signer(), session_token },
+        ] {
+            all.push(Error::Aws(AwsError::KeyRefused { what: WHAT, refusal }));
+        }
     }
-    for (explicit, session) in [(false, false), (true, false), (false, true)] {
-        all.push(Error::IamDenied {
+    for (explicit, session_token) in [(false, false), (true, false), (false, true)] {
+        all.push(Error::Aws(AwsError::Denied {
             action: "ACTION",
             user: Some(text("USER")),
             explicit,
-            session,
-        });
+            session_token,
+        }));
     }
     for advice in [
         CredentialAdvice::Protected,
@@ -490,33 +508,28 @@ fn failures() -> Vec<Error> {
         CredentialAdvice::Exists,
         CredentialAdvice::NoVariables,
     ] {
-        all.push(Error::NoAwsCredentials { advice });
+        all.push(Error::Aws(AwsError::NoCredentials { advice }));
     }
     for why in [RoleRefusal::Denied, RoleRefusal::TokenInvalid, RoleRefusal::NoProvider] {
-        all.push(Error::RoleRefused { role: text("ROLE"), why });
+        all.push(Error::Aws(AwsError::RoleRefused { role: text("ROLE"), why }));
     }
     all.extend(fenced().map(Error::ClaimLost));
-    all.extend(reaches().map(|connect_error| Error::AwsUnreachable {
-        what: WHAT,
-        host: text("HOST"),
-        connect_error,
+    all.extend(reaches().map(|connect_error| {
+        Error::Aws(AwsError::Unreachable { what: WHAT, host: text("HOST"), connect_error })
     }));
+    all.extend(fenced().map(|why| Error::Aws(AwsError::Fenced(why))));
     let errors = reaches()
-        .map(ApiError::Unreachable)
+        .map(|connect_error| ApiError::Unreachable { host: text("HOST"), connect_error })
         .into_iter()
         .chain(fenced().map(ApiError::Fenced))
-        .chain([ApiError::Lost, ApiError::Garbled]);
+        .chain([ApiError::Lost { host: text("HOST") }, ApiError::Garbled { host: text("HOST") }]);
     let denied = reasons().into_iter().map(|kind| ApiError::Denied {
         status: NUMBER,
         kind,
         pause: None,
         doubt: false,
     });
-    all.extend(errors.chain(denied).map(|error| Error::GitLab {
-        what: text(WHAT),
-        host: text("HOST"),
-        error,
-    }));
+    all.extend(errors.chain(denied).map(|error| Error::GitLab { what: text(WHAT), error }));
     all.extend(refusals().into_iter().map(Error::Refused));
     all
 }

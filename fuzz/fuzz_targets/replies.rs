@@ -9,12 +9,12 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use credential_rotator::aws::Aws;
-use credential_rotator::config::{Config, Name, Owner};
+use credential_rotator::config::{Config, Name};
 use credential_rotator::deploy;
 use credential_rotator::error::Error;
 use credential_rotator::gitlab::Gitlab;
-use credential_rotator::gitlab::variables::{self, List, Lists};
 use credential_rotator::record::{JobRef, RecordedDeploy};
+use credential_rotator::targets::Lists;
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use secrecy::SecretString;
@@ -113,8 +113,8 @@ fuzz_target!(|bytes: &[u8]| {
         .runtime
         .block_on(async { tokio::time::timeout(Duration::from_secs(60), ask(fake, *call)).await });
     if let Err(error) = ended.expect("no hang past the timeout") {
-        let lines = error.lines();
-        assert!(!lines.error.is_empty() && !lines.hint.is_empty() && lines.exit > 0);
+        let (sentence, hint) = (error.to_string(), error.hint());
+        assert!(!sentence.is_empty() && !hint.is_empty() && error.exit_code() > 0);
     }
 });
 
@@ -127,9 +127,7 @@ async fn ask(fake: &Fake, call: u8) -> Result<(), Error> {
         |job| RecordedDeploy { place: places[0].name.clone(), pipeline: 7, job, proven: None };
     match call % 10 {
         0..3 => {
-            let owner = Owner::Project(project);
-            let variables = variables::list(gitlab, &owner).await?;
-            let lists = Lists(vec![List { owner, variables }]);
+            let lists = Lists::read(gitlab, config).await?;
             let _ = (
                 lists.targets(config),
                 lists.secrets(config).len(),
@@ -144,8 +142,8 @@ async fn ask(fake: &Fake, call: u8) -> Result<(), Error> {
             deploy::look(gitlab, config, &places[0], Some(&recorded(Some(8))), true, now).await?,
         ),
         5 => drop(deploy::in_flight_jobs(gitlab, &[project], now, &[].into()).await?),
-        6 => drop(deploy::project(gitlab, &project).await),
-        7 => drop(gitlab.job(JobRef { project: 42, job: 9001 }).await),
+        6 => drop(gitlab.project(&project).await),
+        7 => drop(gitlab.job_state(JobRef { project: 42, job: 9001 }).await),
         8 => drop(aws.list().await?),
         _ => drop(aws.identity().await?),
     }

@@ -102,6 +102,7 @@ pub(super) struct Aws {
     pub(super) access_key_id: Option<String>,
     pub(super) secret_access_key: Option<String>,
     pub(super) session_token: Option<String>,
+    pub(super) profile: Option<String>,
     pub(super) region: Option<String>,
     pub(super) default_region: Option<String>,
 }

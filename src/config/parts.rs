@@ -99,7 +99,9 @@ impl Reader {
         // The components give every job an ID token; without a role to assume it means nothing.
         if raw.aws_role_arn.is_none() {
             self.environment_pair(aws);
-            return (Some(CredentialSource::Environment), or_default(region, "aws"));
+            let (profile, session_token) = (aws.profile.is_some(), aws.session_token.is_some());
+            let environment = CredentialSource::Environment { profile, session_token };
+            return (Some(environment), or_default(region, "aws"));
         }
         let id_token = self.id_token_and_user(raw);
         let Some((partition, arns)) =

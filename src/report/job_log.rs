@@ -162,8 +162,7 @@ pub(super) fn print_end(end: &End, summary: Option<&Summary>, state: &str) -> io
         write!(out, "\n{summary}")?;
     }
     if let End::Error(error) = end {
-        let lines = error.lines();
-        writeln!(out, "\nerror: {}\nstate: {state}\nhint: {}", lines.error, lines.hint)?;
+        writeln!(out, "\nerror: {error}\nstate: {state}\nhint: {}", error.hint())?;
     }
     out.flush()
 }

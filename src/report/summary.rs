@@ -149,7 +149,7 @@ fn deploy_line(deploys: &[Deployed]) -> String {
 fn next(config: &Config, end: &End, key: Option<&Key>) -> String {
     match end {
         End::Done(Done::Waiting(waiting)) => next_after(waiting, config),
-        End::Error(error) => error.lines().hint,
+        End::Error(error) => error.hint(),
         End::Done(Done::DryRun(_)) => "run without ROTATOR_DRY_RUN".to_owned(),
         End::Done(Done::Checked { next, .. }) if begins_a_rotation(next) => {
             "the next scheduled run of the rotation replaces this key".to_owned()

@@ -9,11 +9,14 @@ use super::{Context, Run};
 use crate::config::Owner;
 use crate::error::Error;
 use crate::fence::Fenced;
-use crate::gitlab::variables::{self, List, Lists, StoredRecord};
+use crate::gitlab::records::StoredRecord;
 use crate::outcome::End;
 use crate::plan::{Checkpoint, Made, RecordSeen, Refusal};
 use crate::preflight;
 use crate::record::{self, Progress, Record};
+use crate::targets::{self, List, Lists};
+
+const WRITING: &str = "writing this run's record";
 
 const CLAIM_TRIES: u32 = 4;
 /// How often a run deletes a record that it has taken over.
@@ -51,7 +54,7 @@ impl OwnRecord {
         if listed.iter().any(|other| other.name == own.name) {
             return Ok(());
         }
-        let again = variables::list(context.gitlab, context.home()).await?;
+        let again = targets::list(context.gitlab, context.home()).await?;
         if again.iter().any(|variable| variable.key == own.name) {
             return Ok(());
         }
@@ -101,15 +104,15 @@ impl Run<'_> {
         // Ours from here on: should a later call fail, it is taken away at the end.
         let own = |scope: String| StoredRecord { name: name.clone(), scope, record: bare.clone() };
         self.record.own = Some(own(record::SCOPE.to_owned()));
-        let scope = variables::make_record(gitlab, self.context.home(), &name, &bare).await?;
+        let scope = gitlab.create_record(self.context.home(), &name, &bare).await;
+        let scope = scope.map_err(|error| Error::gitlab(WRITING, error))?;
         self.record.own = Some(own(scope));
         Ok(name)
     }
 
     async fn withdraw(&mut self) -> Result<(), Error> {
         if let Some(own) = &self.record.own {
-            let (gitlab, home) = (self.context.gitlab, self.context.home());
-            variables::delete_record(gitlab, home, &own.name, &own.scope).await?;
+            self.delete_record(own).await?;
         }
         self.record.own = None;
         Ok(())
@@ -118,7 +121,7 @@ impl Run<'_> {
     async fn sees_another(&self, own: &str) -> Result<bool, Error> {
         let context = &self.context;
         let home = context.home();
-        let variables = variables::list(context.gitlab, home).await?;
+        let variables = targets::list(context.gitlab, home).await?;
         let lists = Lists(vec![List { owner: home.clone(), variables }]);
         for other in lists.records(context.config)? {
             let is_rival = other.name != own
@@ -145,8 +148,7 @@ impl Run<'_> {
             .map(|record| record.name.clone())
             .collect();
         for other in self.sources.records.iter().filter(|other| over.contains(&other.name)) {
-            let (gitlab, home) = (self.context.gitlab, self.context.home());
-            variables::delete_record(gitlab, home, &other.name, &other.scope).await?;
+            self.delete_record(other).await?;
         }
         self.record.taken_over.extend(over);
         Ok(())
@@ -182,11 +184,18 @@ impl Run<'_> {
         let Some(own) = &self.record.own else { return Ok(()) };
         let ends = own.record.ends.filter(|_| held);
         let record = Record { progress, ends, ..own.record.clone() };
-        variables::update_record(gitlab, home, &own.name, &own.scope, &record).await?;
+        let written = gitlab.update_record(home, &own.name, &own.scope, &record).await;
+        written.map_err(|error| Error::gitlab(WRITING, error))?;
         if let Some(own) = &mut self.record.own {
             own.record = record;
         }
         Ok(())
+    }
+
+    async fn delete_record(&self, stored: &StoredRecord) -> Result<(), Error> {
+        let home = self.context.home();
+        let deleted = self.context.gitlab.delete_record(home, &stored.name, &stored.scope).await;
+        deleted.map_err(|error| Error::gitlab("deleting a record", error))
     }
 
     /// An end in order takes `ends` out of the record, and a record without progress away.

@@ -11,8 +11,8 @@ use crate::aws::CreateFailure;
 use crate::deploy::{self, places};
 use crate::error::Error;
 use crate::fence::Fenced;
-use crate::gitlab::variables::{self, PairPart};
 use crate::plan::{CREATION_WINDOW, Cause, Made, Observed, Scope, Step, Waiting};
+use crate::targets::{self, PairPart};
 
 /// A refusal that blames a person is pronounced only when a second observation, so much later, says
 /// the same.
@@ -124,7 +124,7 @@ impl Run<'_> {
                 let (id, created) = (created.id, created.created);
                 Ok(Made::Key(Key { id, active: true, created, used: None }))
             }
-            Err(CreateFailure::Refused(error)) => Err(error),
+            Err(CreateFailure::Refused(error)) => Err(error.into()),
             Err(CreateFailure::Unclear) => self.settle_creation().await,
         }
     }
@@ -154,7 +154,8 @@ impl Run<'_> {
         let secret = secret.expect("a key that is to be verified was made by this process");
         let account = self.sources.identity.as_ref().map(|identity| identity.account.as_str());
         let timeout = self.context.config.verify_timeout;
-        self.context.aws.verify(key, secret, &self.seen.user, account, timeout).await
+        self.context.aws.verify(key, secret, &self.seen.user, account, timeout).await?;
+        Ok(())
     }
 
     async fn write(
@@ -177,8 +178,7 @@ impl Run<'_> {
         // over.
         self.record.keep = true;
         let written =
-            variables::write(context.gitlab, context.config, lists, target, part, key, &value)
-                .await;
+            targets::write(context.gitlab, context.config, lists, target, part, key, &value).await;
         let is_open = |error: &Error| matches!(error, Error::GitLab { .. }) && !error.is_definite();
         self.record.keep = written.as_ref().err().is_some_and(is_open);
         written
@@ -206,13 +206,15 @@ impl Run<'_> {
     async fn disable(&mut self, key: &AccessKeyId) -> Result<(), Error> {
         self.sign_with_the_new_key();
         let Self { context, seen, .. } = self;
-        context.aws.disable(&seen.user, key, || context.gitlab.may_act()).await
+        context.aws.disable(&seen.user, key, || context.gitlab.may_act()).await?;
+        Ok(())
     }
 
     async fn delete(&mut self, key: &AccessKeyId) -> Result<(), Error> {
         self.sign_with_the_new_key();
         let Self { context, seen, .. } = self;
-        context.aws.delete(&seen.user, key, || context.gitlab.may_act()).await
+        context.aws.delete(&seen.user, key, || context.gitlab.may_act()).await?;
+        Ok(())
     }
 
     /// Where the credentials in use are the old key's own, the new key retires it.

@@ -11,18 +11,18 @@ use secrecy::{ExposeSecret, SecretString};
 use super::claim::OwnRecord;
 use super::{Context, Run};
 use crate::access_key::{AccessKeyId, Key};
-use crate::aws::{Identity, Listing};
+use crate::aws::{AwsError, CredentialAdvice, Identity, Listing};
 use crate::config::{Action, CredentialSource};
-use crate::error::{CredentialAdvice, Error};
+use crate::error::Error;
 use crate::fence::Boottime;
-use crate::gitlab::ApiError;
-use crate::gitlab::variables::{self, Lists, StoredRecord};
+use crate::gitlab::records::StoredRecord;
+use crate::gitlab::token::Token;
 use crate::net::CLOCK_TOLERANCE;
 use crate::plan::{
     Attempt, Observed, RecordSeen, Refusal, RunState, SecretOwner, SecretSeen, TargetSeen,
 };
-use crate::preflight::Token;
 use crate::record::{JobRef, Record};
+use crate::targets::Lists;
 
 /// How long a record counts after its job has ended, or after its `ends`.
 const AFTERLIFE: SignedDuration = SignedDuration::from_mins(2);
@@ -104,50 +104,30 @@ impl Context<'_> {
     ) -> Result<Read, Error> {
         let at = Boottime::now();
         let (listing, lists, token) =
-            tokio::join!(self.aws.list(), self.list_variables(), self.token(known));
+            tokio::join!(self.aws.list(), Lists::read(self.gitlab, self.config), self.token(known));
         let (lists, token) = (lists?, token?);
         let skew = self.gitlab.skew();
         if skew.unsigned_abs() > CLOCK_TOLERANCE.unsigned_abs() {
-            return Err(Error::ClockWrong { seconds: skew.as_secs() });
+            return Err(AwsError::ClockWrong { seconds: skew.as_secs() }.into());
         }
         let listing = match listing {
-            Err(error @ Error::KeyRefused { .. }) => {
-                self.list_with_a_tags_key(&lists, error, before).await?
+            Err(error @ AwsError::KeyRefused { .. }) => {
+                self.list_with_a_tags_key(&lists, error.into(), before).await?
             }
-            Err(Error::NoAwsCredentials { .. }) => {
-                return Err(Error::NoAwsCredentials { advice: self.advice(&lists) });
+            Err(AwsError::NoCredentials { .. }) => {
+                return Err(AwsError::NoCredentials { advice: self.advice(&lists) }.into());
             }
             listing => listing?,
         };
         Ok(Read { listing, lists, token, at })
     }
 
-    async fn list_variables(&self) -> Result<Lists, Error> {
-        let owners = variables::owners(&self.config.targets);
-        let lists = owners.into_iter().map(async |owner| {
-            let variables = variables::list(self.gitlab, &owner).await?;
-            Ok::<_, Error>(variables::List { owner, variables })
-        });
-        try_join_all(lists).await.map(Lists)
-    }
-
     async fn token(&self, known: Option<&Token>) -> Result<Token, Error> {
         if let Some(token) = known {
             return Ok(token.clone());
         }
-        let endpoint =
-            gitlab::api::personal_access_tokens::PersonalAccessTokenSelf::builder().build();
-        let endpoint = endpoint.expect("the endpoint has no parameters");
-        match self.gitlab.ask::<Token>(endpoint).await {
-            Ok(token) => Ok(token),
-            // Some kinds of token are not told about themselves; a list that is refused tells the
-            // rest.
-            Err(ApiError::Denied { status: 403 | 404 | 401, .. }) => Ok(Token::default()),
-            Err(error) => {
-                let what = "asking about the token".to_owned();
-                Err(variables::gitlab_error(self.gitlab, what, error))
-            }
-        }
+        let token = self.gitlab.token().await;
+        token.map_err(|error| Error::gitlab("asking about the token", error))
     }
 
     /// A torn pair in self mode: the id of the environment is still the old one, its secret is the
@@ -158,7 +138,7 @@ impl Context<'_> {
         error: Error,
         before: Option<&Observed>,
     ) -> Result<Listing, Error> {
-        if !matches!(self.config.credential_source, CredentialSource::Environment) {
+        if !matches!(self.config.credential_source, CredentialSource::Environment { .. }) {
             return Err(error);
         }
         let environment = self.aws.environment_key();
@@ -235,14 +215,13 @@ impl Context<'_> {
         let Some(ends) = record.ends else { return Ok(false) };
         let promised = |now: Timestamp| now.duration_since(ends) < AFTERLIFE;
         let Some(job) = record.job else { return Ok(self.gitlab.now().is_none_or(promised)) };
-        let state = self.gitlab.job(job).await.map_err(|error| {
-            let what = format!("asking whether job {job} still runs");
-            variables::gitlab_error(self.gitlab, what, error)
+        let state = self.gitlab.job_state(job).await.map_err(|error| {
+            Error::gitlab(format!("asking whether job {job} still runs"), error)
         })?;
         let Some(now) = self.gitlab.now() else { return Ok(true) };
         let is_after = |finished: Timestamp| now.duration_since(finished) < AFTERLIFE;
         Ok(match state {
-            Some(state) if !state.ended() => true,
+            Some(state) if !state.status.has_ended() => true,
             Some(state) => state.finished_at.map_or_else(|| promised(now), is_after),
             None => promised(now),
         })
@@ -283,7 +262,7 @@ impl Run<'_> {
 
     /// Reads the variables and the records again, not the keys.
     pub(super) async fn observe_variables(&mut self) -> Result<(), Error> {
-        let lists = self.context.list_variables().await?;
+        let lists = Lists::read(self.context.gitlab, self.context.config).await?;
         let seen = self
             .context
             .variables_seen(&lists, &self.seen.user, &self.record, &self.sources.secrets)

@@ -4,7 +4,7 @@
 use credential_rotator::access_key::AccessKeyId;
 use credential_rotator::config::Config;
 use credential_rotator::gitlab::Gitlab;
-use credential_rotator::gitlab::variables::{self, PairPart};
+use credential_rotator::targets::{self, Lists, PairPart};
 use secrecy::SecretString;
 
 use crate::beside::{Case, cases};
@@ -291,11 +291,10 @@ fn a_secret_arrives_byte_for_byte() {
     runtime.block_on(async {
         for secret in secrets {
             for target in &config.targets {
-                let lists = variables::look(&gitlab, &variables::owners(&config.targets))
-                    .await
-                    .unwrap_or_else(|error| panic!("{error}"));
+                let lists =
+                    Lists::read(&gitlab, &config).await.unwrap_or_else(|error| panic!("{error}"));
                 let value = SecretString::from(secret);
-                let written = variables::write(
+                let written = targets::write(
                     &gitlab,
                     &config,
                     &lists,

@@ -1,0 +1,99 @@
+//! The clients of IAM and STS: time-outs, retries, who signs, and what counts the calls.
+
+use std::sync::Mutex;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_iam::config::SharedCredentialsProvider;
+use aws_sdk_iam::primitives::DateTime;
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::credentials::ActiveCredentials;
+use super::error::AwsError;
+use super::meter::{Meter, Service};
+use crate::config::{Config, CredentialSource};
+use crate::net::{connect_timeout, is_plausible};
+
+const READ_TRIES: u32 = 4;
+
+pub struct Aws {
+    pub(super) sdk: SdkConfig,
+    pub(super) credential_source: CredentialSource,
+    /// The user that the configuration names.
+    pub(super) named_user: Option<String>,
+    pub(super) meter: Meter,
+    pub(super) active_credentials: Mutex<ActiveCredentials>,
+    pub(super) environment_secret: Option<SecretString>,
+}
+
+/// Whether the SDK repeats a call by itself.
+#[derive(Clone, Copy)]
+pub(super) enum Retry {
+    Reads,
+    Never,
+}
+
+impl Aws {
+    /// Reads the SDK's configuration from the environment. No call is made.
+    pub async fn new(config: &Config, environment_secret: Option<SecretString>) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(connect_timeout(config.http_timeout))
+            .operation_attempt_timeout(config.http_timeout)
+            .build();
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new(config.region.clone()))
+            .retry_config(RetryConfig::standard().with_max_attempts(READ_TRIES))
+            .timeout_config(timeouts);
+        let sdk = match &config.credential_source {
+            CredentialSource::Environment { .. } => loader.load().await,
+            // Nothing is ever signed with keys of the environment then.
+            CredentialSource::Roles { .. } => loader.no_credentials().load().await,
+        };
+        Self {
+            sdk,
+            credential_source: config.credential_source.clone(),
+            named_user: config.iam_user.clone(),
+            meter: Meter::default(),
+            active_credentials: Mutex::default(),
+            environment_secret,
+        }
+    }
+
+    /// Calls sent to IAM and to STS so far, each try counted.
+    pub fn calls(&self) -> (u32, u32) {
+        (self.meter.calls(Service::Iam), self.meter.calls(Service::Sts))
+    }
+
+    pub(super) async fn iam(&self, retry: Retry) -> Result<aws_sdk_iam::Client, AwsError> {
+        let retry = match retry {
+            Retry::Reads => RetryConfig::standard().with_max_attempts(READ_TRIES),
+            Retry::Never => RetryConfig::disabled(),
+        };
+        let config = aws_sdk_iam::config::Builder::from(&self.sdk)
+            .credentials_provider(self.credentials().await?)
+            .retry_config(retry)
+            .interceptor(self.meter.of(Service::Iam));
+        Ok(aws_sdk_iam::Client::from_conf(config.build()))
+    }
+
+    /// A client of its own, and with it a connection of its own.
+    pub(super) fn sts(
+        &self,
+        credentials: SharedCredentialsProvider,
+        retry: RetryConfig,
+    ) -> aws_sdk_sts::Client {
+        let config = aws_sdk_sts::config::Builder::from(&self.sdk)
+            .credentials_provider(credentials)
+            .retry_config(retry)
+            .interceptor(self.meter.of(Service::Sts));
+        aws_sdk_sts::Client::from_conf(config.build())
+    }
+}
+
+pub(super) fn timestamp(date: &DateTime) -> Option<Timestamp> {
+    Timestamp::new(date.secs(), i32::try_from(date.subsec_nanos()).ok()?)
+        .ok()
+        .filter(|date| is_plausible(*date))
+}

@@ -1,0 +1,27 @@
+//! The token in use, as far as GitLab tells about it: some kinds are told nothing.
+
+use gitlab::api::personal_access_tokens::PersonalAccessTokenSelf;
+use serde::Deserialize;
+
+use super::{ApiError, Gitlab, built};
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Token {
+    #[serde(default)]
+    pub user_id: Option<u64>,
+    #[serde(default)]
+    pub scopes: Option<Vec<String>>,
+    #[serde(default)]
+    pub expires_at: Option<String>,
+}
+
+impl Gitlab {
+    /// The token of this client. Nothing is known of one that may not ask; a list that is refused
+    /// tells the rest.
+    pub async fn token(&self) -> Result<Token, ApiError> {
+        match self.query(built(PersonalAccessTokenSelf::builder().build())).await {
+            Err(ApiError::Denied { status: 401 | 403 | 404, .. }) => Ok(Token::default()),
+            reply => reply,
+        }
+    }
+}
