@@ -290,7 +290,7 @@ async fn newest_try(
     let Some(one) = gitlab.job(project, job).await? else { return Ok(None) };
     let from = match one.status.phase() {
         Phase::Alive => return Ok(Some(one)),
-        Phase::Succeeded => one.id + 1,
+        Phase::Succeeded => one.id.saturating_add(1),
         Phase::Blocked | Phase::Failed => 0,
     };
     let jobs = gitlab.pipeline_jobs(project, pipeline).await?;

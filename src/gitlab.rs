@@ -2,7 +2,7 @@
 //! endpoints.
 //!
 //! Each method of [`Gitlab`] is one request. What its reply means for a rotation is decided by
-//! those who ask: [`crate::targets`], [`crate::deploy`], [`crate::preflight`] and [`crate::run`].
+//! those who ask: [`crate::targets`], [`crate::deploy`], `preflight` and [`crate::run`].
 
 use std::fmt::Debug;
 

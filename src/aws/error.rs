@@ -184,17 +184,11 @@ impl Aws {
             Code::NoSuchEntity => AwsError::UserNotFound { user: user() },
             Code::LimitExceeded => AwsError::KeyLimit { user: user() },
             Code::Throttled => AwsError::Throttled { what },
-            Code::Invalid | Code::InvalidIdentityToken | Code::Other => AwsError::Unexpected {
-                what,
-                status: status(error),
-                code: error
-                    .code()
-                    .unwrap_or_default()
-                    .chars()
-                    .filter(char::is_ascii_alphanumeric)
-                    .take(64)
-                    .collect(),
-            },
+            Code::Invalid | Code::InvalidIdentityToken | Code::Other => {
+                let letters = error.code().unwrap_or_default().chars();
+                let code = letters.filter(char::is_ascii_alphanumeric).take(64).collect();
+                AwsError::Unexpected { what, status: status(error), code }
+            }
         }
     }
 
