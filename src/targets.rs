@@ -1,4 +1,4 @@
-//! The targets: what the variables of their projects and groups hold, and (in [`write`]) the two
+//! The targets: what the variables of their projects and groups hold, and (in [`write()`]) the two
 //! writes of a pair.
 //!
 //! Values of a list are looked at and dropped; none is kept that does not belong to a target's
