@@ -8,6 +8,7 @@
 mod client;
 mod credentials;
 mod error;
+mod failure;
 mod iam;
 mod meter;
 mod sts;

@@ -1,19 +1,21 @@
 //! The clients of IAM and STS: time-outs, retries, who signs, and what counts the calls.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_iam::config::SharedCredentialsProvider;
+use aws_sdk_iam::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_iam::primitives::DateTime;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::credentials::ActiveCredentials;
 use super::error::AwsError;
 use super::meter::{Meter, Service};
+use crate::access_key::AccessKeyId;
 use crate::config::{Config, CredentialSource};
+use crate::fence::Boottime;
 use crate::net::{connect_timeout, is_plausible};
 
 const READ_TRIES: u32 = 4;
@@ -26,6 +28,22 @@ pub struct Aws {
     pub(super) meter: Meter,
     pub(super) active_credentials: Mutex<ActiveCredentials>,
     pub(super) environment_secret: Option<SecretString>,
+}
+
+/// Who may sign, strongest first.
+#[derive(Default)]
+pub(super) struct ActiveCredentials {
+    /// The new key, once the old one is to be retired by it; or a torn pair's own.
+    pub(super) instead: Option<Credentials>,
+    pub(super) session: Option<Session>,
+    /// The id of the environment's pair.
+    pub(super) environment: Option<AccessKeyId>,
+}
+
+pub(super) struct Session {
+    pub(super) credentials: Credentials,
+    pub(super) since: Boottime,
+    pub(super) life: Duration,
 }
 
 /// Whether the SDK repeats a call by itself.

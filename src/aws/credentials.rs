@@ -9,8 +9,9 @@ use aws_sdk_iam::error::SdkError;
 use aws_sdk_sts::error::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::client::Aws;
-use super::error::{AwsError, Code, CredentialAdvice, Operation, RoleRefusal};
+use super::client::{ActiveCredentials, Aws, Session};
+use super::error::{AwsError, CredentialAdvice, RoleRefusal};
+use super::failure::{Code, Operation};
 use super::meter::Service;
 use crate::access_key::AccessKeyId;
 use crate::config::CredentialSource;
@@ -22,22 +23,6 @@ const RENEW_BEFORE: Duration = Duration::from_secs(120);
 const UNKNOWN_LIFE: Duration = Duration::from_secs(3600);
 const SESSION_NAME: &str = "credential-rotator";
 const ASSUME_ROLE: Operation = Operation { what: "assuming the role", action: "sts:AssumeRole" };
-
-/// Who may sign, strongest first.
-#[derive(Default)]
-pub(super) struct ActiveCredentials {
-    /// The new key, once the old one is to be retired by it; or a torn pair's own.
-    instead: Option<Credentials>,
-    session: Option<Session>,
-    /// The id of the environment's pair.
-    environment: Option<AccessKeyId>,
-}
-
-struct Session {
-    credentials: Credentials,
-    since: Boottime,
-    life: Duration,
-}
 
 impl Aws {
     /// The id of the environment's pair, where it signs.

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::client::{Aws, Retry, timestamp};
-use super::error::{AwsError, Code, Operation, is_ambiguous};
+use super::error::AwsError;
+use super::failure::{Code, Operation, is_ambiguous};
 use crate::access_key::{AccessKeyId, CreatedKey, Key, Use};
 use crate::fence::Fenced;
 

@@ -10,7 +10,8 @@ use secrecy::SecretString;
 
 use super::client::Aws;
 use super::credentials::pair;
-use super::error::{AwsError, Operation};
+use super::error::AwsError;
+use super::failure::Operation;
 use crate::access_key::AccessKeyId;
 use crate::fence::Boottime;
 
