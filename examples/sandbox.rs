@@ -8,9 +8,6 @@
 
 #![allow(clippy::print_stdout, reason = "this program is for people to look at")]
 
-#[path = "../tests/fake/mod.rs"]
-mod fake;
-
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;

@@ -8,9 +8,6 @@
 //! - `/end?job=ID&exit=CODE`: it has ended.
 //! - `/state`: what there is now, and what the fake has seen, as JSON.
 
-#[path = "../tests/fake/mod.rs"]
-mod fake;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -5,9 +5,6 @@
 //! them anew, and `CASE=text` runs only the cases whose name contains the text. There are two tests
 //! only, because some forty cases at a time wait beside each other.
 
-mod fake;
-mod run;
-
 #[path = "binary/aws.rs"]
 mod aws;
 #[path = "binary/configuration.rs"]
@@ -23,10 +20,11 @@ mod outcomes;
 #[path = "binary/preflight.rs"]
 mod preflight;
 
-use run::at_once;
+use fake::run::at_once;
 
 #[test]
 fn every_outcome_is_reached() {
+    fake::run::use_program(env!("CARGO_BIN_EXE_credential-rotator"));
     at_once(&[
         outcomes::A_RUN_ENDS_AS_THE_KEY_NEEDS_IT,
         outcomes::EVERY_ACTION_DOES_ITS_PART,
@@ -36,6 +34,7 @@ fn every_outcome_is_reached() {
 
 #[test]
 fn every_error_is_told_in_three_lines() {
+    fake::run::use_program(env!("CARGO_BIN_EXE_credential-rotator"));
     at_once(&[
         configuration::A_RUN_THAT_CANNOT_BEGIN_SAYS_WHY,
         gitlab::THE_TOKEN_IS_NOT_ENOUGH,

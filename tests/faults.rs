@@ -11,8 +11,6 @@
 //! those whose name contains the text; `FAULTS_BESIDE=n` so many at once. `-- --nocapture` shows
 //! the numbers.
 
-mod fake;
-
 #[path = "faults/bad_replies.rs"]
 mod bad_replies;
 #[path = "faults/cases.rs"]

@@ -2,17 +2,14 @@
 //! behind is searched for every secret that the fake has ever issued, as it stands and in the
 //! dress of other encodings, while the program logs as much as it can.
 
-mod fake;
-mod run;
-
 use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use fake::run::*;
 use fake::*;
-use run::*;
 
 #[test]
 fn the_search_finds_a_secret_in_every_encoding() {
@@ -96,6 +93,7 @@ const CASES: &[Case] = cases![
 
 #[test]
 fn no_secret_is_in_any_output_whatever_is_logged() {
+    use_program(env!("CARGO_BIN_EXE_credential-rotator"));
     at_once(&[CASES]);
     let (bytes, runs) = *SEARCHED.lock().expect("nobody panics");
     // With `CASE=…` fewer run.

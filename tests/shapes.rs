@@ -6,9 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod fake;
-mod run;
-
 #[path = "shapes/beside.rs"]
 mod beside;
 #[path = "shapes/deploys.rs"]
@@ -29,6 +26,7 @@ mod values;
 /// One test, for its cases run beside each other; those that fail are named.
 #[test]
 fn every_shape_of_project_is_served() {
+    fake::run::use_program(env!("CARGO_BIN_EXE_credential-rotator"));
     beside::beside_each_other(&[
         deploys::a_pipeline_is_started_once_whatever_becomes_of_it(),
         deploys::an_environment_is_redeployed_by_its_live_job(),

@@ -6,9 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod fake;
-mod run;
-
 #[path = "shapes/beside.rs"]
 mod beside;
 #[path = "tls/certificates.rs"]
@@ -23,6 +20,7 @@ mod trust;
 /// One test, for its cases run beside each other; those that fail are named.
 #[test]
 fn tls_and_proxies_are_as_the_environment_says() {
+    fake::run::use_program(env!("CARGO_BIN_EXE_credential-rotator"));
     beside::beside_each_other(&[
         trust::only_certificates_of_known_authorities_are_trusted(),
         proxies::a_proxy_is_used_as_its_variables_say(),

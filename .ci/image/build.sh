@@ -12,6 +12,6 @@ RUSTFLAGS="-C target-feature=+crt-static -C force-unwind-tables=no --remap-path-
 export RUSTFLAGS
 cd "$root"
 # Packed relocations save 0.4 MB; glibc reads them since 2.36.
-cargo rustc --release --locked --quiet --bin credential-rotator --target "$host" -- -C link-arg=-Wl,-z,pack-relative-relocs
+cargo rustc --release --locked --quiet --package credential-rotator --bin credential-rotator --target "$host" -- -C link-arg=-Wl,-z,pack-relative-relocs
 mkdir -p "$folder"
 cp "${CARGO_TARGET_DIR:-$root/target}/$host/release/credential-rotator" "$folder/credential-rotator"

@@ -2,9 +2,9 @@
 
 use snapbox::str;
 
-use crate::cases;
-use crate::fake::*;
-use crate::run::*;
+use fake::cases;
+use fake::run::*;
+use fake::*;
 
 /// Iam denies.
 pub(crate) const IAM_DENIES: &[Case] = cases![

@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 
 use snapbox::str;
 
-use crate::cases;
-use crate::run::*;
+use fake::cases;
+use fake::run::*;
 
 /// A run that cannot begin says why.
 pub(crate) const A_RUN_THAT_CANNOT_BEGIN_SAYS_WHY: &[Case] = cases![

@@ -3,9 +3,9 @@
 
 use snapbox::str;
 
-use crate::cases;
-use crate::fake::*;
-use crate::run::*;
+use fake::cases;
+use fake::run::*;
+use fake::*;
 
 /// The pipeline is refused.
 pub(crate) const THE_PIPELINE_IS_REFUSED: &[Case] = cases![

@@ -2,9 +2,9 @@
 
 use snapbox::str;
 
-use crate::cases;
-use crate::fake::*;
-use crate::run::*;
+use fake::cases;
+use fake::run::*;
+use fake::*;
 
 /// The token is not enough.
 pub(crate) const THE_TOKEN_IS_NOT_ENOUGH: &[Case] = cases![

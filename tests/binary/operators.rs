@@ -3,9 +3,9 @@
 
 use snapbox::str;
 
-use crate::cases;
-use crate::fake::*;
-use crate::run::*;
+use fake::cases;
+use fake::run::*;
+use fake::*;
 
 /// Variables are not a pair of this user.
 pub(crate) const VARIABLES_ARE_NOT_A_PAIR_OF_THIS_USER: &[Case] = cases![

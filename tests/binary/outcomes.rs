@@ -2,9 +2,9 @@
 
 use snapbox::str;
 
-use crate::cases;
-use crate::fake::*;
-use crate::run::*;
+use fake::cases;
+use fake::run::*;
+use fake::*;
 
 /// A run ends as the key needs it.
 pub(crate) const A_RUN_ENDS_AS_THE_KEY_NEEDS_IT: &[Case] = cases![

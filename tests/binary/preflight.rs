@@ -2,9 +2,9 @@
 
 use snapbox::str;
 
-use crate::cases;
-use crate::fake::*;
-use crate::run::*;
+use fake::cases;
+use fake::run::*;
+use fake::*;
 
 /// A rotation that would not end well does not begin.
 pub(crate) const A_ROTATION_THAT_WOULD_NOT_END_WELL_DOES_NOT_BEGIN: &[Case] = cases![

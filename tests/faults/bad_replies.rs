@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cases::{self, Case};
-use crate::fake::Fault;
 use crate::scene::{Mode, NIGHT, Scene, clean_calls};
+use fake::Fault;
 
 /// Beyond what the program takes of GitLab.
 const HUGE: usize = 40 << 20;

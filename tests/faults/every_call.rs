@@ -1,8 +1,8 @@
 //! A fault at every call, of every kind; then jobs follow until the rotation is finished.
 
 use crate::cases::{self, Case};
-use crate::fake::Fault;
 use crate::scene::{Call, MODES, Mode, Scene, clean_calls};
+use fake::Fault;
 
 /// So many jobs more than without a fault.
 const MORE: usize = 3;

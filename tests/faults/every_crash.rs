@@ -4,8 +4,8 @@
 use rustix::process::Signal;
 
 use crate::cases::{self, Case};
-use crate::fake::Fault;
 use crate::scene::{Aim, Call, Ended, MODES, Mode, PROJECT, Scene, clean_calls};
+use fake::Fault;
 
 /// So many more jobs may follow the one that was killed.
 const FURTHER: usize = 2;

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cases::{self, Case};
-use crate::fake::JobSpec;
 use crate::scene::{Mode, PROJECT, Scene};
+use fake::JobSpec;
 
 /// Longer than the rotation's own deploy and all that follows it.
 const LONG_DEPLOY: i64 = 9_000;

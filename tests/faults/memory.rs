@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cases::{self, Case};
-use crate::fake::Fault;
 use crate::scene::{Mode, Running, Scene};
+use fake::Fault;
 
 /// Above what a run without a fault takes. A list may take 64 MiB of text, and what was read of it
 /// as much again.

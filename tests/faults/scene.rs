@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::fake::{Entry, Fake, Home, JobSpec, Pair, Trust, Variable, found, group, project};
+use fake::{Entry, Fake, Home, JobSpec, Pair, Trust, Variable, found, group, project};
 
 pub(crate) const USER: &str = "deployer";
 pub(crate) const PROJECT: u64 = 42;
@@ -378,10 +378,8 @@ impl Scene {
         for record in self.records() {
             let Some((before, rest)) = record.value.split_once("\"ends\":\"") else { continue };
             let Some((_, after)) = rest.split_once('"') else { continue };
-            let value = format!(
-                "{before}\"ends\":\"{}\"{after}",
-                crate::fake::iso(self.fake.now() - 10 * MINUTE)
-            );
+            let value =
+                format!("{before}\"ends\":\"{}\"{after}", fake::iso(self.fake.now() - 10 * MINUTE));
             self.fake.operator_edits_variable(
                 self.mode.home(),
                 &record.key,

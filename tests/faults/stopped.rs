@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::cases::{self, Case};
-use crate::fake::Fault;
 use crate::scene::{Aim, Call, Ended, ID, MODES, Mode, SECRET, Scene, USER, clean_calls};
+use fake::Fault;
 
 /// The runner kills what still runs then.
 const RUNNERS_PATIENCE: Duration = Duration::from_secs(10);
@@ -223,7 +223,7 @@ fn too_little_time(mode: Mode) -> Result<String, String> {
     let short = || {
         let job = scene.new_job();
         let mut env = scene.env(job);
-        let started = crate::fake::iso(scene.fake.now() - (3600 - 240) * 1000);
+        let started = fake::iso(scene.fake.now() - (3600 - 240) * 1000);
         env.insert("CI_JOB_STARTED_AT".to_owned(), started);
         let ended = crate::scene::Running::start(&env).wait();
         scene.ended_long_ago(job, &ended);

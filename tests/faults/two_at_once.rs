@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cases::{self, Case};
-use crate::fake::Fake;
 use crate::scene::{Mode, Scene};
+use fake::Fake;
 
 const PAIRS: u64 = 100;
 

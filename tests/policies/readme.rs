@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fake::*;
-use crate::run::*;
+use fake::run::*;
+use fake::*;
 
 /// What a rotation may need, all on the one user.
 pub(crate) const ACTIONS: [&str; 5] = [
@@ -52,7 +52,7 @@ pub(crate) fn without(document: &Value, action: &str) -> Value {
 /// The user of every case, here without or with a path.
 pub(crate) fn user_at(path: &str) -> Setting {
     let setting = Setting::of_days(75);
-    setting.fake.lock().aws.users[0].path = path.into();
+    setting.fake.set_user_path(USER, path);
     setting
 }
 

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::beside::{Case, cases};
-use crate::fake::*;
 use crate::readme::*;
-use crate::run::*;
+use fake::run::*;
+use fake::*;
 
 pub(crate) fn a_role_rotates_the_one_user_for_the_one_project_and_branch() -> Vec<Case> {
     cases![

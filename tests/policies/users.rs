@@ -2,7 +2,7 @@
 
 use crate::beside::{Case, cases};
 use crate::readme::*;
-use crate::run::*;
+use fake::run::*;
 
 pub(crate) fn a_user_rotates_its_own_key_and_nobody_elses() -> Vec<Case> {
     cases![

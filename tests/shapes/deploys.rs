@@ -2,9 +2,9 @@
 //! live deployment.
 
 use crate::beside::{Case, cases};
-use crate::fake::*;
-use crate::run::*;
 use crate::scene::*;
+use fake::run::*;
+use fake::*;
 
 pub(crate) fn a_pipeline_is_started_once_whatever_becomes_of_it() -> Vec<Case> {
     cases![
@@ -215,29 +215,27 @@ fn a_pipeline_of_somebody_else_is_not_adopted() {
         .once(|entry| entry.action == "GET /projects/:id/jobs", meanwhile);
     // A connection that was closed before anything happened is ambiguous too; who waits for two
     // minutes is not asked to here.
-    let ended = run.set("CI_JOB_TIMEOUT", "1200").go_for(std::time::Duration::from_secs(20), asked);
+    let run = run.set("CI_JOB_TIMEOUT", "1200");
+    let ended = go_for(&run, std::time::Duration::from_secs(20), asked);
     assert_eq!(ours(&setting, PROJECT).len(), 0, "{}", ended);
     let record = setting.records().remove(0).value;
     assert!(!record.contains("deploys"), "{record}");
     holds_both_keys(&setting);
 }
 
-impl Run<'_> {
-    /// Ends the run by a signal once it has been at it for so long after such an entry.
-    fn go_for(self, long: std::time::Duration, seen: impl Fn(&Entry) -> bool) -> String {
-        let fake = self.setting.fake.clone();
-        let mut child = self.command().spawn().unwrap();
-        until(|| fake.log().iter().any(&seen).then_some(())).expect("it comes that far");
-        let started = std::time::Instant::now();
-        // It looks for its pipeline again and again.
-        while started.elapsed() < long && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        let _ =
-            std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-        let output = child.wait_with_output().unwrap();
-        String::from_utf8(output.stderr).unwrap()
+/// Ends the run by a signal once it has been at it for so long after such an entry.
+fn go_for(run: &Run<'_>, long: std::time::Duration, seen: impl Fn(&Entry) -> bool) -> String {
+    let fake = run.setting.fake.clone();
+    let mut child = run.command().spawn().unwrap();
+    until(|| fake.log().iter().any(&seen).then_some(())).expect("it comes that far");
+    let started = std::time::Instant::now();
+    // It looks for its pipeline again and again.
+    while started.elapsed() < long && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    let _ = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8(output.stderr).unwrap()
 }
 
 pub(crate) fn an_environment_is_redeployed_by_its_live_job() -> Vec<Case> {
@@ -263,18 +261,8 @@ fn redeploying(setting: &Setting) -> Run<'_> {
 
 /// The job of the live deployment; retries of it end like this from now on.
 fn from_now_on(setting: &Setting, outcome: JobEnd) -> u64 {
-    let mut state = setting.fake.lock();
-    for job in state.lab.jobs.values_mut().filter(|job| job.spec.name == "deploy") {
-        job.spec.outcome = outcome;
-    }
-    state
-        .lab
-        .jobs
-        .values()
-        .filter(|job| job.spec.name == "deploy")
-        .map(|job| job.id)
-        .max()
-        .expect("a deploy")
+    setting.fake.set_job_end("deploy", outcome);
+    deploys(setting).iter().map(|job| job.id).max().expect("a deploy")
 }
 
 fn deploys(setting: &Setting) -> Vec<JobView> {
@@ -384,7 +372,7 @@ fn an_environment_without_a_live_job_is_found_before_anything_is_written() {
 fn an_older_commit_is_never_deployed_in_place_of_the_live_one() {
     let setting = Setting::of_days(75);
     let job = deploys(&setting)[0].id;
-    let old_job = setting.fake.lock().job_json(job);
+    let old_job = setting.fake.job_json(job);
     let live = serde_json::json!([{ "id": 9, "iid": 9, "status": "success", "deployable": null }, { "id": 8, "iid": 8, "status": "success", "deployable": old_job }]);
     let fault = Fault::Instead {
         status: 200,

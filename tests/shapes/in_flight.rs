@@ -2,9 +2,9 @@
 //! stays deployed.
 
 use crate::beside::{Case, cases};
-use crate::fake::*;
-use crate::run::*;
 use crate::scene::*;
+use fake::run::*;
+use fake::*;
 
 pub(crate) fn no_in_flight_job_is_what_stays_deployed() -> Vec<Case> {
     cases![
@@ -33,8 +33,7 @@ fn push(setting: &Setting, id: u64) -> JobView {
 }
 
 fn ends(fake: &Fake, job: u64) {
-    let at = fake.now();
-    fake.lock().finish(job, "success", at);
+    fake.finish_job(job);
 }
 
 fn an_in_flight_job_push_pipeline_is_over_before_the_deploy_starts() {
@@ -62,9 +61,7 @@ fn an_in_flight_job_push_pipeline_is_over_before_the_deploy_starts() {
 fn an_environment_is_redeployed_as_the_in_flight_job_leaves_it() {
     let setting = Setting::of_days(75);
     let in_flight = push(&setting, PROJECT);
-    for job in setting.fake.lock().lab.jobs.values_mut() {
-        job.spec.outcome = JobEnd::Success;
-    }
+    setting.fake.set_job_end("deploy", JobEnd::Success);
     let (fake, id) = (setting.fake.clone(), in_flight.id);
     let run = setting.run().set("ROTATOR_DEPLOY", "environment/production");
     let ended =
@@ -116,7 +113,7 @@ fn an_in_flight_job_of_a_deploy_project_counts() {
     add_project(&setting, OTHER, "acme/other", "*");
     setting.fake.operator_removes_variable(OTHER, ID, "*");
     setting.fake.operator_removes_variable(OTHER, SECRET, "*");
-    setting.fake.lock().check.targets.retain(|target| target.home != project(OTHER));
+    setting.fake.unwatch_target(OTHER);
     let in_flight = push(&setting, OTHER);
     let run = |setting| {
         Setting::run(setting)

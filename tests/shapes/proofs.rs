@@ -2,9 +2,9 @@
 //! pages.
 
 use crate::beside::{Case, cases};
-use crate::fake::*;
-use crate::run::*;
 use crate::scene::*;
+use fake::run::*;
+use fake::*;
 
 pub(crate) fn a_deploy_is_proven_by_its_jobs_wherever_they_are() -> Vec<Case> {
     cases![
@@ -47,10 +47,7 @@ fn run(setting: &Setting) -> Run<'_> {
 
 /// The production of 42 has moved to 43.
 fn moved(setting: Setting) -> Setting {
-    let mut state = setting.fake.lock();
-    state.check.deploys.remove(&PROJECT);
-    state.check.productions.retain(|(project, _), _| *project != PROJECT);
-    drop(state);
+    setting.fake.unwatch_deploy(PROJECT);
     setting
 }
 
@@ -133,10 +130,7 @@ fn a_downstream_pipeline_without_jobs_yet_is_no_proof() {
             .map(|pipeline| pipeline.id)
             .max()
             .expect("a downstream pipeline");
-        let at = fake.now();
-        let mut state = fake.lock();
-        state.make_job(downstream, JobSpec::deploy("deploy", "production").ms(4000), at);
-        state.settle(downstream, at);
+        fake.add_pipeline_job(downstream, JobSpec::deploy("deploy", "production").ms(4000));
     };
     // Not at the first look, nor at the one that makes sure of it.
     let looks = std::sync::atomic::AtomicUsize::new(0);

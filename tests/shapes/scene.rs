@@ -1,15 +1,13 @@
 //! What the cases have in common: more places that hold the pair, and how they are looked at.
 
-#![allow(unreachable_pub, dead_code)]
+use fake::run::*;
+use fake::*;
 
-use crate::fake::*;
-use crate::run::*;
-
-pub const OTHER: u64 = 43;
+pub(crate) const OTHER: u64 = 43;
 
 /// A project with the old pair in a scope, its production running with it; the invariants watches
 /// both.
-pub fn add_project(setting: &Setting, id: u64, path: &str, scope: &str) {
+pub(crate) fn add_project(setting: &Setting, id: u64, path: &str, scope: &str) {
     let fake = &setting.fake;
     fake.add_project(id, path);
     fake.set_pipeline_config(
@@ -21,24 +19,24 @@ pub fn add_project(setting: &Setting, id: u64, path: &str, scope: &str) {
 }
 
 /// What is in the variables goes live.
-pub fn deploy(setting: &Setting, id: u64) {
+pub(crate) fn deploy(setting: &Setting, id: u64) {
     setting.fake.start_pipeline(id, "push");
     setting.fake.finish_pipelines();
     setting.fake.watch_deploy(id);
 }
 
 /// The old pair in this scope, watched.
-pub fn publish(setting: &Setting, home: Home, scope: &str) {
+pub(crate) fn publish(setting: &Setting, home: Home, scope: &str) {
     store(setting, home, scope, &setting.old);
     setting.fake.watch_target(home, scope, ID, SECRET);
 }
 
-pub fn store(setting: &Setting, home: Home, scope: &str, pair: &Pair) {
+pub(crate) fn store(setting: &Setting, home: Home, scope: &str, pair: &Pair) {
     setting.fake.set_variable(home, Variable::new(ID, &pair.id).masked().scope(scope));
     setting.fake.set_variable(home, Variable::new(SECRET, &pair.secret).masked().scope(scope));
 }
 
-pub fn stored(setting: &Setting, home: Home, scope: &str) -> (String, String) {
+pub(crate) fn stored(setting: &Setting, home: Home, scope: &str) -> (String, String) {
     let value = |name| {
         setting.fake.variable(home, name, scope).map(|variable| variable.value).unwrap_or_default()
     };
@@ -47,7 +45,7 @@ pub fn stored(setting: &Setting, home: Home, scope: &str) -> (String, String) {
 
 /// Every place holds the one key that is left, and it is a new one.
 #[track_caller]
-pub fn holds_the_new_key(setting: &Setting, places: &[(Home, &str)]) {
+pub(crate) fn holds_the_new_key(setting: &Setting, places: &[(Home, &str)]) {
     let new = setting.new_key();
     assert_eq!(setting.old_is_active(), None, "the old key is left");
     for (home, scope) in places {
@@ -61,14 +59,14 @@ pub fn holds_the_new_key(setting: &Setting, places: &[(Home, &str)]) {
 
 /// Both keys work and the new one is published.
 #[track_caller]
-pub fn holds_both_keys(setting: &Setting) {
+pub(crate) fn holds_both_keys(setting: &Setting) {
     let new = setting.new_key();
     assert_eq!((setting.stored().0, setting.old_is_active()), (new.id, Some(true)));
 }
 
 /// The place in the log of the one entry that is meant.
 #[track_caller]
-pub fn only(log: &[Entry], which: &str, is: impl Fn(&Entry) -> bool) -> usize {
+pub(crate) fn only(log: &[Entry], which: &str, is: impl Fn(&Entry) -> bool) -> usize {
     let found: Vec<usize> = log.iter().filter(|entry| is(entry)).map(|entry| entry.seq).collect();
     let [seq] = found[..] else { panic!("{which}: {found:?}") };
     seq
@@ -76,7 +74,7 @@ pub fn only(log: &[Entry], which: &str, is: impl Fn(&Entry) -> bool) -> usize {
 
 /// When the old key was disabled.
 #[track_caller]
-pub fn disabled_at(setting: &Setting, log: &[Entry]) -> usize {
+pub(crate) fn disabled_at(setting: &Setting, log: &[Entry]) -> usize {
     only(log, "the old key is disabled", |entry| {
         entry.action == "iam:UpdateAccessKey"
             && entry.effect
@@ -86,7 +84,7 @@ pub fn disabled_at(setting: &Setting, log: &[Entry]) -> usize {
 
 /// When the job of this name of this project succeeded with the new key.
 #[track_caller]
-pub fn deployed_at(setting: &Setting, log: &[Entry], project: u64, job: &str) -> usize {
+pub(crate) fn deployed_at(setting: &Setting, log: &[Entry], project: u64, job: &str) -> usize {
     let new = setting.new_key().id;
     let text = format!("{job} of {project} success with {new}");
     only(log, &text, |entry| entry.action == "job success" && entry.what == text)
@@ -94,7 +92,7 @@ pub fn deployed_at(setting: &Setting, log: &[Entry], project: u64, job: &str) ->
 
 /// What runs of this project was deployed with the new key, and it works.
 #[track_caller]
-pub fn production_is_new(setting: &Setting, project: u64) {
+pub(crate) fn production_is_new(setting: &Setting, project: u64) {
     let new = setting.new_key();
     let productions = setting.fake.productions(project);
     assert!(!productions.is_empty(), "nothing of {project} was deployed");
@@ -106,12 +104,12 @@ pub fn production_is_new(setting: &Setting, project: u64) {
 }
 
 /// A date as a record has it.
-pub fn moment(ms: i64) -> String {
+pub(crate) fn moment(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).unwrap().to_string()
 }
 
 /// Leaves a record as `src/record.rs` writes it, released: its run has ended in order.
-pub fn leave_record(setting: &Setting, home: Home, progress: &serde_json::Value) {
+pub(crate) fn leave_record(setting: &Setting, home: Home, progress: &serde_json::Value) {
     let at = moment(setting.fake.now() - 60_000);
     let line = serde_json::json!({ "user": USER, "at": at, "progress": progress });
     setting.fake.set_variable(
@@ -122,7 +120,7 @@ pub fn leave_record(setting: &Setting, home: Home, progress: &serde_json::Value)
 }
 
 /// A key that an earlier run of ours has made just now.
-pub fn made_by_an_earlier_run(setting: &Setting) -> Pair {
+pub(crate) fn made_by_an_earlier_run(setting: &Setting) -> Pair {
     let new = setting.fake.add_key(USER, 0);
     setting.fake.ours(&new.id);
     new

@@ -1,9 +1,9 @@
 //! Where a key is published: projects, groups, scopes, by ids and by paths.
 
 use crate::beside::{Case, cases};
-use crate::fake::*;
-use crate::run::*;
 use crate::scene::*;
+use fake::run::*;
+use fake::*;
 
 pub(crate) fn one_key_is_published_wherever_the_targets_say() -> Vec<Case> {
     cases![
@@ -160,7 +160,7 @@ fn with_a_scope_in_a_group() -> (Setting, Pair) {
     let setting = Setting::of_days(75);
     setting.fake.operator_removes_variable(PROJECT, ID, "*");
     setting.fake.operator_removes_variable(PROJECT, SECRET, "*");
-    setting.fake.lock().check.targets.clear();
+    setting.fake.unwatch_target(PROJECT);
     setting.fake.add_group(7, "acme");
     store(&setting, group(7), "production", &setting.old);
     let foreign = foreign_pair(&setting, group(7), "*");
@@ -183,7 +183,7 @@ fn a_group_without_scopes_keeps_the_records_for_all() {
     setting.fake.tune(|knobs| knobs.group_scopes = false);
     setting.fake.add_group(7, "acme");
     publish(&setting, group(7), "*");
-    let setting = setting.deployed_from_the_group();
+    deploy(&setting, PROJECT);
     let run = setting
         .run()
         .set("ROTATOR_TARGETS", "group:7")
@@ -215,13 +215,6 @@ fn a_group_without_scopes_keeps_the_records_for_all() {
     .expect("the grace period ends");
     holds_the_new_key(&setting, &[(group(7), "*")]);
     assert_eq!(records(&setting), ["*"]);
-}
-
-impl Setting {
-    fn deployed_from_the_group(self) -> Self {
-        deploy(&self, PROJECT);
-        self
-    }
 }
 
 /// Nothing published yet; a role makes the first pair.

@@ -1,9 +1,9 @@
 //! Half-written states of two targets, set up by hand: the next run heals each as the plan says.
 
 use crate::beside::Case;
-use crate::fake::*;
-use crate::run::*;
 use crate::scene::*;
+use fake::run::*;
+use fake::*;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Half {

@@ -8,9 +8,9 @@ use credential_rotator::targets::{self, Lists, PairPart};
 use secrecy::SecretString;
 
 use crate::beside::{Case, cases};
-use crate::fake::*;
-use crate::run::*;
 use crate::scene::*;
+use fake::run::*;
+use fake::*;
 
 pub(crate) fn whatever_the_variables_hold_is_taken_for_what_it_is() -> Vec<Case> {
     cases![

@@ -3,8 +3,8 @@
 use crate::beside::{Case, cases, for_each};
 use crate::certificates::*;
 use crate::front::*;
-use crate::run::*;
 use crate::trust::{Place, Reaching, says};
+use fake::run::*;
 
 const GITLAB: &str = "gitlab.acme.test";
 const AWS: &str = "aws.acme.test";
@@ -158,8 +158,7 @@ fn plain_loopback_is_not_asked_of_an_https_proxy() {
 
 /// A port on which nobody listens, ever.
 fn nobody() -> u16 {
-    static NOBODY: std::sync::LazyLock<crate::fake::Port> =
-        std::sync::LazyLock::new(crate::fake::Port::reserve);
+    static NOBODY: std::sync::LazyLock<fake::Port> = std::sync::LazyLock::new(fake::Port::reserve);
     NOBODY.number
 }
 

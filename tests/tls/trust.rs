@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use crate::beside::{Case, cases};
 use crate::certificates::*;
-use crate::fake::*;
 use crate::front::*;
-use crate::run::*;
+use fake::run::*;
+use fake::*;
 
 /// A fake whose GitLab is reached over TLS, with a folder for PEM files.
 pub(crate) struct Place {

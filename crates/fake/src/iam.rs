@@ -1,6 +1,6 @@
 //! IAM: users and their access keys.
 
-use super::aws::{AwsError, Principal, action_of, fail, invalid_token, xml};
+use super::aws::{AwsError, Principal, fail, invalid_token, xml};
 use super::clock::{Millis, iso, iso_seconds, wall};
 use super::invariants::Mutation;
 use super::policy::{Decision, Statement, decide};
@@ -291,7 +291,7 @@ impl State {
         key.verified = false;
         let secret = key.secret.clone();
         let date = self.create_date(self.aws.key(&id).expect("just made"));
-        self.mutated(&Mutation::KeyCreated(id.clone()));
+        self.mutated(&Mutation::KeyCreated);
         Ok(format!(
             "<AccessKey>{}<AccessKeyId>{id}</AccessKeyId><Status>Active</Status><SecretAccessKey>{secret}</SecretAccessKey>{date}</AccessKey>",
             user_name(user)
@@ -315,7 +315,7 @@ impl State {
         let changed = self.set_key_active(id, active);
         if changed {
             self.mutated(&if active {
-                Mutation::KeyEnabled(id.into())
+                Mutation::KeyEnabled
             } else {
                 Mutation::KeyDisabled(id.into())
             });

@@ -41,8 +41,6 @@
 //! `JobSpec::new("rotate").never_ends()`, find its id in `fake.jobs(42)`, and end it with
 //! `job_set_status`: the later stages follow.
 
-#![allow(dead_code, unused_imports, unreachable_pub)]
-
 mod aws;
 mod client;
 mod clock;
@@ -59,6 +57,7 @@ mod pipelines;
 mod pipelines_api;
 mod policy;
 mod production;
+pub mod run;
 mod serve;
 mod setting;
 mod setting_aws;
@@ -87,7 +86,8 @@ use state::State;
 #[derive(Clone)]
 pub struct Fake {
     state: Arc<Mutex<State>>,
-    server: Arc<Server>,
+    /// Held, not read: it ends with the last handle.
+    _server: Arc<Server>,
     /// `http://127.0.0.1:PORT`, for AWS and (with `/api/v4`) for GitLab.
     pub url: String,
     /// A GitLab token with `api`, Maintainer of every project and Owner of every group.
@@ -114,7 +114,7 @@ impl Fake {
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.advance();
         state
@@ -167,7 +167,7 @@ impl Builder {
         let server = Arc::new(Server::start(Arc::clone(&state), self.tls.as_ref()));
         let scheme = if self.tls.is_some() { "https://localhost" } else { "http://127.0.0.1" };
         let url = format!("{scheme}:{}", server.port);
-        let mut fake = Fake { state, server, url, token: String::new() };
+        let mut fake = Fake { state, _server: server, url, token: String::new() };
         fake.lock().url.clone_from(&fake.url);
         let token = fake.lock().random_token("glpat-", 20);
         fake.token = fake.add_token(TokenSpec::new(&token));

@@ -4,8 +4,7 @@ use super::Fake;
 use super::aws::{Pair, Principal};
 use super::clock::wall;
 use super::gitlab::Home;
-use super::invariants::Mutation;
-use super::jobs::JobSpec;
+use super::jobs::{JobEnd, JobSpec};
 use super::variables::Variable;
 
 /// AWS.
@@ -135,5 +134,25 @@ impl Fake {
 
     pub fn job_started_at(&self, job: u64, ms: i64) {
         self.lock().lab.jobs.get_mut(&job).expect("a job that exists").started = Some(ms);
+    }
+
+    /// This job, which runs, succeeds now.
+    pub fn finish_job(&self, job: u64) {
+        self.lock().finish(job, "success", wall());
+    }
+
+    /// How the jobs of this name that exist, and retries of them, end from now on.
+    pub fn set_job_end(&self, name: &str, end: JobEnd) {
+        let mut state = self.lock();
+        for job in state.lab.jobs.values_mut().filter(|job| job.spec.name == name) {
+            job.spec.outcome = end;
+        }
+    }
+
+    /// A job that joins a pipeline that is there already.
+    pub fn add_pipeline_job(&self, pipeline: u64, job: JobSpec) {
+        let mut state = self.lock();
+        state.make_job(pipeline, job, wall());
+        state.settle(pipeline, wall());
     }
 }

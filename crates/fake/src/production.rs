@@ -1,8 +1,6 @@
 //! What a job gets from GitLab, and whether AWS accepts it: the production that every rotation is
 //! for.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-
 use super::aws::Pair;
 use super::client::signed;
 use super::gitlab::Home;

@@ -36,8 +36,8 @@ pub(crate) struct Target {
 #[derive(Debug, Clone)]
 pub(crate) enum Mutation {
     Variable { home: Home, key: String, scope: String },
-    KeyCreated(String),
-    KeyEnabled(String),
+    KeyCreated,
+    KeyEnabled,
     KeyDisabled(String),
     KeyDeleted { id: String, was_active: bool },
     Deployed { project: u64, environment: String, pair: Pair },
@@ -80,7 +80,7 @@ impl State {
                     ));
                 }
             }
-            Mutation::KeyCreated(_) | Mutation::KeyEnabled(_) => {}
+            Mutation::KeyCreated | Mutation::KeyEnabled => {}
         }
         self.check_targets(&mut found);
         if !self.check.operator {

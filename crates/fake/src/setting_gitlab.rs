@@ -260,6 +260,11 @@ impl Fake {
             .collect()
     }
 
+    /// The job as GitLab's API shows it.
+    pub fn job_json(&self, job: u64) -> serde_json::Value {
+        self.lock().job_json(job)
+    }
+
     /// What runs of this project, by environment.
     pub fn productions(&self, project: u64) -> Vec<(String, Pair)> {
         let state = self.lock();

@@ -86,7 +86,7 @@ pub fn signed(
 ) -> Vec<(String, String)> {
     let host = url.split("//").nth(1).unwrap_or_default();
     let kind = "application/x-www-form-urlencoded";
-    let credentials = aws_sdk_sts::config::Credentials::new(
+    let credentials = aws_credential_types::Credentials::new(
         &pair.id,
         &pair.secret,
         pair.token.clone(),

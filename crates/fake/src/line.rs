@@ -91,7 +91,6 @@ impl Away {
 
 /// The listener: numbers the connections.
 pub(crate) struct Lines {
-    port: u16,
     arriving: mpsc::UnboundedReceiver<Box<dyn Stream>>,
     count: u64,
 }
@@ -102,7 +101,6 @@ impl Lines {
         mut listener: TcpListener,
         acceptor: Option<Acceptor>,
     ) -> (Self, Away) {
-        let number = port.number;
         let (sender, arriving) = mpsc::unbounded_channel();
         let (away, mut asked) = mpsc::unbounded_channel::<(Duration, oneshot::Sender<()>)>();
         tokio::spawn(async move {
@@ -122,7 +120,7 @@ impl Lines {
                 }
             }
         });
-        (Self { port: number, arriving, count: 0 }, Away(away))
+        (Self { arriving, count: 0 }, Away(away))
     }
 }
 

@@ -113,6 +113,19 @@ impl Fake {
         self.lock().check.deploys.insert(project);
     }
 
+    /// Nobody runs with the pairs of this project or group any more.
+    pub fn unwatch_target(&self, home: impl Into<Home>) {
+        let home = home.into();
+        self.lock().check.targets.retain(|target| target.home != home);
+    }
+
+    /// Nothing of this project is deployed any more.
+    pub fn unwatch_deploy(&self, project: u64) {
+        let mut state = self.lock();
+        state.check.deploys.remove(&project);
+        state.check.productions.retain(|(known, _), _| *known != project);
+    }
+
     /// This key may be disabled and deleted.
     pub fn ours(&self, key: &str) {
         for found in self.lock().aws.keys.iter_mut().filter(|found| found.id == key) {

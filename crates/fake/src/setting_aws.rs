@@ -23,6 +23,13 @@ impl Fake {
         arn
     }
 
+    /// Moves the user to another path, which changes its ARN.
+    pub fn set_user_path(&self, name: &str, path: &str) {
+        for user in self.lock().aws.users.iter_mut().filter(|user| user.name == name) {
+            user.path = path.into();
+        }
+    }
+
     /// A key of any age, visible everywhere. It is foreign until a variable names it or `ours` is
     /// called.
     pub fn add_key(&self, user: &str, age_days: i64) -> Pair {

@@ -1,9 +1,6 @@
 //! The fake is strict: every rule that other tests lean on. By plain HTTP, with a client of the
 //! tests' own.
 
-#[path = "fake/mod.rs"]
-mod fake;
-
 use std::time::Duration;
 
 use fake::*;

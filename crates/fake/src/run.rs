@@ -9,21 +9,19 @@
 //! Cases are plain functions; [`at_once`] runs many of them beside each other, each in a fake of
 //! its own, because some wait for seconds.
 
-#![allow(dead_code, unreachable_pub)]
-
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::fake::{Entry, Fake, JobSpec, JobView, Pair, Trust, Variable, found};
+use crate::{Entry, Fake, JobSpec, JobView, Pair, Trust, Variable, found};
 
 pub const USER: &str = "deployer";
 pub const PROJECT: u64 = 42;
@@ -34,6 +32,18 @@ pub const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 const BESIDE: usize = 40;
 /// No run may take longer; one that does is killed and fails its case.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+static PROGRAM: OnceLock<&str> = OnceLock::new();
+
+/// Which program runs. Cargo tells its path to the tests of its own package alone, so they say it:
+/// `use_program(env!("CARGO_BIN_EXE_credential-rotator"))`.
+pub fn use_program(path: &'static str) {
+    PROGRAM.get_or_init(|| path);
+}
+
+pub fn program() -> &'static str {
+    PROGRAM.get().expect("the test calls `use_program` first")
+}
 
 /// A fake with the user `deployer`, the key `old` published and deployed in project 42.
 pub struct Setting {
@@ -425,7 +435,7 @@ impl Run<'_> {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_credential-rotator"));
+        let mut command = Command::new(program());
         command.env_clear().envs(&self.env).current_dir(self.folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
