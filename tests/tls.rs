@@ -6,8 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "shapes/beside.rs"]
-mod beside;
 #[path = "tls/certificates.rs"]
 mod certificates;
 #[path = "tls/front.rs"]
@@ -17,12 +15,9 @@ mod proxies;
 #[path = "tls/trust.rs"]
 mod trust;
 
-/// One test, for its cases run beside each other; those that fail are named.
-#[test]
-fn tls_and_proxies_are_as_the_environment_says() {
-    fake::run::use_program(env!("CARGO_BIN_EXE_credential-rotator"));
-    beside::beside_each_other(&[
-        trust::only_certificates_of_known_authorities_are_trusted(),
-        proxies::a_proxy_is_used_as_its_variables_say(),
-    ]);
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cases = [trust::cases(), proxies::cases()];
+    fake::cases::run(env!("CARGO_BIN_EXE_credential-rotator"), 24, cases).exit_code()
 }

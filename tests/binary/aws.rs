@@ -2,22 +2,53 @@
 
 use snapbox::str;
 
-use fake::cases;
-use fake::run::*;
 use fake::*;
 
-/// Iam denies.
-pub(crate) const IAM_DENIES: &[Case] = cases![
-    listing_keys_is_denied,
-    creating_a_key_is_denied,
-    disabling_a_key_is_denied,
-    deleting_a_key_is_denied,
-    asking_for_the_last_use_is_denied,
-    creating_is_denied_explicitly,
-    listing_is_denied_explicitly,
-    a_role_may_not_list,
-    a_session_of_a_user_cannot_call_iam,
-];
+pub(crate) fn cases() -> Vec<Trial> {
+    cases![
+        // Iam denies.
+        listing_keys_is_denied,
+        creating_a_key_is_denied,
+        disabling_a_key_is_denied,
+        deleting_a_key_is_denied,
+        asking_for_the_last_use_is_denied,
+        creating_is_denied_explicitly,
+        listing_is_denied_explicitly,
+        a_role_may_not_list,
+        a_session_of_a_user_cannot_call_iam,
+        // The signer is not the right one.
+        no_credentials_at_all,
+        protected_variables_on_an_unprotected_ref,
+        scoped_variables_without_an_environment,
+        variables_that_did_not_reach_the_job,
+        a_profile_that_is_not_there,
+        the_root_user,
+        a_roles_session_without_a_user,
+        a_user_who_does_not_exist,
+        a_pair_that_was_disabled,
+        a_pair_that_was_deleted,
+        a_pair_whose_secret_is_anothers,
+        a_leftover_session_token,
+        a_role_that_does_not_trust_this_project,
+        a_role_that_wants_another_audience,
+        an_account_without_the_provider,
+        a_new_key_that_belongs_to_somebody_else,
+        a_token_that_is_none,
+        a_chain_that_breaks,
+        an_id_token_that_has_ended,
+        an_id_token_that_ends_meanwhile,
+        // Keys do not come as they should.
+        a_clock_that_is_wrong,
+        a_clock_that_is_ahead,
+        a_new_key_that_never_works,
+        a_quota_of_one,
+        a_reply_to_the_creation_that_is_lost,
+        a_creation_that_is_never_seen,
+        iam_throttles_for_ever,
+        iam_has_an_error_for_ever,
+        an_endpoint_that_nobody_listens_at,
+    ]
+}
 
 const ALL: [&str; 5] = [
     "iam:ListAccessKeys",
@@ -144,30 +175,6 @@ hint: temporary credentials cannot rotate a key: store the user's own key in the
 
 "#]]);
 }
-
-/// The signer is not the right one.
-pub(crate) const THE_SIGNER_IS_NOT_THE_RIGHT_ONE: &[Case] = cases![
-    no_credentials_at_all,
-    protected_variables_on_an_unprotected_ref,
-    scoped_variables_without_an_environment,
-    variables_that_did_not_reach_the_job,
-    a_profile_that_is_not_there,
-    the_root_user,
-    a_roles_session_without_a_user,
-    a_user_who_does_not_exist,
-    a_pair_that_was_disabled,
-    a_pair_that_was_deleted,
-    a_pair_whose_secret_is_anothers,
-    a_leftover_session_token,
-    a_role_that_does_not_trust_this_project,
-    a_role_that_wants_another_audience,
-    an_account_without_the_provider,
-    a_new_key_that_belongs_to_somebody_else,
-    a_token_that_is_none,
-    a_chain_that_breaks,
-    an_id_token_that_has_ended,
-    an_id_token_that_ends_meanwhile,
-];
 
 fn no_credentials_at_all() {
     let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
@@ -505,19 +512,6 @@ hint: nothing to do: the next run has a new token and takes up where this one en
 
 "#]]);
 }
-
-/// Keys do not come as they should.
-pub(crate) const KEYS_DO_NOT_COME_AS_THEY_SHOULD: &[Case] = cases![
-    a_clock_that_is_wrong,
-    a_clock_that_is_ahead,
-    a_new_key_that_never_works,
-    a_quota_of_one,
-    a_reply_to_the_creation_that_is_lost,
-    a_creation_that_is_never_seen,
-    iam_throttles_for_ever,
-    iam_has_an_error_for_ever,
-    an_endpoint_that_nobody_listens_at,
-];
 
 fn a_clock_that_is_wrong() {
     let setting = Setting::of_days(75);

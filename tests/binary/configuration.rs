@@ -4,22 +4,23 @@ use std::process::{Command, Stdio};
 
 use snapbox::str;
 
-use fake::cases;
-use fake::run::*;
+use fake::*;
 
-/// A run that cannot begin says why.
-pub(crate) const A_RUN_THAT_CANNOT_BEGIN_SAYS_WHY: &[Case] = cases![
-    help_is_the_table,
-    the_version_is_told,
-    other_arguments_are_refused,
-    every_mistake_is_told_at_once,
-    half_a_pair_in_the_environment_names_the_missing_half,
-    a_session_token_beside_a_long_lived_key_is_a_leftover,
-    a_role_without_its_user_or_token_is_half_a_role,
-    a_job_token_cannot_write_variables,
-    a_report_that_cannot_be_written_costs_nothing,
-    a_ca_file_without_certificates_is_no_ca_file,
-];
+pub(crate) fn cases() -> Vec<Trial> {
+    cases![
+        // A run that cannot begin says why.
+        help_is_the_table,
+        the_version_is_told,
+        other_arguments_are_refused,
+        every_mistake_is_told_at_once,
+        half_a_pair_in_the_environment_names_the_missing_half,
+        a_session_token_beside_a_long_lived_key_is_a_leftover,
+        a_role_without_its_user_or_token_is_half_a_role,
+        a_job_token_cannot_write_variables,
+        a_report_that_cannot_be_written_costs_nothing,
+        a_ca_file_without_certificates_is_no_ca_file,
+    ]
+}
 
 /// The binary with these arguments and an empty environment: exit code, stdout, stderr.
 fn with_arguments(arguments: &[&str]) -> (Option<i32>, String, String) {

@@ -3,21 +3,33 @@
 
 use snapbox::str;
 
-use fake::cases;
-use fake::run::*;
 use fake::*;
 
-/// The pipeline is refused.
-pub(crate) const THE_PIPELINE_IS_REFUSED: &[Case] = cases![
-    a_pipeline_without_a_job,
-    a_pipeline_that_the_workflow_filters,
-    a_pipeline_on_a_protected_ref,
-    pipeline_variables_are_forbidden,
-    an_input_that_nobody_declared,
-    a_pipeline_refused_for_another_reason,
-    a_ref_that_vanishes_meanwhile,
-    a_job_that_cannot_be_retried,
-];
+pub(crate) fn cases() -> Vec<Trial> {
+    cases![
+        // The pipeline is refused.
+        a_pipeline_without_a_job,
+        a_pipeline_that_the_workflow_filters,
+        a_pipeline_on_a_protected_ref,
+        pipeline_variables_are_forbidden,
+        an_input_that_nobody_declared,
+        a_pipeline_refused_for_another_reason,
+        a_ref_that_vanishes_meanwhile,
+        a_job_that_cannot_be_retried,
+        // The deploy proves nothing.
+        a_deploy_that_fails,
+        a_deploy_that_does_nothing,
+        a_listed_job_that_does_not_exist,
+        a_job_that_waits_for_a_person,
+        a_job_that_no_runner_takes,
+        a_deploy_that_never_ends,
+        a_pipeline_that_is_canceled,
+        a_pipeline_that_is_deleted,
+        a_redeployed_job_that_fails,
+        a_downstream_deploy_that_fails,
+        of_two_projects_one_fails,
+    ]
+}
 
 /// A deploy that ended with 4: both keys work, the new pair is published.
 #[track_caller]
@@ -155,21 +167,6 @@ hint: deploy once by hand, or use ROTATOR_DEPLOY=pipeline: an archived or alread
     );
     keeps_both(&setting);
 }
-
-/// The deploy proves nothing.
-pub(crate) const THE_DEPLOY_PROVES_NOTHING: &[Case] = cases![
-    a_deploy_that_fails,
-    a_deploy_that_does_nothing,
-    a_listed_job_that_does_not_exist,
-    a_job_that_waits_for_a_person,
-    a_job_that_no_runner_takes,
-    a_deploy_that_never_ends,
-    a_pipeline_that_is_canceled,
-    a_pipeline_that_is_deleted,
-    a_redeployed_job_that_fails,
-    a_downstream_deploy_that_fails,
-    of_two_projects_one_fails,
-];
 
 fn deployed_by(jobs: Vec<JobSpec>) -> Setting {
     let setting = Setting::of_days(75);

@@ -2,21 +2,49 @@
 
 use snapbox::str;
 
-use fake::cases;
-use fake::run::*;
 use fake::*;
 
-/// The token is not enough.
-pub(crate) const THE_TOKEN_IS_NOT_ENOUGH: &[Case] = cases![
-    a_token_without_the_scope_api,
-    a_token_that_is_no_maintainer,
-    an_expired_token,
-    a_revoked_token,
-    a_mistyped_token,
-    a_fine_grained_token_that_lacks_a_right,
-    a_blocked_user,
-    a_token_that_is_no_owner_of_the_group,
-];
+pub(crate) fn cases() -> Vec<Trial> {
+    cases![
+        // The token is not enough.
+        a_token_without_the_scope_api,
+        a_token_that_is_no_maintainer,
+        an_expired_token,
+        a_revoked_token,
+        a_mistyped_token,
+        a_fine_grained_token_that_lacks_a_right,
+        a_blocked_user,
+        a_token_that_is_no_owner_of_the_group,
+        // The project is not as it was.
+        a_project_that_nobody_knows,
+        an_archived_project,
+        a_project_that_is_archived_meanwhile,
+        a_name_that_is_taken_and_not_to_be_seen,
+        a_request_that_is_refused_without_a_reason,
+        a_group_whose_variables_have_no_scopes,
+        a_project_that_has_moved,
+        a_gitlab_in_maintenance,
+        a_read_only_gitlab,
+        a_rate_limit_for_ever,
+        a_rate_limit_for_an_hour,
+        an_error_that_asks_for_an_hour,
+        a_server_that_has_an_error_for_ever,
+        a_reply_that_never_comes,
+        a_value_that_gitlab_does_not_mask,
+        an_echo_that_differs,
+        a_run_whose_time_is_over_acts_no_more,
+        a_job_that_has_ended_acts_no_more,
+        a_job_that_gitlab_does_not_tell_of,
+        // The address is wrong.
+        an_adencoding_that_no_network_has,
+        a_port_where_nobody_listens,
+        a_web_page_instead_of_an_api,
+        a_challenge_page_before_the_api,
+        an_adencoding_that_redirects,
+        a_certificate_that_nobody_vouches_for,
+        a_name_that_does_not_resolve,
+    ]
+}
 
 fn with_token(change: impl FnOnce(&mut TokenSpec)) -> Ended {
     let setting = Setting::of_days(75);
@@ -128,29 +156,6 @@ hint: give it the role Maintainer in each target project (Owner in a target grou
 "#]],
     );
 }
-
-/// The project is not as it was.
-pub(crate) const THE_PROJECT_IS_NOT_AS_IT_WAS: &[Case] = cases![
-    a_project_that_nobody_knows,
-    an_archived_project,
-    a_project_that_is_archived_meanwhile,
-    a_name_that_is_taken_and_not_to_be_seen,
-    a_request_that_is_refused_without_a_reason,
-    a_group_whose_variables_have_no_scopes,
-    a_project_that_has_moved,
-    a_gitlab_in_maintenance,
-    a_read_only_gitlab,
-    a_rate_limit_for_ever,
-    a_rate_limit_for_an_hour,
-    an_error_that_asks_for_an_hour,
-    a_server_that_has_an_error_for_ever,
-    a_reply_that_never_comes,
-    a_value_that_gitlab_does_not_mask,
-    an_echo_that_differs,
-    a_run_whose_time_is_over_acts_no_more,
-    a_job_that_has_ended_acts_no_more,
-    a_job_that_gitlab_does_not_tell_of,
-];
 
 fn a_project_that_nobody_knows() {
     let setting = Setting::of_days(75);
@@ -471,17 +476,6 @@ hint: nothing to do: the next run takes up where this one ended
     );
     assert_eq!(ended.effects(), Vec::<String>::new());
 }
-
-/// The address is wrong.
-pub(crate) const THE_ADDRESS_IS_WRONG: &[Case] = cases![
-    an_adencoding_that_no_network_has,
-    a_port_where_nobody_listens,
-    a_web_page_instead_of_an_api,
-    a_challenge_page_before_the_api,
-    an_adencoding_that_redirects,
-    a_certificate_that_nobody_vouches_for,
-    a_name_that_does_not_resolve,
-];
 
 fn a_job_that_gitlab_does_not_tell_of() {
     let setting = Setting::of_days(75);

@@ -3,25 +3,40 @@
 
 use snapbox::str;
 
-use fake::cases;
-use fake::run::*;
 use fake::*;
 
-/// Variables are not a pair of this user.
-pub(crate) const VARIABLES_ARE_NOT_A_PAIR_OF_THIS_USER: &[Case] = cases![
-    variables_that_are_not_there,
-    an_id_without_a_secret,
-    a_secret_without_an_id,
-    targets_that_name_different_keys,
-    a_key_that_the_user_does_not_have,
-    an_id_that_refers_to_another_variable,
-    a_secret_that_refers_to_another_variable,
-    a_file_variable,
-    an_id_that_is_hidden,
-    an_id_of_a_session,
-    something_else_than_an_id,
-    a_tag_of_another_key_on_a_hidden_secret,
-];
+pub(crate) fn cases() -> Vec<Trial> {
+    cases![
+        // Variables are not a pair of this user.
+        variables_that_are_not_there,
+        an_id_without_a_secret,
+        a_secret_without_an_id,
+        targets_that_name_different_keys,
+        a_key_that_the_user_does_not_have,
+        an_id_that_refers_to_another_variable,
+        a_secret_that_refers_to_another_variable,
+        a_file_variable,
+        an_id_that_is_hidden,
+        an_id_of_a_session,
+        something_else_than_an_id,
+        a_tag_of_another_key_on_a_hidden_secret,
+        // Keys are not as the rotation left them.
+        a_second_key_that_nobody_explains,
+        a_second_key_is_mentioned_while_nothing_is_due,
+        an_old_key_that_was_enabled_again,
+        an_old_key_that_another_scope_still_names,
+        a_published_key_that_was_disabled,
+        a_published_key_that_was_deleted,
+        an_orphan_that_something_else_uses,
+        several_keys_that_could_be_the_one,
+        a_operator_changes_a_variable_while_a_run_is_dead,
+        a_secret_that_nobody_can_read_any_more,
+        a_operator_changes_a_variable_after_the_publication,
+        a_hidden_target_that_fell_behind,
+        a_record_that_nobody_can_read,
+        a_record_that_was_taken_away,
+    ]
+}
 
 /// The project's two variables, as they are; a role signs.
 fn holding(id: Option<Variable>, secret: Option<Variable>) -> Setting {
@@ -225,24 +240,6 @@ hint: store a pair that belongs together and, where the secret is hidden, take t
 "#]],
     );
 }
-
-/// Keys are not as the rotation left them.
-pub(crate) const KEYS_ARE_NOT_AS_THE_ROTATION_LEFT_THEM: &[Case] = cases![
-    a_second_key_that_nobody_explains,
-    a_second_key_is_mentioned_while_nothing_is_due,
-    an_old_key_that_was_enabled_again,
-    an_old_key_that_another_scope_still_names,
-    a_published_key_that_was_disabled,
-    a_published_key_that_was_deleted,
-    an_orphan_that_something_else_uses,
-    several_keys_that_could_be_the_one,
-    a_operator_changes_a_variable_while_a_run_is_dead,
-    a_secret_that_nobody_can_read_any_more,
-    a_operator_changes_a_variable_after_the_publication,
-    a_hidden_target_that_fell_behind,
-    a_record_that_nobody_can_read,
-    a_record_that_was_taken_away,
-];
 
 fn a_second_key_that_nobody_explains() {
     let setting = Setting::of_days(75);

@@ -2,28 +2,55 @@
 
 use snapbox::str;
 
-use fake::cases;
-use fake::run::*;
 use fake::*;
 
-/// A run ends as the key needs it.
-pub(crate) const A_RUN_ENDS_AS_THE_KEY_NEEDS_IT: &[Case] = cases![
-    a_key_that_is_not_due_costs_one_round_trip,
-    a_due_key_is_replaced_from_end_to_end,
-    the_days_of_a_rotation_are_waited_for_by_scheduled_runs,
-    an_old_key_that_is_still_used_stays,
-    a_deploy_is_left_to_the_next_run,
-    a_dry_run_changes_nothing,
-    another_run_at_work_is_left_alone,
-    of_two_runs_at_once_one_rotates,
-    what_a_run_needs_a_operator_for_is_refused,
-    a_definite_failure_can_be_run_again,
-    a_failed_deploy_keeps_both_keys,
-    a_hostile_fake_is_rotated_all_the_same,
-    a_disabled_published_key_is_replaced_whatever_its_age,
-    a_run_that_is_told_to_stop_leaves_nothing_behind,
-    a_run_that_is_told_to_stop_while_it_waits_leaves_the_rest_to_the_next,
-];
+pub(crate) fn cases() -> Vec<Trial> {
+    cases![
+        // A run ends as the key needs it.
+        a_key_that_is_not_due_costs_one_round_trip,
+        a_due_key_is_replaced_from_end_to_end,
+        the_days_of_a_rotation_are_waited_for_by_scheduled_runs,
+        an_old_key_that_is_still_used_stays,
+        a_deploy_is_left_to_the_next_run,
+        a_dry_run_changes_nothing,
+        another_run_at_work_is_left_alone,
+        of_two_runs_at_once_one_rotates,
+        what_a_run_needs_a_operator_for_is_refused,
+        a_definite_failure_can_be_run_again,
+        a_failed_deploy_keeps_both_keys,
+        a_hostile_fake_is_rotated_all_the_same,
+        a_disabled_published_key_is_replaced_whatever_its_age,
+        a_run_that_is_told_to_stop_leaves_nothing_behind,
+        a_run_that_is_told_to_stop_while_it_waits_leaves_the_rest_to_the_next,
+        // Every action does its part.
+        check_says_what_a_run_would_do,
+        check_fails_where_a_key_is_too_old,
+        check_refuses_what_rotate_would_refuse,
+        setup_makes_the_first_pair,
+        setup_makes_a_hidden_secret,
+        setup_on_an_unprotected_branch_makes_unprotected_variables,
+        setup_leaves_a_pair_alone,
+        retire_takes_a_proven_deploy_of_its_own_pipeline,
+        retire_waits_for_no_deploy_that_did_not_run,
+        retire_does_not_take_a_deploy_that_started_too_early,
+        retire_by_hand_takes_the_callers_word,
+        retire_without_a_rotation_has_nothing_to_do,
+        force_replaces_a_young_key_once,
+        force_finishes_what_is_under_way_and_then_rotates,
+        // Every shape of project is served.
+        a_role_rotates_within_six_calls_to_iam,
+        a_chain_of_roles_rotates,
+        two_projects_are_published_and_deployed,
+        a_hidden_secret_is_replaced_unread,
+        a_group_is_published_and_its_project_deployed,
+        an_environment_is_redeployed_from_the_live_commit,
+        a_named_ref_is_deployed_with_inputs,
+        pipeline_variables_are_sent_where_they_are_asked_for,
+        an_in_flight_job_is_waited_for,
+        a_scoped_pair_under_other_names_is_rotated,
+        a_persons_words_and_flags_stay,
+    ]
+}
 
 fn a_key_that_is_not_due_costs_one_round_trip() {
     let setting = Setting::of_days(10);
@@ -425,24 +452,6 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
     setting.is_rotated();
 }
 
-/// Every action does its part.
-pub(crate) const EVERY_ACTION_DOES_ITS_PART: &[Case] = cases![
-    check_says_what_a_run_would_do,
-    check_fails_where_a_key_is_too_old,
-    check_refuses_what_rotate_would_refuse,
-    setup_makes_the_first_pair,
-    setup_makes_a_hidden_secret,
-    setup_on_an_unprotected_branch_makes_unprotected_variables,
-    setup_leaves_a_pair_alone,
-    retire_takes_a_proven_deploy_of_its_own_pipeline,
-    retire_waits_for_no_deploy_that_did_not_run,
-    retire_does_not_take_a_deploy_that_started_too_early,
-    retire_by_hand_takes_the_callers_word,
-    retire_without_a_rotation_has_nothing_to_do,
-    force_replaces_a_young_key_once,
-    force_finishes_what_is_under_way_and_then_rotates,
-];
-
 fn check_says_what_a_run_would_do() {
     let setting = Setting::of_days(75);
     let ended = setting.run().set("ROTATOR_ACTION", "check").go();
@@ -784,21 +793,6 @@ fn force_finishes_what_is_under_way_and_then_rotates() {
         "the first rotation was finished, its waiting cut short, then another begun"
     );
 }
-
-/// Every shape of project is served.
-pub(crate) const EVERY_SHAPE_OF_PROJECT_IS_SERVED: &[Case] = cases![
-    a_role_rotates_within_six_calls_to_iam,
-    a_chain_of_roles_rotates,
-    two_projects_are_published_and_deployed,
-    a_hidden_secret_is_replaced_unread,
-    a_group_is_published_and_its_project_deployed,
-    an_environment_is_redeployed_from_the_live_commit,
-    a_named_ref_is_deployed_with_inputs,
-    pipeline_variables_are_sent_where_they_are_asked_for,
-    an_in_flight_job_is_waited_for,
-    a_scoped_pair_under_other_names_is_rotated,
-    a_persons_words_and_flags_stay,
-];
 
 fn a_role_rotates_within_six_calls_to_iam() {
     let setting = Setting::of_days(75);

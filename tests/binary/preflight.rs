@@ -2,30 +2,30 @@
 
 use snapbox::str;
 
-use fake::cases;
-use fake::run::*;
 use fake::*;
 
-/// A rotation that would not end well does not begin.
-pub(crate) const A_ROTATION_THAT_WOULD_NOT_END_WELL_DOES_NOT_BEGIN: &[Case] = cases![
-    every_finding_is_told_at_once,
-    sts_that_verifies_nothing,
-    a_pair_that_outranks_the_target,
-    an_environment_without_a_deployment,
-    a_deploy_project_that_is_not_there,
-    a_ref_that_is_not_there,
-    a_token_that_ends_before_the_deploy,
-    too_little_of_the_job_is_left,
-    every_secret_is_hidden,
-    a_project_that_shadows_its_group,
-    a_group_between_that_shadows_the_target,
-    a_project_named_by_its_path_shadows_nothing,
-    another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline,
-    half_a_pair_in_a_closer_scope,
-    a_pair_that_is_blank_or_whole_in_a_closer_scope_is_meant,
-    every_secret_will_be_hidden,
-    an_archived_deploy_project,
-];
+pub(crate) fn cases() -> Vec<Trial> {
+    cases![
+        // A rotation that would not end well does not begin.
+        every_finding_is_told_at_once,
+        sts_that_verifies_nothing,
+        a_pair_that_outranks_the_target,
+        an_environment_without_a_deployment,
+        a_deploy_project_that_is_not_there,
+        a_ref_that_is_not_there,
+        a_token_that_ends_before_the_deploy,
+        too_little_of_the_job_is_left,
+        every_secret_is_hidden,
+        a_project_that_shadows_its_group,
+        a_group_between_that_shadows_the_target,
+        a_project_named_by_its_path_shadows_nothing,
+        another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline,
+        half_a_pair_in_a_closer_scope,
+        a_pair_that_is_blank_or_whole_in_a_closer_scope_is_meant,
+        every_secret_will_be_hidden,
+        an_archived_deploy_project,
+    ]
+}
 
 #[track_caller]
 fn finds(setting: &Setting, run: Run<'_>, expected: impl snapbox::IntoData) {

@@ -1,8 +1,9 @@
 //! A fault at every call, of every kind; then jobs follow until the rotation is finished.
 
-use crate::cases::{self, Case};
-use crate::scene::{Call, MODES, Mode, Scene, clean_calls};
-use fake::Fault;
+use crate::calls::{Call, clean_calls};
+use crate::sample;
+use crate::scene::{MODES, Mode, Scene};
+use fake::{Fault, Trial, fallible};
 
 /// So many jobs more than without a fault.
 const MORE: usize = 3;
@@ -30,10 +31,10 @@ fn fault(kind: &str) -> Fault {
 
 /// All kinds, or of each call the two that the normal run owes it and sometimes a third.
 fn kinds(mode: Mode, call: &Call) -> Vec<&'static str> {
-    if cases::all() {
+    if sample::all() {
         return REFUSALS.iter().chain(&OTHERS).copied().collect();
     }
-    let lot = cases::lot(&format!("{mode:?} {}", call.n));
+    let lot = sample::lot(&format!("{mode:?} {}", call.n));
     let mut kinds = vec!["reply lost", REFUSALS[lot % REFUSALS.len()]];
     if call.effect && (lot / 16).is_multiple_of(4) {
         kinds.push(OTHERS[1 + lot / 32 % 3]);
@@ -41,7 +42,7 @@ fn kinds(mode: Mode, call: &Call) -> Vec<&'static str> {
     kinds
 }
 
-fn one(mode: Mode, n: usize, kind: &str) -> Result<String, String> {
+fn one(mode: Mode, n: usize, kind: &str) -> Result<(), String> {
     // Under load a deploy may be over sooner than in the clean run, and the rotation shorter by a
     // look at it.
     for _ in 0..5 {
@@ -52,7 +53,6 @@ fn one(mode: Mode, n: usize, kind: &str) -> Result<String, String> {
         let hit = scene.fake.log()[at - 1].n == Some(n);
         return told(
             &scene,
-            mode,
             if hit { ended } else { Err("the fault hit another call".to_owned()) },
         );
     }
@@ -61,7 +61,7 @@ fn one(mode: Mode, n: usize, kind: &str) -> Result<String, String> {
 
 /// Nobody listens when the call comes: not since the call before, or, where some come together,
 /// since the one before those.
-fn refused(mode: Mode, n: usize) -> Result<String, String> {
+fn refused(mode: Mode, n: usize) -> Result<(), String> {
     for before in (n - BESIDE..n).rev().chain(n - BESIDE..n) {
         let scene = Scene::calm(mode);
         scene.fake.tune(|knobs| knobs.close_connections = true);
@@ -73,24 +73,25 @@ fn refused(mode: Mode, n: usize) -> Result<String, String> {
         };
         let came = log.iter().find(|entry| entry.n == Some(n)).map_or(away, |entry| entry.at);
         if came >= away + i64::try_from(AWAY).unwrap_or_default() {
-            return told(&scene, mode, ended);
+            return told(&scene, ended);
         }
         ended.map_err(|why| scene.told(&why))?;
     }
     Err(format!("call {n} was never refused"))
 }
 
-fn told(scene: &Scene, mode: Mode, ended: Result<usize, String>) -> Result<String, String> {
-    let checked = ended.and_then(|jobs| scene.check().map(|()| jobs));
-    checked
-        .map(|jobs| format!("took {} more jobs", jobs.saturating_sub(mode.jobs())))
-        .map_err(|why| scene.told(&why))
+fn told(scene: &Scene, ended: Result<usize, String>) -> Result<(), String> {
+    ended.and_then(|_| scene.check()).map_err(|why| scene.told(&why))
 }
 
-fn of(mode: Mode) {
-    let calls = clean_calls(mode);
-    let mut list = Vec::new();
-    for call in calls {
+/// Whatever happens to any call, the rotation ends well.
+pub(crate) fn cases() -> Vec<Trial> {
+    MODES.into_iter().flat_map(of).collect()
+}
+
+fn of(mode: Mode) -> Vec<Trial> {
+    let mut cases = Vec::new();
+    for call in clean_calls(mode) {
         for kind in kinds(mode, call) {
             let n = call.n;
             // That nobody listens from the start is told by transcripts.
@@ -99,22 +100,9 @@ fn of(mode: Mode) {
             }
             let case =
                 move || if kind == "refused" { refused(mode, n) } else { one(mode, n, kind) };
-            list.push(Case::new(
-                format!("{mode:?} call {n} ({} {}) {kind}", call.action, call.what),
-                case,
-            ));
+            let name = format!("{mode:?} call {n} ({} {}) {kind}", call.action, call.what);
+            cases.push(fallible(module_path!(), &name, case));
         }
     }
-    // Those that wait for minutes first.
-    list.sort_by_key(|case| !case.name.contains("POST /projects/:id/pipeline"));
-    cases::run(&format!("{mode:?}, a fault at each of {} calls", calls.len()), list);
-}
-
-#[test]
-fn whatever_happens_to_any_call_the_rotation_ends_well() {
-    std::thread::scope(|scope| {
-        let threads = MODES.map(|mode| scope.spawn(move || of(mode)));
-        let failed = threads.into_iter().filter_map(|thread| thread.join().err()).count();
-        assert_eq!(failed, 0, "rotations of {failed} kinds did not always end well");
-    });
+    cases
 }

@@ -3,9 +3,10 @@
 
 use rustix::process::Signal;
 
-use crate::cases::{self, Case};
-use crate::scene::{Aim, Call, Ended, MODES, Mode, PROJECT, Scene, clean_calls};
-use fake::Fault;
+use crate::calls::{Call, clean_calls};
+use crate::sample;
+use crate::scene::{Aim, Ended, MODES, Mode, PROJECT, Scene};
+use fake::{Fault, Trial, fallible};
 
 /// So many more jobs may follow the one that was killed.
 const FURTHER: usize = 2;
@@ -57,7 +58,7 @@ fn crash(scene: &Scene, call: &Call, before: bool, job: bool) -> Option<(u64, En
     }
 }
 
-fn one(mode: Mode, call: &Call, before: bool, known: Known) -> Result<String, String> {
+fn one(mode: Mode, call: &Call, before: bool, known: Known) -> Result<(), String> {
     for _ in 0..5 {
         let scene = Scene::calm(mode);
         if known == Known::Hidden {
@@ -71,7 +72,7 @@ fn one(mode: Mode, call: &Call, before: bool, known: Known) -> Result<String, St
     Err(format!("call {} never came", call.n))
 }
 
-fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<String, String> {
+fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<(), String> {
     if ended.code != -9 {
         return Err(format!("the process was to be killed and ended with {}", ended.code));
     }
@@ -109,17 +110,16 @@ fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<String,
         }
     }
     let further = FURTHER + scene.mode.jobs() - 1;
-    let count = scene.run_until_well(further)?;
-    scene.check()?;
-    Ok(format!("{count} further jobs"))
+    scene.run_until_well(further)?;
+    scene.check()
 }
 
 /// In the normal run a write dies after its effect, in half of the rotations before it too (which
 /// is nearly the same as after the write before), and a quarter of the calls that change nothing
 /// once.
 fn ways(mode: Mode, call: &Call) -> Vec<bool> {
-    let lot = cases::lot(&format!("crash {mode:?} {}", call.n));
-    match (call.effect, cases::all()) {
+    let lot = sample::lot(&format!("crash {mode:?} {}", call.n));
+    match (call.effect, sample::all()) {
         (_, true) => vec![true, false],
         (true, false) if [Mode::Own, Mode::Two, Mode::Setup].contains(&mode) => vec![true, false],
         (true, false) => vec![false],
@@ -128,13 +128,18 @@ fn ways(mode: Mode, call: &Call) -> Vec<bool> {
     }
 }
 
-fn list(mode: Mode) -> Vec<Case> {
+/// Whenever a run is killed, two more jobs end well.
+pub(crate) fn cases() -> Vec<Trial> {
+    MODES.into_iter().flat_map(list).collect()
+}
+
+fn list(mode: Mode) -> Vec<Trial> {
     let mut list = Vec::new();
     let mut add = |call: &Call, before: bool, known: Known| {
         let (call, when) = (call.clone(), if before { "before" } else { "after" });
         let name =
             format!("{mode:?} {when} call {} ({} {}), {known:?}", call.n, call.action, call.what);
-        list.push(Case::new(name, move || one(mode, &call, before, known)));
+        list.push(fallible(module_path!(), &name, move || one(mode, &call, before, known)));
     };
     for call in clean_calls(mode) {
         for before in ways(mode, call) {
@@ -144,23 +149,11 @@ fn list(mode: Mode) -> Vec<Case> {
         let others = [Known::JustNow, Known::Running, Known::Hidden, Known::NoJob];
         if call.effect && mode == Mode::Own {
             others.iter().for_each(|known| add(call, false, *known));
-        } else if call.effect && mode != Mode::Patient && (cases::all() || call.nth % 2 == 1) {
+        } else if call.effect && mode != Mode::Patient && (sample::all() || call.nth % 2 == 1) {
             // A redeployment is a job, which has to be seen.
             let others = if mode == Mode::Redeploy { &others[..2] } else { &others[..] };
             add(call, false, others[call.n % others.len()]);
         }
     }
     list
-}
-
-#[test]
-fn whenever_a_run_is_killed_two_more_jobs_end_well() {
-    let lists = std::thread::scope(|scope| {
-        let threads = MODES.map(|mode| scope.spawn(move || list(mode)));
-        threads
-            .into_iter()
-            .flat_map(|thread| thread.join().expect("a clean rotation ends well"))
-            .collect()
-    });
-    cases::run("killed at each call that changes something", lists);
 }

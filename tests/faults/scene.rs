@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock, mpsc};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -451,7 +451,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(env: &BTreeMap<String, String>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_credential-rotator"));
+        let mut command = Command::new(fake::program());
         command
             .env_clear()
             .envs(env)
@@ -557,44 +557,4 @@ impl Aim {
             let _ = kill_process(pid, signal);
         }
     }
-}
-
-/// One call of a clean rotation.
-#[derive(Clone, Debug)]
-pub(crate) struct Call {
-    pub(crate) n: usize,
-    /// Of those with the same action it is this one, from 1.
-    pub(crate) nth: usize,
-    pub(crate) action: String,
-    pub(crate) what: String,
-    pub(crate) effect: bool,
-}
-
-/// The calls of a rotation to which nothing happens; the shorter of two, for a busy machine may
-/// look once more at a deploy.
-pub(crate) fn clean_calls(mode: Mode) -> &'static [Call] {
-    static CLEAN: [OnceLock<Vec<Call>>; MODES.len()] = [const { OnceLock::new() }; MODES.len()];
-    CLEAN[mode as usize].get_or_init(|| {
-        let (one, other) = (clean_run(mode), clean_run(mode));
-        if one.len() <= other.len() { one } else { other }
-    })
-}
-
-fn clean_run(mode: Mode) -> Vec<Call> {
-    let scene = Scene::calm(mode);
-    let jobs = scene.run_until_well(mode.jobs()).and_then(|jobs| scene.check().map(|()| jobs));
-    assert_eq!(
-        jobs,
-        Ok(mode.jobs()),
-        "{}",
-        scene.told("a rotation to which nothing happens does not end well")
-    );
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let mut call = |Entry { n, action, what, effect, service, .. }: Entry| {
-        let n = n?;
-        let nth = seen.entry(action.clone()).or_default();
-        *nth += 1;
-        Some(Call { n, nth: *nth, action, what, effect: effect && service != "sts" })
-    };
-    scene.fake.log().into_iter().filter_map(&mut call).collect()
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::cases::{self, Case};
-use crate::scene::{Aim, Call, Ended, ID, MODES, Mode, SECRET, Scene, USER, clean_calls};
-use fake::Fault;
+use crate::calls::{Call, clean_calls};
+use crate::sample;
+use crate::scene::{Aim, Ended, ID, MODES, Mode, SECRET, Scene, USER};
+use fake::{Fault, Trial, fallible};
 
 /// The runner kills what still runs then.
 const RUNNERS_PATIENCE: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ fn signal(sign: i32) -> Signal {
     if sign == 15 { Signal::TERM } else { Signal::INT }
 }
 
-fn one(mode: Mode, n: usize, way: Way, sign: i32, critical: bool) -> Result<String, String> {
+fn one(mode: Mode, n: usize, way: Way, sign: i32, critical: bool) -> Result<(), String> {
     for _ in 0..5 {
         let scene = Scene::calm(mode);
         let Some((ended, since)) = stop(&scene, n, way, sign) else { continue };
@@ -102,7 +103,7 @@ fn check(
     way: Way,
     sign: i32,
     critical: bool,
-) -> Result<String, String> {
+) -> Result<(), String> {
     ended.holds()?;
     let late = ended.code == 0 && scene.is_finished();
     // A call that failed without the signal's doing is what the run tells of.
@@ -157,20 +158,20 @@ fn check(
     }
     let further = 2 + scene.mode.jobs() - 1;
     scene.run_until_well(further)?;
-    scene.check()?;
-    Ok(if failed {
-        "failed already"
-    } else if late {
-        "too late to be stopped"
-    } else if critical {
-        "put in order"
-    } else {
-        "at once"
-    }
-    .to_owned())
+    scene.check()
 }
 
-fn list(mode: Mode) -> Vec<Case> {
+/// A run that is told to stop leaves nothing half done.
+pub(crate) fn cases() -> Vec<Trial> {
+    let mut cases: Vec<Trial> = MODES.into_iter().flat_map(list).collect();
+    cases.extend(MODES.map(|mode| {
+        let name = format!("{mode:?} too little time");
+        fallible(module_path!(), &name, move || too_little_time(mode))
+    }));
+    cases
+}
+
+fn list(mode: Mode) -> Vec<Trial> {
     let calls = clean_calls(mode);
     let create =
         calls.iter().find(|call| call.action == "iam:CreateAccessKey").map_or(0, |call| call.n);
@@ -185,8 +186,8 @@ fn list(mode: Mode) -> Vec<Case> {
     let mut list = Vec::new();
     for call in &calls[..last] {
         let critical = (create..=published).contains(&call.n);
-        let lot = cases::lot(&format!("stop {mode:?} {}", call.n));
-        let ways = match (cases::all() || (mode == Mode::Own && critical), critical || call.effect)
+        let lot = sample::lot(&format!("stop {mode:?} {}", call.n));
+        let ways = match (sample::all() || (mode == Mode::Own && critical), critical || call.effect)
         {
             (true, _) => vec![Way::Meanwhile, Way::Before, Way::After],
             (false, true) => vec![Way::Meanwhile, [Way::Before, Way::After][lot % 2]],
@@ -198,7 +199,7 @@ fn list(mode: Mode) -> Vec<Case> {
                 .collect(),
         };
         let mut ways: Vec<Way> =
-            if cases::all() || matches!(mode, Mode::Own | Mode::Two | Mode::Setup) {
+            if sample::all() || matches!(mode, Mode::Own | Mode::Two | Mode::Setup) {
                 ways
             } else {
                 vec![]
@@ -212,13 +213,13 @@ fn list(mode: Mode) -> Vec<Case> {
                 "{mode:?} signal {sign} at call {n} ({} {}), {way:?}",
                 call.action, call.what
             );
-            list.push(Case::new(name, move || one(mode, n, way, sign, critical)));
+            list.push(fallible(module_path!(), &name, move || one(mode, n, way, sign, critical)));
         }
     }
     list
 }
 
-fn too_little_time(mode: Mode) -> Result<String, String> {
+fn too_little_time(mode: Mode) -> Result<(), String> {
     let scene = Scene::calm(mode);
     let short = || {
         let job = scene.new_job();
@@ -237,25 +238,7 @@ fn too_little_time(mode: Mode) -> Result<String, String> {
             ));
         }
         scene.run_until_well(mode.jobs())?;
-        scene.check()?;
-        Ok("too little time, nothing made".to_owned())
+        scene.check()
     };
     short().map_err(|why| scene.told(&why))
-}
-
-#[test]
-fn a_run_that_is_told_to_stop_leaves_nothing_half_done() {
-    let mut cases: Vec<Case> = thread::scope(|scope| {
-        let threads = MODES.map(|mode| scope.spawn(move || list(mode)));
-        threads
-            .into_iter()
-            .flat_map(|thread| thread.join().expect("a clean rotation ends well"))
-            .collect()
-    });
-    cases.extend(
-        MODES.map(|mode| {
-            Case::new(format!("{mode:?} too little time"), move || too_little_time(mode))
-        }),
-    );
-    cases::run("stopped", cases);
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use fake::run::*;
 use fake::*;
 
 /// What a rotation may need, all on the one user.

@@ -2,12 +2,10 @@
 
 use serde_json::Value;
 
-use crate::beside::{Case, cases};
 use crate::readme::*;
-use fake::run::*;
 use fake::*;
 
-pub(crate) fn a_role_rotates_the_one_user_for_the_one_project_and_branch() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Trial> {
     cases![
         the_role_rotates_a_user,
         the_role_rotates_a_user_under_a_path,

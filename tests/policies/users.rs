@@ -1,10 +1,9 @@
 //! The key rotates itself: policies of a user.
 
-use crate::beside::{Case, cases};
 use crate::readme::*;
-use fake::run::*;
+use fake::*;
 
-pub(crate) fn a_user_rotates_its_own_key_and_nobody_elses() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Trial> {
     cases![
         a_user_without_a_path_rotates_itself,
         a_user_under_a_path_needs_the_form_with_the_path,

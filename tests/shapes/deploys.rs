@@ -1,12 +1,10 @@
 //! How a deploy is started, adopted and started anew: pipelines, and the job of an environment's
 //! live deployment.
 
-use crate::beside::{Case, cases};
 use crate::scene::*;
-use fake::run::*;
 use fake::*;
 
-pub(crate) fn a_pipeline_is_started_once_whatever_becomes_of_it() -> Vec<Case> {
+pub(crate) fn pipelines() -> Vec<Trial> {
     cases![
         a_pipeline_whose_creation_was_slow_is_adopted,
         a_pipeline_whose_reply_was_lost_is_adopted,
@@ -238,7 +236,7 @@ fn go_for(run: &Run<'_>, long: std::time::Duration, seen: impl Fn(&Entry) -> boo
     String::from_utf8(output.stderr).unwrap()
 }
 
-pub(crate) fn an_environment_is_redeployed_by_its_live_job() -> Vec<Case> {
+pub(crate) fn environments() -> Vec<Trial> {
     cases![
         a_retry_whose_reply_was_lost_is_adopted,
         a_retry_whose_reply_was_cut_is_adopted,

@@ -1,12 +1,10 @@
 //! Jobs that run with the old pair are waited for before a deploy starts: none of them may be what
 //! stays deployed.
 
-use crate::beside::{Case, cases};
 use crate::scene::*;
-use fake::run::*;
 use fake::*;
 
-pub(crate) fn no_in_flight_job_is_what_stays_deployed() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Trial> {
     cases![
         an_in_flight_job_push_pipeline_is_over_before_the_deploy_starts,
         an_environment_is_redeployed_as_the_in_flight_job_leaves_it,

@@ -1,12 +1,10 @@
 //! What proves a deploy: jobs of the pipeline and of those that it triggers, numbered parts, all
 //! pages.
 
-use crate::beside::{Case, cases};
 use crate::scene::*;
-use fake::run::*;
 use fake::*;
 
-pub(crate) fn a_deploy_is_proven_by_its_jobs_wherever_they_are() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Trial> {
     cases![
         a_downstream_pipeline_that_is_waited_for_is_proof,
         a_downstream_pipeline_that_nobody_waits_for_is_proof_once_it_is_done,

@@ -1,6 +1,5 @@
 //! What the cases have in common: more places that hold the pair, and how they are looked at.
 
-use fake::run::*;
 use fake::*;
 
 pub(crate) const OTHER: u64 = 43;

@@ -1,11 +1,9 @@
 //! Where a key is published: projects, groups, scopes, by ids and by paths.
 
-use crate::beside::{Case, cases};
 use crate::scene::*;
-use fake::run::*;
 use fake::*;
 
-pub(crate) fn one_key_is_published_wherever_the_targets_say() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Trial> {
     cases![
         projects_groups_and_scopes_hold_one_key,
         a_key_stays_until_every_project_is_deployed,

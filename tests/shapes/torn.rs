@@ -1,8 +1,6 @@
 //! Half-written states of two targets, set up by hand: the next run heals each as the plan says.
 
-use crate::beside::Case;
 use crate::scene::*;
-use fake::run::*;
 use fake::*;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -67,68 +65,60 @@ fn heals(first: Half, second: Half, hidden: bool) {
     assert_eq!(kept.hidden, hidden);
 }
 
-pub(crate) fn torn_and_partly_published_targets_are_healed_forward() -> Vec<Case> {
+pub(crate) fn healed() -> Vec<Trial> {
     use Half::{New, Old, Torn};
-    let mut cases: Vec<Case> = Vec::new();
+    let mut cases: Vec<Trial> = Vec::new();
+    let mut add = |name: String, act: Box<dyn FnOnce() + Send>| {
+        cases.push(case(module_path!(), &name, act));
+    };
     for first in [Old, Torn, New] {
         for second in [Old, Torn, New] {
-            cases.push((
-                format!("{first:?} and {second:?}"),
-                Box::new(move || heals(first, second, false)),
-            ));
+            let name = format!("{first:?} and {second:?}");
+            add(name, Box::new(move || heals(first, second, false)));
         }
     }
     // A hidden target is written last, so these are all that a run can leave.
     for (first, second) in [(Old, Old), (Torn, Old), (New, Old), (New, Torn), (New, New)] {
-        cases.push((
-            format!("{first:?} and {second:?}, hidden"),
-            Box::new(move || heals(first, second, true)),
-        ));
+        let name = format!("{first:?} and {second:?}, hidden");
+        add(name, Box::new(move || heals(first, second, true)));
     }
     for half in [Torn, New] {
-        cases.push((format!("a group's scope, {half:?}"), Box::new(move || heals_a_group(half))));
-        cases.push((
-            format!("one hidden target, {half:?}"),
-            Box::new(move || heals_what_is_hidden(half)),
-        ));
+        add(format!("a group's scope, {half:?}"), Box::new(move || heals_a_group(half)));
+        add(format!("one hidden target, {half:?}"), Box::new(move || heals_what_is_hidden(half)));
     }
     cases
 }
 
-pub(crate) fn what_only_a_operator_can_have_left_is_refused_with_both_keys_alive() -> Vec<Case> {
-    use Half::{New, Old, Torn};
-    let mut cases: Vec<Case> = Vec::new();
-    // The only copy of the secret is hidden, and the readable target does not have it.
-    for second in [Torn, New] {
-        cases.push((
-            format!("Old and {second:?}, hidden"),
-            Box::new(move || {
-                let (setting, new) = left(Old, second, true);
-                let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
-                ended.ends(3, "refused");
-                assert_eq!(
-                    (setting.old_is_active(), setting.new_key().id.as_str()),
-                    (Some(true), new.id.as_str())
-                );
-                assert_eq!(setting.stored(), (setting.old.id.clone(), setting.old.secret.clone()));
-                // What was torn is whole: each target names a pair that works.
-                assert_eq!(stored(&setting, project(OTHER), "*"), (new.id, new.secret));
-            }),
-        ));
-    }
-    cases.push((
-        "a third key in one target".into(),
-        Box::new(|| {
-            let (setting, new) = left(New, Old, false);
-            let foreign = setting.fake.add_key("stranger", 3);
-            store(&setting, project(OTHER), "*", &foreign);
-            let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
-            ended.ends(3, "refused");
-            assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), new.id));
-            assert_eq!(stored(&setting, project(OTHER), "*").0, foreign.id);
-        }),
-    ));
+/// What only an operator can have left is refused with both keys alive.
+pub(crate) fn refused() -> Vec<Trial> {
+    let hidden = [("Torn", Half::Torn), ("New", Half::New)];
+    let mut cases = for_each(module_path!(), "Old and hidden", &hidden, lost_behind_a_hidden_one);
+    cases.push(case(module_path!(), "a third key in one target", a_third_key_in_one_target));
     cases
+}
+
+/// The only copy of the secret is hidden, and the readable target does not have it.
+fn lost_behind_a_hidden_one(second: Half) {
+    let (setting, new) = left(Half::Old, second, true);
+    let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
+    ended.ends(3, "refused");
+    assert_eq!(
+        (setting.old_is_active(), setting.new_key().id.as_str()),
+        (Some(true), new.id.as_str())
+    );
+    assert_eq!(setting.stored(), (setting.old.id.clone(), setting.old.secret.clone()));
+    // What was torn is whole: each target names a pair that works.
+    assert_eq!(stored(&setting, project(OTHER), "*"), (new.id, new.secret));
+}
+
+fn a_third_key_in_one_target() {
+    let (setting, new) = left(Half::New, Half::Old, false);
+    let foreign = setting.fake.add_key("stranger", 3);
+    store(&setting, project(OTHER), "*", &foreign);
+    let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
+    ended.ends(3, "refused");
+    assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), new.id));
+    assert_eq!(stored(&setting, project(OTHER), "*").0, foreign.id);
 }
 
 /// A run that has written the new secret (and the id) to the group died before the project's turn.

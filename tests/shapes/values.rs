@@ -7,12 +7,10 @@ use credential_rotator::gitlab::Gitlab;
 use credential_rotator::targets::{self, Lists, PairPart};
 use secrecy::SecretString;
 
-use crate::beside::{Case, cases};
 use crate::scene::*;
-use fake::run::*;
 use fake::*;
 
-pub(crate) fn whatever_the_variables_hold_is_taken_for_what_it_is() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Trial> {
     cases![
         file_variables_stay_files,
         a_reference_for_an_id_is_never_overwritten,

@@ -1,10 +1,9 @@
 //! The way through a proxy, for GitLab and AWS alike.
 
-use crate::beside::{Case, cases, for_each};
 use crate::certificates::*;
 use crate::front::*;
 use crate::trust::{Place, Reaching, says};
-use fake::run::*;
+use fake::*;
 
 const GITLAB: &str = "gitlab.acme.test";
 const AWS: &str = "aws.acme.test";
@@ -13,7 +12,7 @@ const PASSWORD: &str = "s3cr3t-of-the-proxy";
 const NOTHING: &str =
     "state: nothing was changed; keys and variables are as they were before this run";
 
-pub(crate) fn a_proxy_is_used_as_its_variables_say() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Trial> {
     let mut cases = cases![
         both_services_are_reached_through_the_proxy,
         the_small_letters_count_too,
@@ -26,9 +25,13 @@ pub(crate) fn a_proxy_is_used_as_its_variables_say() -> Vec<Case> {
         the_password_of_a_proxy_that_is_down_is_never_shown,
     ];
     let lists = ["acme.test", ".acme.test", "example.com, acme.test", "*"].map(|list| (list, list));
-    cases.extend(for_each("NO_PROXY covers both hosts", &lists, |list| no_proxy(list, false)));
+    cases.extend(for_each(module_path!(), "NO_PROXY covers both hosts", &lists, |list| {
+        no_proxy(list, false);
+    }));
     let lists = ["example.com,test.acme", "me.test", "127.0.0.1"].map(|list| (list, list));
-    cases.extend(for_each("NO_PROXY covers neither host", &lists, |list| no_proxy(list, true)));
+    cases.extend(for_each(module_path!(), "NO_PROXY covers neither host", &lists, |list| {
+        no_proxy(list, true);
+    }));
     let broken = [
         "http://LOGIN@[127.0.0.1",
         "http://LOGIN@127.0.0.1:99999999",
@@ -37,6 +40,7 @@ pub(crate) fn a_proxy_is_used_as_its_variables_say() -> Vec<Case> {
     ]
     .map(|url| (url, url));
     cases.extend(for_each(
+        module_path!(),
         "the password is not shown",
         &broken,
         the_password_of_a_broken_proxy_is_never_shown,
@@ -158,7 +162,7 @@ fn plain_loopback_is_not_asked_of_an_https_proxy() {
 
 /// A port on which nobody listens, ever.
 fn nobody() -> u16 {
-    static NOBODY: std::sync::LazyLock<fake::Port> = std::sync::LazyLock::new(fake::Port::reserve);
+    static NOBODY: std::sync::LazyLock<Port> = std::sync::LazyLock::new(Port::reserve);
     NOBODY.number
 }
 

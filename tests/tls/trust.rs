@@ -3,10 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::beside::{Case, cases};
 use crate::certificates::*;
 use crate::front::*;
-use fake::run::*;
 use fake::*;
 
 /// A fake whose GitLab is reached over TLS, with a folder for PEM files.
@@ -74,7 +72,7 @@ pub(crate) fn says(ended: &Ended, code: i32, port: u16, expected: [&str; 3]) {
 const NOTHING: &str =
     "state: nothing was changed; keys and variables are as they were before this run";
 
-pub(crate) fn only_certificates_of_known_authorities_are_trusted() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Trial> {
     cases![
         no_root_at_all,
         a_server_that_never_greets_is_named_as_such,

@@ -81,3 +81,36 @@ pub fn found(text: &str, secrets: &[String]) -> Vec<String> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_finds_a_secret_in_every_encoding() {
+        let secret = "wJalr+XUtn/FEMI=K7MDENG/bPxRfi\"CY+EXAMPLE".to_owned();
+        let all = [secret.clone()];
+        let url = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let hiding = [
+            format!("AWS_SECRET_ACCESS_KEY={secret}"),
+            serde_json::json!({ "value": secret }).to_string(),
+            format!("{:?}", Some(&secret)),
+            format!("value={}&masked=true", url(&secret)),
+            format!("https://x/?q={}", utf8_percent_encode(&secret, NON_ALPHANUMERIC)),
+            STANDARD_NO_PAD.encode(format!("user:{secret}")),
+            STANDARD_NO_PAD.encode(format!("users:{secret}@")),
+            STANDARD_NO_PAD.encode(format!("a user:{secret} and more")),
+            URL_SAFE_NO_PAD.encode(format!("{{\"secret\": \"{}\"}}", &secret)),
+            hex::encode(&secret),
+            format!("{:?}", secret.as_bytes()),
+        ];
+        for text in hiding {
+            assert!(!found(&text, &all).is_empty(), "not found in {text}");
+            assert!(
+                found(&text, &["wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY99".to_owned()]).is_empty(),
+                "another one found in {text}"
+            );
+        }
+        assert_eq!(found("nothing of it: wJalr, K7MDENG", &all), Vec::<String>::new());
+    }
+}

@@ -42,6 +42,7 @@
 //! `job_set_status`: the later stages follow.
 
 mod aws;
+pub mod cases;
 mod client;
 mod clock;
 mod encodings;
@@ -57,7 +58,7 @@ mod pipelines;
 mod pipelines_api;
 mod policy;
 mod production;
-pub mod run;
+mod run;
 mod serve;
 mod setting;
 mod setting_aws;
@@ -69,6 +70,7 @@ mod variables;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use aws::{Pair, Trust};
+pub use cases::{Trial, case, fallible, for_each};
 pub use client::{Answer, http, signed};
 pub use clock::{http_date, iso};
 pub use encodings::found;
@@ -76,6 +78,7 @@ pub use gitlab::{Home, Mood, TokenSpec, group, project};
 pub use iam::KeyView;
 pub use jobs::{JobEnd, JobSpec, JobView, PipelineCreation, PipelineView, Refusal};
 pub use line::Port;
+pub use run::*;
 pub use state::{CreateDate, Entry, Fault, FaultView, Knobs};
 pub use variables::Variable;
 

@@ -5,17 +5,13 @@
 //! Whatever a case is about, each run is also held to what is always true: the invariants of the
 //! fake has found nothing, no secret is in the output, and report, exit code and log tell the same
 //! story.
-//!
-//! Cases are plain functions; [`at_once`] runs many of them beside each other, each in a fake of
-//! its own, because some wait for seconds.
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,15 +24,13 @@ pub const PROJECT: u64 = 42;
 pub const ID: &str = "AWS_ACCESS_KEY_ID";
 pub const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 
-/// So many cases run beside each other: most of them wait most of the time.
-const BESIDE: usize = 40;
 /// No run may take longer; one that does is killed and fails its case.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 static PROGRAM: OnceLock<&str> = OnceLock::new();
 
-/// Which program runs. Cargo tells its path to the tests of its own package alone, so they say it:
-/// `use_program(env!("CARGO_BIN_EXE_credential-rotator"))`.
+/// Which program runs. Cargo tells its path to the tests of its own package alone, so they say it
+/// (to [`crate::cases::run`], which calls this).
 pub fn use_program(path: &'static str) {
     PROGRAM.get_or_init(|| path);
 }
@@ -662,47 +656,4 @@ impl Ended {
 fn compare(actual: &str, expected: impl snapbox::IntoData) {
     let actual = snapbox::Data::text(actual);
     snapbox::Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV).eq(actual, expected);
-}
-
-/// Runs the cases beside each other and names those that fail. `CASE=text` runs only those whose
-/// name contains the text.
-#[track_caller]
-pub fn at_once(groups: &[&[Case]]) {
-    static FREE: (Mutex<usize>, Condvar) = (Mutex::new(BESIDE), Condvar::new());
-    let (free, freed) = &FREE;
-    let longest = Mutex::new((Duration::ZERO, ""));
-    let run = |name: &'static str, case: fn()| {
-        let lock = || free.lock().unwrap_or_else(PoisonError::into_inner);
-        *freed.wait_while(lock(), |free| *free == 0).unwrap_or_else(PoisonError::into_inner) -= 1;
-        let began = Instant::now();
-        let ended = catch_unwind(AssertUnwindSafe(case));
-        let mut longest = longest.lock().unwrap_or_else(PoisonError::into_inner);
-        *longest = (*longest).max((began.elapsed(), name));
-        *lock() += 1;
-        freed.notify_one();
-        ended.is_ok()
-    };
-    let only = std::env::var("CASE").unwrap_or_default();
-    let cases: Vec<_> =
-        groups.iter().copied().flatten().filter(|(name, _)| name.contains(&only)).collect();
-    let failed: Vec<&str> = thread::scope(|scope| {
-        let threads: Vec<_> =
-            cases.iter().map(|(name, case)| (name, scope.spawn(|| run(name, *case)))).collect();
-        threads
-            .into_iter()
-            .filter_map(|(name, thread)| (!thread.join().unwrap_or_default()).then_some(*name))
-            .collect()
-    });
-    let (time, name) = longest.into_inner().unwrap_or_else(PoisonError::into_inner);
-    eprintln!("{} cases, the longest {} s: {name}", cases.len(), time.as_secs());
-    assert!(failed.is_empty(), "of {} cases these failed: {}", cases.len(), failed.join(", "));
-}
-
-/// A case and its name.
-pub type Case = (&'static str, fn());
-
-/// `cases![one, other]`: the cases with their names.
-#[macro_export]
-macro_rules! cases {
-    ($($case:path),* $(,)?) => { &[$((stringify!($case), $case as fn())),*] };
 }
