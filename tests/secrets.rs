@@ -41,7 +41,7 @@ static SEARCHED: Mutex<(usize, usize)> = Mutex::new((0, 0));
 /// Runs it as talkative as it can be, with the process's own arguments looked at meanwhile, and
 /// searches everything.
 fn searched(run: Run<'_>) -> Ended {
-    let fake = run.setting.fake.clone();
+    let fake = run.fixture.fake.clone();
     let extra = [
         "glpat-NotTheTokenOfAnybody",
         "eyJhbGciOiJub25lIn0.e30.c2ln",
@@ -70,89 +70,89 @@ fn searched(run: Run<'_>) -> Ended {
 }
 
 fn a_rotation() {
-    let setting = Setting::of_days(75);
-    searched(setting.run()).ends(0, "rotated");
-    searched(setting.run()).ends(0, "not_due");
+    let fixture = Fixture::of_days(75);
+    searched(fixture.run()).ends(0, "rotated");
+    searched(fixture.run()).ends(0, "not_due");
 }
 
 fn a_rotation_in_a_hostile_fake() {
-    let setting = Setting::hostile(3, 75);
-    searched(setting.run()).ends(0, "rotated");
+    let fixture = Fixture::hostile(3, 75);
+    searched(fixture.run()).ends(0, "rotated");
 }
 
 fn a_rotation_by_a_chain_of_roles() {
-    let setting = Setting::of_days(75);
-    let run = setting.run().with_role();
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
     let first = run.env("ROTATOR_AWS_ROLE_ARN");
-    let second = setting.fake.add_role(
+    let second = fixture.fake.add_role(
         "keys",
         Trust::Principal(first.clone()),
         3600,
-        &setting.fake.rotation_policy(USER),
+        &fixture.fake.rotation_policy(USER),
     );
     searched(run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}"))).ends(0, "rotated");
 }
 
 fn a_rotation_on_the_days_of_its_waiting() {
-    let setting = Setting::of_days(75);
-    let run = || setting.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "1m");
+    let fixture = Fixture::of_days(75);
+    let run = || fixture.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "1m");
     searched(run()).ends(0, "rotated");
     searched(run()).ends(0, "waiting");
-    setting.fake.shift_clock(100);
+    fixture.fake.shift_clock(100);
     searched(run()).ends(0, "resumed");
-    setting.fake.shift_clock(200);
+    fixture.fake.shift_clock(200);
     searched(run()).ends(0, "resumed");
 }
 
 fn a_setup() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 5);
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 5);
     searched(
-        setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_HIDDEN", "true"),
+        fixture.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_HIDDEN", "true"),
     )
     .ends(0, "rotated");
 }
 
 fn a_dry_run_and_a_check() {
-    let setting = Setting::of_days(75);
-    searched(setting.run().set("ROTATOR_DRY_RUN", "true")).ends(0, "dry_run");
-    searched(setting.run().set("ROTATOR_ACTION", "check")).ends(0, "due");
+    let fixture = Fixture::of_days(75);
+    searched(fixture.run().set("ROTATOR_DRY_RUN", "true")).ends(0, "dry_run");
+    searched(fixture.run().set("ROTATOR_ACTION", "check")).ends(0, "due");
 }
 
 fn pipeline_variables_and_inputs() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     let secret = "glpat-NotTheTokenOfAnybody";
-    setting.fake.set_pipeline_inputs(PROJECT, &["tier"]);
+    fixture.fake.set_pipeline_inputs(PROJECT, &["tier"]);
     let run =
-        setting.run().set("ROTATOR_DEPLOY_VARIABLES", &format!(r#"{{"OTHER_TOKEN": "{secret}"}}"#));
+        fixture.run().set("ROTATOR_DEPLOY_VARIABLES", &format!(r#"{{"OTHER_TOKEN": "{secret}"}}"#));
     searched(run.set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue"}"#)).ends(0, "rotated");
 }
 
 fn a_torn_pair_is_healed() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_on(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on(
         "PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID",
         1,
         Fault::refuse(500),
     );
-    setting.fake.fault_on(
+    fixture.fake.fault_on(
         "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         Fault::LoseReply,
     );
-    searched(setting.run()).ends(0, "rotated");
+    searched(fixture.run()).ends(0, "rotated");
 }
 
 fn a_failed_deploy() {
-    let setting = Setting::of_days(75);
-    setting
+    let fixture = Fixture::of_days(75);
+    fixture
         .fake
         .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
-    assert_eq!(searched(setting.run()).code, 4);
+    assert_eq!(searched(fixture.run()).code, 4);
 }
 
 fn refused_tokens() {
-    let setting = Setting::of_days(75);
-    let fake = &setting.fake;
+    let fixture = Fixture::of_days(75);
+    let fake = &fixture.fake;
     let changes: [fn(&mut TokenSpec); 4] = [
         |token| token.scopes = vec!["read_api".into()],
         |token| (token.scopes, token.level) = (vec!["api".into()], 30),
@@ -161,44 +161,44 @@ fn refused_tokens() {
     ];
     for change in changes {
         fake.change_token(&fake.token, change);
-        assert_eq!(searched(setting.run()).code, 3);
+        assert_eq!(searched(fixture.run()).code, 3);
     }
     assert_eq!(
-        searched(setting.run().set("ROTATOR_GITLAB_TOKEN", "glpat-NotTheTokenOfAnybody")).code,
+        searched(fixture.run().set("ROTATOR_GITLAB_TOKEN", "glpat-NotTheTokenOfAnybody")).code,
         3
     );
 }
 
 fn refused_keys_and_roles() {
-    let setting = Setting::of_days(75);
-    let session = setting.fake.user_session(USER, 3600);
-    assert_eq!(searched(setting.run().with_pair(&session)).code, 3);
+    let fixture = Fixture::of_days(75);
+    let session = fixture.fake.user_session(USER, 3600);
+    assert_eq!(searched(fixture.run().with_pair(&session)).code, 3);
     assert_eq!(
-        searched(setting.run().set(SECRET, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")).code,
+        searched(fixture.run().set(SECRET, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")).code,
         3
     );
-    let role = setting.run().with_role();
+    let role = fixture.run().with_role();
     let arn = role.env("ROTATOR_AWS_ROLE_ARN");
     assert_eq!(searched(role.set("ROTATOR_AWS_ID_TOKEN", "eyJhbGciOiJub25lIn0.e30.c2ln")).code, 3);
-    let other = setting.fake.issue_id_token(
+    let other = fixture.fake.issue_id_token(
         "https://aws.example",
         "project_path:acme/other:ref_type:branch:ref:main",
         3600,
     );
-    let run = setting
+    let run = fixture
         .run()
         .set("ROTATOR_AWS_ROLE_ARN", &arn)
         .set("ROTATOR_IAM_USER", USER)
         .set("ROTATOR_AWS_ID_TOKEN", &other);
     assert_eq!(searched(run).code, 3);
-    setting.fake.set_policy(USER, &["iam:ListAccessKeys"]);
-    assert_eq!(searched(setting.run()).code, 3);
+    fixture.fake.set_policy(USER, &["iam:ListAccessKeys"]);
+    assert_eq!(searched(fixture.run()).code, 3);
 }
 
 /// Servers and proxies that repeat what they were sent in their errors.
 fn replies_that_echo_what_was_sent() {
-    let setting = Setting::of_days(75);
-    let (token, old) = (setting.fake.token.clone(), setting.old.secret.clone());
+    let fixture = Fixture::of_days(75);
+    let (token, old) = (fixture.fake.token.clone(), fixture.old.secret.clone());
     let body = serde_json::json!({ "message": format!("private-token {token} may not write {old}"), "error": token }).to_string();
     for (action, status) in [
         ("GET /projects/:id/variables", 403),
@@ -207,49 +207,49 @@ fn replies_that_echo_what_was_sent() {
         ("POST /projects/:id/variables", 400),
         ("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 400),
     ] {
-        setting.fake.clear_faults();
-        setting.fake.fault_from(
+        fixture.fake.clear_faults();
+        fixture.fake.fault_from(
             action,
             1,
             Fault::Refuse { status, body: body.clone(), headers: Vec::new() },
         );
-        assert_ne!(searched(setting.run()).code, 0, "{action}");
+        assert_ne!(searched(fixture.run()).code, 0, "{action}");
     }
-    setting.fake.clear_faults();
+    fixture.fake.clear_faults();
     let xml = format!(
         "<ErrorResponse><Error><Type>Sender</Type><Code>{old}</Code><Message>The secret {old} of \
          {token}</Message></Error><RequestId>0</RequestId></ErrorResponse>"
     );
-    setting.fake.fault_from(
+    fixture.fake.fault_from(
         "iam:CreateAccessKey",
         1,
         Fault::Refuse { status: 400, body: xml, headers: Vec::new() },
     );
-    assert_ne!(searched(setting.run()).code, 0);
+    assert_ne!(searched(fixture.run()).code, 0);
 }
 
 fn replies_that_are_cut_or_garbled() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_on("iam:CreateAccessKey", 1, Fault::Truncate);
-    assert_eq!(searched(setting.run()).code, 1);
-    setting.fake.clear_faults();
-    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::Truncate);
-    assert_eq!(searched(setting.run()).code, 1);
-    setting.fake.clear_faults();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on("iam:CreateAccessKey", 1, Fault::Truncate);
+    assert_eq!(searched(fixture.run()).code, 1);
+    fixture.fake.clear_faults();
+    fixture.fake.fault_from("GET /projects/:id/variables", 1, Fault::Truncate);
+    assert_eq!(searched(fixture.run()).code, 1);
+    fixture.fake.clear_faults();
     // A list of another shape, with a secret in it.
-    let body = format!(r#"[{{"key": 7, "value": "{}"}}]"#, setting.old.secret);
-    setting.fake.fault_from(
+    let body = format!(r#"[{{"key": 7, "value": "{}"}}]"#, fixture.old.secret);
+    fixture.fake.fault_from(
         "GET /projects/:id/variables",
         1,
         Fault::Refuse { status: 200, body, headers: Vec::new() },
     );
-    assert_eq!(searched(setting.run()).code, 3);
+    assert_eq!(searched(fixture.run()).code, 3);
 }
 
 /// People paste secrets into the wrong field.
 fn mistakes_in_the_configuration() {
-    let setting = Setting::of_days(75);
-    let (token, secret) = (setting.fake.token.clone(), setting.old.secret.clone());
+    let fixture = Fixture::of_days(75);
+    let (token, secret) = (fixture.fake.token.clone(), fixture.old.secret.clone());
     // Two hold credentials by right, and two are JSON that is sent on.
     let by_right = [
         "ROTATOR_GITLAB_TOKEN",
@@ -265,18 +265,18 @@ fn mistakes_in_the_configuration() {
             format!("pipeline@{token}"),
             format!("project:group/{token}"),
         ] {
-            assert_eq!(searched(setting.run().set(name, &value)).code, 2, "{name}");
+            assert_eq!(searched(fixture.run().set(name, &value)).code, 2, "{name}");
         }
     }
     for name in ["ROTATOR_DEPLOY_INPUTS", "ROTATOR_DEPLOY_VARIABLES"] {
-        assert_eq!(searched(setting.run().set(name, &token)).code, 2, "{name}");
+        assert_eq!(searched(fixture.run().set(name, &token)).code, 2, "{name}");
     }
     // An ID token without a role means nothing, so what is pasted there is not looked at.
-    searched(setting.run().set("ROTATOR_DRY_RUN", "true").set("ROTATOR_AWS_ID_TOKEN", &token))
+    searched(fixture.run().set("ROTATOR_DRY_RUN", "true").set("ROTATOR_AWS_ID_TOKEN", &token))
         .ends(0, "dry_run");
     assert_eq!(
         searched(
-            setting
+            fixture
                 .run()
                 .set(&format!("ROTATOR_{token}"), "x")
                 .set("ROTATOR_GITLAB_TOKEN", &format!("{token} "))
@@ -284,5 +284,5 @@ fn mistakes_in_the_configuration() {
         .code,
         2
     );
-    setting.is_untouched();
+    fixture.is_untouched();
 }

@@ -59,91 +59,91 @@ const ALL: [&str; 5] = [
 ];
 
 /// The user may do everything but this.
-fn without(action: &str) -> Setting {
-    let setting = Setting::of_days(75);
+fn without(action: &str) -> Fixture {
+    let fixture = Fixture::of_days(75);
     let rest: Vec<&str> = ALL.into_iter().filter(|allowed| *allowed != action).collect();
-    setting.fake.set_policy(USER, &rest);
-    setting
+    fixture.fake.set_policy(USER, &rest);
+    fixture
 }
 
 fn listing_keys_is_denied() {
-    let setting = without("iam:ListAccessKeys");
-    setting.run().go().says(3, str![[r#"
+    let fixture = without("iam:ListAccessKeys");
+    fixture.run().go().says(3, str![[r#"
 error: the credentials in use may not call iam:ListAccessKeys for the user
 state: nothing was changed; keys and variables are as they were before this run
 hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:ListAccessKeys", "Resource": "arn:aws:iam::*:user/${aws:username}"} (with the path, where the user has one)
 
 "#]]);
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn creating_a_key_is_denied() {
-    let setting = without("iam:CreateAccessKey");
-    setting.run().go().says(3, str![[r#"
+    let fixture = without("iam:CreateAccessKey");
+    fixture.run().go().says(3, str![[r#"
 error: the credentials in use may not call iam:CreateAccessKey for deployer
 state: the variables name key …[OLD] (active); production is not affected
 hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:CreateAccessKey", "Resource": "arn:aws:iam::*:user/deployer"} (with the path, where the user has one)
 
 "#]]);
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn disabling_a_key_is_denied() {
-    let setting = without("iam:UpdateAccessKey");
-    setting.run().go().says(3, str![[r#"
+    let fixture = without("iam:UpdateAccessKey");
+    fixture.run().go().says(3, str![[r#"
 error: the credentials in use may not call iam:UpdateAccessKey for deployer
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:UpdateAccessKey", "Resource": "arn:aws:iam::*:user/deployer"} (with the path, where the user has one)
 
 "#]]);
     // Published and deployed: only the old key stays, until the right is there.
-    assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), setting.new_key().id));
-    setting.fake.set_policy(USER, &ALL);
-    setting.run().go().ends(0, "resumed");
-    setting.is_rotated();
+    assert_eq!((fixture.old_is_active(), fixture.stored().0), (Some(true), fixture.new_key().id));
+    fixture.fake.set_policy(USER, &ALL);
+    fixture.run().go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn deleting_a_key_is_denied() {
-    let setting = without("iam:DeleteAccessKey");
-    setting.run().go().says(3, str![[r#"
+    let fixture = without("iam:DeleteAccessKey");
+    fixture.run().go().says(3, str![[r#"
 error: the credentials in use may not call iam:DeleteAccessKey for deployer
 state: the variables name a key that works; old key …[OLD] (disabled), new key …[NEW] (active); production is not affected
 hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:DeleteAccessKey", "Resource": "arn:aws:iam::*:user/deployer"} (with the path, where the user has one)
 
 "#]]);
-    assert_eq!(setting.old_is_active(), Some(false));
+    assert_eq!(fixture.old_is_active(), Some(false));
 }
 
 fn asking_for_the_last_use_is_denied() {
-    let setting = without("iam:GetAccessKeyLastUsed");
-    let run = || setting.run().set("ROTATOR_OVERLAP", "1m");
+    let fixture = without("iam:GetAccessKeyLastUsed");
+    let run = || fixture.run().set("ROTATOR_OVERLAP", "1m");
     run().go().ends(0, "rotated");
-    setting.fake.shift_clock(100);
+    fixture.fake.shift_clock(100);
     run().go().says(3, str![[r#"
 error: the credentials in use may not call iam:GetAccessKeyLastUsed for the user
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:GetAccessKeyLastUsed", "Resource": "arn:aws:iam::*:user/${aws:username}"} (with the path, where the user has one)
 
 "#]]);
-    assert_eq!(setting.old_is_active(), Some(true));
+    assert_eq!(fixture.old_is_active(), Some(true));
 }
 
 fn creating_is_denied_explicitly() {
-    let setting = Setting::of_days(75);
-    setting.fake.deny(USER, &["iam:CreateAccessKey", "iam:UpdateAccessKey"]);
-    setting.run().go().says(3, str![[r#"
+    let fixture = Fixture::of_days(75);
+    fixture.fake.deny(USER, &["iam:CreateAccessKey", "iam:UpdateAccessKey"]);
+    fixture.run().go().says(3, str![[r#"
 error: the credentials in use may not call iam:CreateAccessKey for deployer
 state: the variables name key …[OLD] (active); production is not affected
 hint: an explicit deny stands in the way: a quarantine policy (AWSCompromisedKeyQuarantine, then treat the key as leaked), a rule that demands MFA, a boundary or an SCP; allowing more does not fix it
 
 "#]]);
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn listing_is_denied_explicitly() {
-    let setting = Setting::of_days(75);
-    setting.fake.deny(USER, &["iam:*"]);
-    setting.run().go().says(3, str![[r#"
+    let fixture = Fixture::of_days(75);
+    fixture.fake.deny(USER, &["iam:*"]);
+    fixture.run().go().says(3, str![[r#"
 error: the credentials in use may not call iam:ListAccessKeys for the user
 state: nothing was changed; keys and variables are as they were before this run
 hint: an explicit deny stands in the way (a rule that demands MFA, a boundary or an SCP): take these credentials out of it; allowing more does not fix it
@@ -152,11 +152,11 @@ hint: an explicit deny stands in the way (a rule that demands MFA, a boundary or
 }
 
 fn a_role_may_not_list() {
-    let setting = Setting::of_days(75);
-    let run = setting.run().with_role();
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
     let trust = Trust::WebIdentity { aud: "*".into(), sub: "*".into() };
     let other =
-        setting.fake.add_role("elsewhere", trust, 3600, &setting.fake.rotation_policy("somebody"));
+        fixture.fake.add_role("elsewhere", trust, 3600, &fixture.fake.rotation_policy("somebody"));
     run.set("ROTATOR_AWS_ROLE_ARN", &other).go().says(3, str![[r#"
 error: the credentials in use may not call iam:ListAccessKeys for deployer
 state: nothing was changed; keys and variables are as they were before this run
@@ -166,9 +166,9 @@ hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action":
 }
 
 fn a_session_of_a_user_cannot_call_iam() {
-    let setting = Setting::of_days(75);
-    let session = setting.fake.user_session(USER, 3600);
-    setting.run().with_pair(&session).go().says(3, str![[r#"
+    let fixture = Fixture::of_days(75);
+    let session = fixture.fake.user_session(USER, 3600);
+    fixture.run().with_pair(&session).go().says(3, str![[r#"
 error: listing the user's access keys: AWS does not accept the temporary credentials …[KEY] (their time is over, or they are of GetSessionToken, which IAM refuses)
 state: nothing was changed; keys and variables are as they were before this run
 hint: temporary credentials cannot rotate a key: store the user's own key in the variables, without AWS_SESSION_TOKEN, or use a role (ROTATOR_AWS_ROLE_ARN)
@@ -177,8 +177,8 @@ hint: temporary credentials cannot rotate a key: store the user's own key in the
 }
 
 fn no_credentials_at_all() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    setting.run().go().says(
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.run().go().says(
         3,
         str![[r#"
 error: this job has no AWS credentials
@@ -190,23 +190,23 @@ hint: set ROTATOR_AWS_ROLE_ARN and ROTATOR_AWS_ID_TOKEN (input `aws_role_arn`); 
 }
 
 /// The variables are like this, and the job does not get them.
-fn unreached(change: impl Fn(Variable) -> Variable) -> Setting {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    setting.fake.set_variable(PROJECT, change(Variable::new(ID, &setting.old.id).masked()));
-    setting.fake.set_variable(PROJECT, change(Variable::new(SECRET, &setting.old.secret).masked()));
-    setting
+fn unreached(change: impl Fn(Variable) -> Variable) -> Fixture {
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.fake.set_variable(PROJECT, change(Variable::new(ID, &fixture.old.id).masked()));
+    fixture.fake.set_variable(PROJECT, change(Variable::new(SECRET, &fixture.old.secret).masked()));
+    fixture
 }
 
 fn protected_variables_on_an_unprotected_ref() {
-    let setting = unreached(Variable::protected);
-    setting.fake.start_pipeline_with(
+    let fixture = unreached(Variable::protected);
+    fixture.fake.start_pipeline_with(
         PROJECT,
         "schedule",
         "feature",
         vec![JobSpec::new("rotate").never_ends()],
     );
-    let job = setting.running_job(PROJECT, "rotate").id;
-    setting.run_as(PROJECT, job).go().says(
+    let job = fixture.running_job(PROJECT, "rotate").id;
+    fixture.run_as(PROJECT, job).go().says(
         3,
         str![[r#"
 error: this job has no AWS credentials
@@ -218,8 +218,8 @@ hint: the project's variables are protected and this ref is not: run the schedul
 }
 
 fn scoped_variables_without_an_environment() {
-    let setting = unreached(|variable| variable.scope("production"));
-    setting.run().set("ROTATOR_TARGETS", "project:42@production").go().says(
+    let fixture = unreached(|variable| variable.scope("production"));
+    fixture.run().set("ROTATOR_TARGETS", "project:42@production").go().says(
         3,
         str![[r#"
 error: this job has no AWS credentials
@@ -231,8 +231,8 @@ hint: the project's variables are scoped to an environment: give the job `enviro
 }
 
 fn variables_that_did_not_reach_the_job() {
-    let setting = Setting::of_days(75);
-    setting.run().set(ID, "").set(SECRET, "").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set(ID, "").set(SECRET, "").go().says(
         3,
         str![[r#"
 error: this job has no AWS credentials
@@ -244,8 +244,8 @@ hint: the variables exist but did not reach this job: look for an empty variable
 }
 
 fn a_profile_that_is_not_there() {
-    let setting = Setting::of_days(75);
-    setting.run().unset(ID).unset(SECRET).set("AWS_PROFILE", "deploy").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().unset(ID).unset(SECRET).set("AWS_PROFILE", "deploy").go().says(
         3,
         str![[r#"
 error: AWS_PROFILE names a profile that does not exist here
@@ -257,9 +257,9 @@ hint: remove AWS_PROFILE from the job's variables: a pipeline job has no AWS con
 }
 
 fn the_root_user() {
-    let setting = Setting::of_days(75);
-    let root = setting.fake.add_root_key(400);
-    setting.run().with_pair(&root).go().says(
+    let fixture = Fixture::of_days(75);
+    let root = fixture.fake.add_root_key(400);
+    fixture.run().with_pair(&root).go().says(
         3,
         str![[r#"
 error: the credentials in use are the root user's, whose keys are not rotated here
@@ -271,9 +271,9 @@ hint: delete the root user's access keys; create an IAM user or a role for this 
 }
 
 fn a_roles_session_without_a_user() {
-    let setting = Setting::of_days(75);
-    let run = setting.run().with_role();
-    let session = setting.fake.role_session("rotator", 3600);
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
+    let session = fixture.fake.role_session("rotator", 3600);
     let run =
         run.unset("ROTATOR_AWS_ROLE_ARN").unset("ROTATOR_AWS_ID_TOKEN").unset("ROTATOR_IAM_USER");
     run.with_pair(&session).go().says(
@@ -288,11 +288,11 @@ hint: set ROTATOR_IAM_USER to the name of the user whose key is rotated
 }
 
 fn a_user_who_does_not_exist() {
-    let setting = Setting::of_days(75);
-    let run = setting.run().with_role();
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
     let trust = Trust::WebIdentity { aud: "*".into(), sub: "*".into() };
     let policy = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iam:*", "Resource": "*"}]}"#;
-    let admin = setting.fake.add_role("admin", trust, 3600, policy);
+    let admin = fixture.fake.add_role("admin", trust, 3600, policy);
     run.set("ROTATOR_AWS_ROLE_ARN", &admin).set("ROTATOR_IAM_USER", "deploier").go().says(
         3,
         str![[r#"
@@ -305,9 +305,9 @@ hint: ROTATOR_IAM_USER must be the name alone (no path, no ARN) of a user in the
 }
 
 fn a_pair_that_was_disabled() {
-    let setting = Setting::of_days(75);
-    setting.fake.operator_disables_key(&setting.old.id);
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.operator_disables_key(&fixture.old.id);
+    fixture.run().go().says(
         3,
         str![[r#"
 error: listing the user's access keys: AWS does not accept key …[OLD] (deleted, disabled, or of another partition)
@@ -319,9 +319,9 @@ hint: if the job started before the last rotation, retry it: it gets today's var
 }
 
 fn a_pair_that_was_deleted() {
-    let setting = Setting::of_days(75);
-    setting.fake.operator_deletes_key(&setting.old.id);
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.operator_deletes_key(&fixture.old.id);
+    fixture.run().go().says(
         3,
         str![[r#"
 error: listing the user's access keys: AWS does not accept key …[OLD] (deleted, disabled, or of another partition)
@@ -333,8 +333,8 @@ hint: if the job started before the last rotation, retry it: it gets today's var
 }
 
 fn a_pair_whose_secret_is_anothers() {
-    let setting = Setting::of_days(75);
-    setting.run().set(SECRET, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set(SECRET, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY").go().says(
         3,
         str![[r#"
 error: listing the user's access keys: AWS knows key …[OLD], but the secret is not its own
@@ -347,9 +347,9 @@ hint: if the job started before the last rotation, retry it: it gets today's var
 
 fn a_leftover_session_token() {
     // An `ASIA` pair whose session is over.
-    let setting = Setting::of_days(75);
-    let session = setting.fake.user_session(USER, -60);
-    setting.run().with_pair(&session).go().says(3, str![[r#"
+    let fixture = Fixture::of_days(75);
+    let session = fixture.fake.user_session(USER, -60);
+    fixture.run().with_pair(&session).go().says(3, str![[r#"
 error: listing the user's access keys: AWS does not accept the temporary credentials …[KEY] (their time is over, or they are of GetSessionToken, which IAM refuses)
 state: nothing was changed; keys and variables are as they were before this run
 hint: temporary credentials cannot rotate a key: store the user's own key in the variables, without AWS_SESSION_TOKEN, or use a role (ROTATOR_AWS_ROLE_ARN)
@@ -358,9 +358,9 @@ hint: temporary credentials cannot rotate a key: store the user's own key in the
 }
 
 fn a_role_that_does_not_trust_this_project() {
-    let setting = Setting::of_days(75);
-    let run = setting.run().with_role();
-    let token = setting.fake.issue_id_token(
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
+    let token = fixture.fake.issue_id_token(
         "https://aws.example",
         "project_path:acme/other:ref_type:branch:ref:main",
         3600,
@@ -377,9 +377,9 @@ hint: the role's trust policy must allow this project and ref (condition on `sub
 }
 
 fn a_role_that_wants_another_audience() {
-    let setting = Setting::of_days(75);
-    let run = setting.run().with_role();
-    let token = setting.fake.issue_id_token(
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
+    let token = fixture.fake.issue_id_token(
         "https://gitlab.example",
         "project_path:acme/shop:ref_type:branch:ref:main",
         3600,
@@ -396,9 +396,9 @@ hint: the ID token is not accepted: check `aud` of `id_tokens:` and the provider
 }
 
 fn an_account_without_the_provider() {
-    let setting = Setting::of_days(75);
-    setting.fake.tune(|knobs| knobs.oidc_provider = false);
-    setting.run().with_role().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| knobs.oidc_provider = false);
+    fixture.run().with_role().go().says(
         3,
         str![[r#"
 error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed
@@ -411,7 +411,7 @@ hint: the account has no OIDC provider for this GitLab: create one for the issue
 
 /// An STS endpoint that is a stub, or another partition's, knows every key as somebody else's.
 fn a_new_key_that_belongs_to_somebody_else() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     let body = "<GetCallerIdentityResponse \
          xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult><Arn>arn:aws:iam::000000000000:root</Arn><UserId>000000000000</UserId><Account>000000000000</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
     let stub = Fault::Refuse {
@@ -419,8 +419,8 @@ fn a_new_key_that_belongs_to_somebody_else() {
         body: body.into(),
         headers: vec![("content-type".into(), "text/xml".into())],
     };
-    setting.fake.fault_from("sts:GetCallerIdentity", 2, stub);
-    setting.run().go().says(
+    fixture.fake.fault_from("sts:GetCallerIdentity", 2, stub);
+    fixture.run().go().says(
         3,
         str![[r#"
 error: the key belongs to arn:aws:iam::000000000000:root, not to the user deployer
@@ -429,12 +429,12 @@ hint: check ROTATOR_IAM_USER and the account of the credentials in use
 
 "#]],
     );
-    assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 0));
+    assert_eq!((fixture.old_is_active(), fixture.fresh().len()), (Some(true), 0));
 }
 
 fn a_token_that_is_none() {
-    let setting = Setting::of_days(75);
-    setting
+    let fixture = Fixture::of_days(75);
+    fixture
         .run()
         .with_role()
         .set("ROTATOR_AWS_ID_TOKEN", "eyJhbGciOiJub25lIn0.e30.c2ln")
@@ -451,10 +451,10 @@ hint: the ID token is not accepted: check `aud` of `id_tokens:` and the provider
 }
 
 fn a_chain_that_breaks() {
-    let setting = Setting::of_days(75);
-    let run = setting.run().with_role();
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
     let first = run.env("ROTATOR_AWS_ROLE_ARN");
-    let fake = &setting.fake;
+    let fake = &fixture.fake;
     let second = fake.add_role(
         "keys",
         Trust::Principal("arn:aws:iam::123456789012:role/other".into()),
@@ -473,9 +473,9 @@ hint: the role's trust policy must allow this project and ref (condition on `sub
 }
 
 fn an_id_token_that_has_ended() {
-    let setting = Setting::of_days(75);
-    let run = setting.run().with_role();
-    let token = setting.fake.issue_id_token(
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
+    let token = fixture.fake.issue_id_token(
         "https://aws.example",
         "project_path:acme/shop:ref_type:branch:ref:main",
         -10,
@@ -489,17 +489,17 @@ hint: nothing to do: the next run has a new token and takes up where this one en
 }
 
 fn an_id_token_that_ends_meanwhile() {
-    let setting = Setting::of_days(75);
-    let run = setting.run().with_role();
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
     // Each session is too short to be used twice, and the token ends while the new key is verified.
     let trust = Trust::WebIdentity { aud: "*".into(), sub: "*".into() };
-    let short = setting.fake.add_role("short", trust, 60, &setting.fake.rotation_policy(USER));
-    let token = setting.fake.issue_id_token(
+    let short = fixture.fake.add_role("short", trust, 60, &fixture.fake.rotation_policy(USER));
+    let token = fixture.fake.issue_id_token(
         "https://aws.example",
         "project_path:acme/shop:ref_type:branch:ref:main",
         200,
     );
-    let fake = setting.fake.clone();
+    let fake = fixture.fake.clone();
     let created = move |entry: &Entry| entry.action == "iam:CreateAccessKey";
     let run = run
         .set("ROTATOR_AWS_ROLE_ARN", &short)
@@ -514,9 +514,9 @@ hint: nothing to do: the next run has a new token and takes up where this one en
 }
 
 fn a_clock_that_is_wrong() {
-    let setting = Setting::of_days(75);
-    setting.fake.shift_clock(900);
-    let ended = setting.run().go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.shift_clock(900);
+    let ended = fixture.run().go();
     ended.says(
         1,
         str![[r#"
@@ -526,13 +526,13 @@ hint: fix the time synchronisation of the runner's host, then run again
 
 "#]],
     );
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn a_clock_that_is_ahead() {
-    let setting = Setting::of_days(75);
-    setting.fake.shift_clock(-900);
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.shift_clock(-900);
+    fixture.run().go().says(
         1,
         str![[r#"
 error: the runner's clock is [N] seconds ahead of the servers', so AWS rejects its signatures
@@ -541,15 +541,15 @@ hint: fix the time synchronisation of the runner's host, then run again
 
 "#]],
     );
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn a_new_key_that_never_works() {
-    let setting = Setting::of_days(75);
-    setting.fake.tune(|knobs| {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| {
         (knobs.invisible_for, knobs.invisible_share) = (std::time::Duration::from_secs(600), 100);
     });
-    setting.run().go().says(
+    fixture.run().go().says(
         1,
         str![[r#"
 error: new key …[KEY] did not work within 10 seconds, so it was not published
@@ -559,17 +559,17 @@ hint: run again; where it stays so, set AWS_REGION to a region whose STS endpoin
 "#]],
     );
     assert_eq!(
-        (setting.old_is_active(), setting.fresh().len()),
+        (fixture.old_is_active(), fixture.fresh().len()),
         (Some(true), 0),
         "the new key is gone again"
     );
-    assert_eq!(setting.stored().0, setting.old.id);
+    assert_eq!(fixture.stored().0, fixture.old.id);
 }
 
 fn a_quota_of_one() {
-    let setting = Setting::of_days(75);
-    setting.fake.tune(|knobs| knobs.keys_per_user = 1);
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| knobs.keys_per_user = 1);
+    fixture.run().go().says(
         3,
         str![[r#"
 error: AWS says that the user deployer already has as many access keys as it may
@@ -578,13 +578,13 @@ hint: `aws iam list-access-keys --user-name deployer` shows them; delete the one
 
 "#]],
     );
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn a_reply_to_the_creation_that_is_lost() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_on("iam:CreateAccessKey", 1, Fault::LoseReply);
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on("iam:CreateAccessKey", 1, Fault::LoseReply);
+    fixture.run().go().says(
         1,
         str![[r#"
 error: the reply to CreateAccessKey was lost; the key that it made is removed, by this run or the next, for its secret is lost
@@ -594,18 +594,18 @@ hint: run again
 "#]],
     );
     assert_eq!(
-        (setting.old_is_active(), setting.fresh().len()),
+        (fixture.old_is_active(), fixture.fresh().len()),
         (Some(true), 0),
         "the orphan is gone"
     );
-    setting.run().go().ends(0, "rotated");
-    setting.is_rotated();
+    fixture.run().go().ends(0, "rotated");
+    fixture.is_rotated();
 }
 
 fn a_creation_that_is_never_seen() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_on("iam:CreateAccessKey", 1, Fault::Close);
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on("iam:CreateAccessKey", 1, Fault::Close);
+    fixture.run().go().says(
         1,
         str![[r#"
 error: the reply to CreateAccessKey was lost, and no new key is to be seen
@@ -614,14 +614,14 @@ hint: run again in a few minutes: should the key appear, that run removes it, fo
 
 "#]],
     );
-    setting.fake.clear_faults();
-    assert_eq!(setting.stored().0, setting.old.id);
+    fixture.fake.clear_faults();
+    assert_eq!(fixture.stored().0, fixture.old.id);
 }
 
 fn iam_throttles_for_ever() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from("iam:ListAccessKeys", 1, Fault::refuse(400));
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("iam:ListAccessKeys", 1, Fault::refuse(400));
+    fixture.run().go().says(
         1,
         str![[r#"
 error: listing the user's access keys: AWS throttles this account's calls
@@ -633,9 +633,9 @@ hint: run again; spread the schedules of many projects over the day
 }
 
 fn iam_has_an_error_for_ever() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from("iam:ListAccessKeys", 1, Fault::refuse(500));
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("iam:ListAccessKeys", 1, Fault::refuse(500));
+    fixture.run().go().says(
         1,
         str![[r#"
 error: listing the user's access keys: AWS answered InternalFailure
@@ -647,9 +647,9 @@ hint: run again; if it stays, look the code up in the documentation of IAM and S
 }
 
 fn an_endpoint_that_nobody_listens_at() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     let nobody = Port::reserve();
-    setting
+    fixture
         .run()
         .set("AWS_ENDPOINT_URL_IAM", &format!("http://127.0.0.1:{}", nobody.number))
         .go()

@@ -80,8 +80,8 @@ hint: everything is configured by environment variables: --help
 }
 
 fn every_mistake_is_told_at_once() {
-    let setting = Setting::of_days(75);
-    let run = setting
+    let fixture = Fixture::of_days(75);
+    let run = fixture
         .run()
         .unset("ROTATOR_GITLAB_TOKEN")
         .set("ROTATOR_FOERCE", "true")
@@ -110,8 +110,8 @@ hint: fix the variables named above; `credential-rotator --help` lists them all
 }
 
 fn half_a_pair_in_the_environment_names_the_missing_half() {
-    let setting = Setting::of_days(75);
-    setting.run().unset(SECRET).go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().unset(SECRET).go().says(
         2,
         str![[r#"
 error: the configuration has mistakes
@@ -124,8 +124,8 @@ hint: fix the variables named above; `credential-rotator --help` lists them all
 }
 
 fn a_session_token_beside_a_long_lived_key_is_a_leftover() {
-    let setting = Setting::of_days(75);
-    setting.run().set("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE").go().says(
         2,
         str![[r#"
 error: the configuration has mistakes
@@ -138,8 +138,8 @@ hint: fix the variables named above; `credential-rotator --help` lists them all
 }
 
 fn a_role_without_its_user_or_token_is_half_a_role() {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/rotator").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/rotator").go().says(
         2,
         str![[r#"
 error: the configuration has mistakes
@@ -153,8 +153,8 @@ hint: fix the variables named above; `credential-rotator --help` lists them all
 }
 
 fn a_job_token_cannot_write_variables() {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_GITLAB_TOKEN", "glcbt-64_aBcDeFgHiJkLmNoPqRsT").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_GITLAB_TOKEN", "glcbt-64_aBcDeFgHiJkLmNoPqRsT").go().says(
         2,
         str![[r#"
 error: the configuration has mistakes
@@ -167,8 +167,8 @@ hint: fix the variables named above; `credential-rotator --help` lists them all
 }
 
 fn a_report_that_cannot_be_written_costs_nothing() {
-    let setting = Setting::of_days(75);
-    let ended = setting.run().set("ROTATOR_DOTENV", "/nowhere/rotation.env").go();
+    let fixture = Fixture::of_days(75);
+    let ended = fixture.run().set("ROTATOR_DOTENV", "/nowhere/rotation.env").go();
     ended.says(
         2,
         str![[r#"
@@ -179,12 +179,12 @@ hint: ROTATOR_DOTENV must name a file in a directory that exists and that this u
 "#]],
     );
     assert_eq!(ended.log.iter().filter(|entry| entry.n.is_some()).count(), 0);
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn a_ca_file_without_certificates_is_no_ca_file() {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_GITLAB_CA_FILE", "/dev/null").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_GITLAB_CA_FILE", "/dev/null").go().says(
         2,
         str![[r#"
 error: the CA file /dev/null cannot be read or holds no usable certificate

@@ -33,20 +33,20 @@ pub(crate) fn cases() -> Vec<Trial> {
 
 /// A deploy that ended with 4: both keys work, the new pair is published.
 #[track_caller]
-fn keeps_both(setting: &Setting) {
-    assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), setting.new_key().id));
+fn keeps_both(fixture: &Fixture) {
+    assert_eq!((fixture.old_is_active(), fixture.stored().0), (Some(true), fixture.new_key().id));
 }
 
-fn refused(refusal: Refusal) -> (Setting, Ended) {
-    let setting = Setting::of_days(75);
-    setting.fake.refuse_pipelines(PROJECT, Some(refusal));
-    let ended = setting.run().go();
-    keeps_both(&setting);
-    (setting, ended)
+fn refused(refusal: Refusal) -> (Fixture, Ended) {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.refuse_pipelines(PROJECT, Some(refusal));
+    let ended = fixture.run().go();
+    keeps_both(&fixture);
+    (fixture, ended)
 }
 
 fn a_pipeline_without_a_job() {
-    let (setting, ended) = refused(Refusal::Empty);
+    let (fixture, ended) = refused(Refusal::Empty);
     ended.says(
         4,
         str![[r#"
@@ -57,9 +57,9 @@ hint: a pipeline started by the API has the source `api`: let the deploy job's `
 "#]],
     );
     // The next run takes it up once the cause is fixed.
-    setting.fake.refuse_pipelines(PROJECT, None);
-    setting.run().go().ends(0, "resumed");
-    setting.is_rotated();
+    fixture.fake.refuse_pipelines(PROJECT, None);
+    fixture.run().go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn a_pipeline_that_the_workflow_filters() {
@@ -87,9 +87,9 @@ hint: let it push or merge to the protected branch, or deploy from another ref
 }
 
 fn pipeline_variables_are_forbidden() {
-    let setting = Setting::of_days(75);
-    setting.fake.refuse_pipelines(PROJECT, Some(Refusal::VariablesForbidden));
-    setting.run().set("ROTATOR_DEPLOY_VARIABLES", r#"{"REASON": "rotation"}"#).go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.refuse_pipelines(PROJECT, Some(Refusal::VariablesForbidden));
+    fixture.run().set("ROTATOR_DEPLOY_VARIABLES", r#"{"REASON": "rotation"}"#).go().says(
         4,
         str![[r#"
 error: starting the deploy pipeline of project 42: the project does not allow pipeline variables (400)
@@ -98,12 +98,12 @@ hint: use ROTATOR_DEPLOY_INPUTS instead, or allow the token's role to set pipeli
 
 "#]],
     );
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }
 
 fn an_input_that_nobody_declared() {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue"}"#).go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue"}"#).go().says(
         4,
         str![[r#"
 error: starting the deploy pipeline of project 42: the pipeline does not take these inputs (400)
@@ -112,7 +112,7 @@ hint: compare ROTATOR_DEPLOY_INPUTS with `spec: inputs` of the project
 
 "#]],
     );
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }
 
 fn a_pipeline_refused_for_another_reason() {
@@ -128,14 +128,14 @@ hint: run a pipeline on that ref by hand (Build, Pipelines, New pipeline): GitLa
 }
 
 fn a_ref_that_vanishes_meanwhile() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     let body = r#"{"message":{"base":["Reference not found"]}}"#.to_owned();
-    setting.fake.fault_from(
+    fixture.fake.fault_from(
         "POST /projects/:id/pipeline",
         1,
         Fault::Refuse { status: 400, body, headers: Vec::new() },
     );
-    setting.run().go().says(
+    fixture.run().go().says(
         4,
         str![[r#"
 error: starting the deploy pipeline of project 42: there is no such ref, or it has no pipeline configuration (400)
@@ -144,19 +144,19 @@ hint: check the ref in ROTATOR_DEPLOY=pipeline@REF
 
 "#]],
     );
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }
 
 fn a_job_that_cannot_be_retried() {
-    let setting = Setting::of_days(75);
-    let live = setting
+    let fixture = Fixture::of_days(75);
+    let live = fixture
         .fake
         .jobs(PROJECT)
         .into_iter()
         .find(|job| job.name == "deploy")
         .expect("the live deploy");
-    setting.fake.job_not_retryable(live.id);
-    setting.run().set("ROTATOR_DEPLOY", "environment/production").go().says(
+    fixture.fake.job_not_retryable(live.id);
+    fixture.run().set("ROTATOR_DEPLOY", "environment/production").go().says(
         4,
         str![[r#"
 error: redeploying production of project 42: the deployment's job cannot be retried (403)
@@ -165,44 +165,44 @@ hint: deploy once by hand, or use ROTATOR_DEPLOY=pipeline: an archived or alread
 
 "#]],
     );
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }
 
-fn deployed_by(jobs: Vec<JobSpec>) -> Setting {
-    let setting = Setting::of_days(75);
-    setting.fake.set_pipeline_config(PROJECT, jobs);
-    setting
+fn deployed_by(jobs: Vec<JobSpec>) -> Fixture {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_pipeline_config(PROJECT, jobs);
+    fixture
 }
 
 fn a_deploy_that_fails() {
-    let setting =
+    let fixture =
         deployed_by(vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").fails()]);
-    setting.run().go().says(4, str![[r#"
+    fixture.run().go().says(4, str![[r#"
 error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): deploy (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: fix the deploy and retry it; the next run proves it, or starts another
 
 "#]]);
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }
 
 fn a_deploy_that_does_nothing() {
-    let setting = deployed_by(vec![
+    let fixture = deployed_by(vec![
         JobSpec::new("build"),
         JobSpec::deploy("deploy", "production").manual().allow_failure(),
     ]);
-    setting.run().go().says(4, str![[r#"
+    fixture.run().go().says(4, str![[r#"
 error: nothing proves that the deploy ran: http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]: job deploy is manual (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs that deploy, so that only those must have run; then run this again
 
 "#]]);
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }
 
 fn a_listed_job_that_does_not_exist() {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy-prod").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy-prod").go().says(
         4,
         str![[r#"
 error: nothing proves that the deploy ran: http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]: there is no job deploy-prod
@@ -211,35 +211,35 @@ hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs tha
 
 "#]],
     );
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }
 
 fn a_job_that_waits_for_a_person() {
-    let setting =
+    let fixture =
         deployed_by(vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").manual()]);
-    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(4, str![[r#"
+    fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(4, str![[r#"
 error: the deploy has not ended in time: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is blocked: it waits for a person to start a manual job
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: if it waits for a runner or a person, give it one; the next run goes on; ROTATOR_DEPLOY_TIMEOUT sets how long a run waits
 
 "#]]);
-    keeps_both(&setting);
+    keeps_both(&fixture);
     // Somebody starts it; the next run proves it.
-    let job = setting
+    let job = fixture
         .fake
         .jobs(PROJECT)
         .into_iter()
         .find(|job| job.status == "manual")
         .expect("it waits");
-    setting.fake.operator_plays_job(job.id);
-    setting.fake.finish_pipelines();
-    setting.run().go().ends(0, "resumed");
-    setting.is_rotated();
+    fixture.fake.operator_plays_job(job.id);
+    fixture.fake.finish_pipelines();
+    fixture.run().go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn a_job_that_no_runner_takes() {
-    let setting = deployed_by(vec![JobSpec::deploy("deploy", "production").no_runner()]);
-    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(
+    let fixture = deployed_by(vec![JobSpec::deploy("deploy", "production").no_runner()]);
+    fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(
         4,
         str![[r#"
 error: the deploy has not ended in time: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is pending: no runner has taken it yet
@@ -248,12 +248,12 @@ hint: if it waits for a runner or a person, give it one; the next run goes on; R
 
 "#]],
     );
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }
 
 fn a_deploy_that_never_ends() {
-    let setting = deployed_by(vec![JobSpec::deploy("deploy", "production").never_ends()]);
-    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(
+    let fixture = deployed_by(vec![JobSpec::deploy("deploy", "production").never_ends()]);
+    fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "3s").go().says(
         4,
         str![[r#"
 error: the deploy has not ended in time: pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is running
@@ -262,22 +262,22 @@ hint: if it waits for a runner or a person, give it one; the next run goes on; R
 
 "#]],
     );
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }
 
 /// As soon as the program has started its pipeline, this happens to it, whichever try it is.
 fn happens(to_each: impl Fn(&Fake, u64) + Send + Clone + 'static) -> Ended {
-    let setting = deployed_by(vec![JobSpec::deploy("deploy", "production").never_ends()]);
-    let mut run = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "1m");
+    let fixture = deployed_by(vec![JobSpec::deploy("deploy", "production").never_ends()]);
+    let mut run = fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "1m");
     let started = |entry: &Entry| entry.action == "POST /projects/:id/pipeline";
-    let (fake, act) = (setting.fake.clone(), to_each);
+    let (fake, act) = (fixture.fake.clone(), to_each);
     run = run.once(started, move || {
         let pipelines =
             fake.pipelines(PROJECT).into_iter().filter(|pipeline| pipeline.started_by_program);
         pipelines.for_each(|pipeline| act(&fake, pipeline.id));
     });
     let ended = run.go();
-    keeps_both(&setting);
+    keeps_both(&fixture);
     ended
 }
 
@@ -306,10 +306,10 @@ hint: fix the deploy and retry it; the next run proves it, or starts another
 }
 
 fn a_redeployed_job_that_fails() {
-    let setting = Setting::of_days(75);
-    let fake = setting.fake.clone();
+    let fixture = Fixture::of_days(75);
+    let fake = fixture.fake.clone();
     // What it was given does not work where it runs.
-    let run = setting.run().set("ROTATOR_DEPLOY", "environment/production").once(
+    let run = fixture.run().set("ROTATOR_DEPLOY", "environment/production").once(
         |entry| entry.action == "POST /projects/:id/jobs/:number/retry",
         move || {
             let newest = fake
@@ -321,7 +321,7 @@ fn a_redeployed_job_that_fails() {
             fake.job_set_status(newest.id, "failed");
         },
     );
-    setting.fake.tune(|knobs| knobs.queue_ms = 60_000);
+    fixture.fake.tune(|knobs| knobs.queue_ms = 60_000);
     run.go().says(
         4,
         str![[r#"
@@ -331,35 +331,35 @@ hint: fix the deploy and retry it; the next run proves it, or starts another
 
 "#]],
     );
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }
 
 fn a_downstream_deploy_that_fails() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_project(50, "acme/shop-deploy");
-    setting.fake.set_pipeline_config(50, vec![JobSpec::new("ship").fails()]);
-    setting.fake.set_pipeline_config(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_project(50, "acme/shop-deploy");
+    fixture.fake.set_pipeline_config(50, vec![JobSpec::new("ship").fails()]);
+    fixture.fake.set_pipeline_config(
         PROJECT,
         vec![JobSpec::new("build"), JobSpec::bridge("downstream", 50, true)],
     );
-    setting.run().go().says(4, str![[r#"
+    fixture.run().go().says(4, str![[r#"
 error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]): trigger job downstream (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: fix the deploy and retry it; the next run proves it, or starts another
 
 "#]]);
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }
 
 fn of_two_projects_one_fails() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_project(43, "acme/api");
-    setting.fake.set_pipeline_config(43, vec![JobSpec::new("ship").fails()]);
-    setting.run().set("ROTATOR_DEPLOY_PROJECTS", "42,acme/api").go().says(4, str![[r#"
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_project(43, "acme/api");
+    fixture.fake.set_pipeline_config(43, vec![JobSpec::new("ship").fails()]);
+    fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "42,acme/api").go().says(4, str![[r#"
 error: the deploy failed: pipeline failed (http://127.0.0.1:[PORT]/acme/api/-/pipelines/[PIPELINE]): ship (http://127.0.0.1:[PORT]/acme/api/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: fix the deploy and retry it; the next run proves it, or starts another
 
 "#]]);
-    keeps_both(&setting);
+    keeps_both(&fixture);
 }

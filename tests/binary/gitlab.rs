@@ -47,11 +47,11 @@ pub(crate) fn cases() -> Vec<Trial> {
 }
 
 fn with_token(change: impl FnOnce(&mut TokenSpec)) -> Ended {
-    let setting = Setting::of_days(75);
-    setting.fake.change_token(&setting.fake.token, change);
-    let ended = setting.run().go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.change_token(&fixture.fake.token, change);
+    let ended = fixture.run().go();
     assert_eq!(ended.effects(), Vec::<String>::new());
-    setting.is_untouched();
+    fixture.is_untouched();
     ended
 }
 
@@ -104,8 +104,8 @@ hint: store a new token in ROTATOR_GITLAB_TOKEN: it was revoked or mistyped
 }
 
 fn a_mistyped_token() {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_GITLAB_TOKEN", "glpat-ThisIsNotAToken12345").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_GITLAB_TOKEN", "glpat-ThisIsNotAToken12345").go().says(
         3,
         str![[r#"
 error: listing the variables of project:42: GitLab does not accept the token (401)
@@ -141,11 +141,11 @@ hint: unblock the user, or use another user's token
 }
 
 fn a_token_that_is_no_owner_of_the_group() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_group(7, "acme");
-    setting.fake.change_token(&setting.fake.token, |token| token.group_level = 40);
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_group(7, "acme");
+    fixture.fake.change_token(&fixture.fake.token, |token| token.group_level = 40);
     let run =
-        setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
+        fixture.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
     run.go().says(
         3,
         str![[r#"
@@ -158,8 +158,8 @@ hint: give it the role Maintainer in each target project (Owner in a target grou
 }
 
 fn a_project_that_nobody_knows() {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_TARGETS", "project:4242").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_TARGETS", "project:4242").go().says(
         3,
         str![[r#"
 error: listing the variables of project:4242: GitLab finds nothing there, or hides it from this token (404)
@@ -171,9 +171,9 @@ hint: check the id or path, and that the token's user is a member
 }
 
 fn an_archived_project() {
-    let setting = Setting::of_days(75);
-    setting.fake.set_archived(PROJECT, true);
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_archived(PROJECT, true);
+    fixture.run().go().says(
         3,
         str![[r#"
 error: a rotation is due, but would not end well:
@@ -186,9 +186,9 @@ hint: fix what is listed; nothing was written
 }
 
 fn a_project_that_has_moved() {
-    let setting = Setting::of_days(75);
-    setting.fake.move_project(PROJECT, "acme/store");
-    setting.run().set("ROTATOR_TARGETS", "project:acme/shop").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.move_project(PROJECT, "acme/store");
+    fixture.run().set("ROTATOR_TARGETS", "project:acme/shop").go().says(
         3,
         str![[r#"
 error: listing the variables of project:acme/shop: the project has moved (301)
@@ -205,13 +205,13 @@ fn refused(status: u16, message: &str) -> Fault {
 }
 
 fn a_project_that_is_archived_meanwhile() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from(
         "POST /projects/:id/variables",
         1,
         refused(403, "403 Forbidden - This project is archived and cannot be changed"),
     );
-    setting.run().go().says(
+    fixture.run().go().says(
         3,
         str![[r#"
 error: writing this run's record: the project is archived (403)
@@ -220,18 +220,18 @@ hint: unarchive it, or take it out of ROTATOR_TARGETS
 
 "#]],
     );
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn a_name_that_is_taken_and_not_to_be_seen() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    setting.fake.fault_from(
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.fake.fault_from(
         "POST /projects/:id/variables AWS_SECRET_ACCESS_KEY",
         1,
         refused(400, "key: (AWS_SECRET_ACCESS_KEY) has already been taken"),
     );
     let ended =
-        setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_DEPLOY", "none").go();
+        fixture.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_DEPLOY", "none").go();
     ended.says(
         1,
         str![[r#"
@@ -241,13 +241,13 @@ hint: run again: it reads again
 
 "#]],
     );
-    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
+    assert_eq!((fixture.fresh().len(), fixture.old_is_active()), (0, Some(true)));
 }
 
 fn a_request_that_is_refused_without_a_reason() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from("POST /projects/:id/variables", 1, refused(409, "409 Conflict"));
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("POST /projects/:id/variables", 1, refused(409, "409 Conflict"));
+    fixture.run().go().says(
         3,
         str![[r#"
 error: writing this run's record: GitLab refuses the request (409)
@@ -256,15 +256,15 @@ hint: compare GitLab's version with the README's minimum, and look at the projec
 
 "#]],
     );
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn a_group_whose_variables_have_no_scopes() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    setting.fake.tune(|knobs| knobs.group_scopes = false);
-    setting.fake.add_group(7, "acme");
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.fake.tune(|knobs| knobs.group_scopes = false);
+    fixture.fake.add_group(7, "acme");
     let run =
-        setting.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_DEPLOY", "none");
+        fixture.run().with_role().set("ROTATOR_ACTION", "setup").set("ROTATOR_DEPLOY", "none");
     run.set("ROTATOR_TARGETS", "group:acme@production").go().says(
         3,
         str![[r#"
@@ -274,13 +274,13 @@ hint: scopes of group variables need Premium: leave the scope out of ROTATOR_TAR
 
 "#]],
     );
-    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
+    assert_eq!((fixture.fresh().len(), fixture.old_is_active()), (0, Some(true)));
 }
 
 /// The address of every host of a network is no host's.
 fn an_adencoding_that_no_network_has() {
-    let setting = Setting::of_days(75);
-    setting.run().set("CI_API_V4_URL", "https://255.255.255.255/api/v4").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("CI_API_V4_URL", "https://255.255.255.255/api/v4").go().says(
         1,
         str![[r#"
 error: listing the variables of project:42: 255.255.255.255 cannot be reached
@@ -292,9 +292,9 @@ hint: check ROTATOR_GITLAB_API_URL and the runner's network, then run again
 }
 
 fn in_mood(mood: Mood) -> Ended {
-    let setting = Setting::of_days(75);
-    setting.fake.tune(|knobs| knobs.mood = mood);
-    setting.run().go()
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| knobs.mood = mood);
+    fixture.run().go()
 }
 
 fn a_gitlab_in_maintenance() {
@@ -322,9 +322,9 @@ hint: run again when the maintenance is over
 }
 
 fn a_rate_limit_for_ever() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::refuse(429));
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("GET /projects/:id/variables", 1, Fault::refuse(429));
+    fixture.run().go().says(
         1,
         str![[r#"
 error: listing the variables of project:42: GitLab's rate limit is reached (429)
@@ -336,9 +336,9 @@ hint: run again later; spread the schedules of many projects over the day
 }
 
 fn a_rate_limit_for_an_hour() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::retry_after(429, 3600));
-    let ended = setting.run().go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("GET /projects/:id/variables", 1, Fault::retry_after(429, 3600));
+    let ended = fixture.run().go();
     ended.says(
         1,
         str![[r#"
@@ -352,17 +352,17 @@ hint: run again later; spread the schedules of many projects over the day
 }
 
 fn an_error_that_asks_for_an_hour() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::retry_after(503, 3600));
-    let ended = setting.run().go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("GET /projects/:id/variables", 1, Fault::retry_after(503, 3600));
+    let ended = fixture.run().go();
     assert_eq!(ended.code, 1, "{}", ended.stderr);
     assert_eq!(ended.calls("GET /projects/:id/variables"), 1, "nobody waits for an hour");
 }
 
 fn a_server_that_has_an_error_for_ever() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::Html(502));
-    setting.run().go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("GET /projects/:id/variables", 1, Fault::Html(502));
+    fixture.run().go().says(
         1,
         str![[r#"
 error: listing the variables of project:42: GitLab has an error of its own (502)
@@ -374,9 +374,9 @@ hint: run again; where it stays so, ask those who run this GitLab
 }
 
 fn a_reply_that_never_comes() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from("GET /projects/:id/variables", 1, Fault::Hang { effect: false });
-    setting.run().set("ROTATOR_HTTP_TIMEOUT", "3s").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("GET /projects/:id/variables", 1, Fault::Hang { effect: false });
+    fixture.run().set("ROTATOR_HTTP_TIMEOUT", "3s").go().says(
         1,
         str![[r#"
 error: listing the variables of project:42: 127.0.0.1 gave no whole reply in time
@@ -388,14 +388,14 @@ hint: run again; ROTATOR_HTTP_TIMEOUT sets how long a reply may take
 }
 
 fn a_value_that_gitlab_does_not_mask() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     let body = r#"{"message":{"value":["is invalid"]}}"#.to_owned();
-    setting.fake.fault_from(
+    fixture.fake.fault_from(
         "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         Fault::Refuse { status: 400, body, headers: Vec::new() },
     );
-    let ended = setting.run().go();
+    let ended = fixture.run().go();
     ended.says(
         3,
         str![[r#"
@@ -406,21 +406,21 @@ hint: look at the variable's settings in GitLab: it must allow a masked value
 "#]],
     );
     // The new key is deleted again: its secret was never stored.
-    assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 0));
+    assert_eq!((fixture.old_is_active(), fixture.fresh().len()), (Some(true), 0));
 }
 
 fn an_echo_that_differs() {
     // Another tool writes the secret at the same time: the reply shows its value.
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     let body = serde_json::json!({
         "key": SECRET, "value": "something-else-entirely", "masked": true, "protected": false, "raw": true, "environment_scope": "*",
     });
     let headers = vec![("content-type".into(), "application/json".into())];
     let reply = Fault::Refuse { status: 200, body: body.to_string(), headers };
-    setting.fake.fault_from("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, reply);
+    fixture.fake.fault_from("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, reply);
     // It is tried again until the job ends, which comes soon.
-    let fake = setting.fake.clone();
-    let run = setting
+    let fake = fixture.fake.clone();
+    let run = fixture
         .run()
         .set("CI_JOB_TIMEOUT", "335")
         .once(|entry| entry.action == "iam:CreateAccessKey", move || fake.shift_clock(290));
@@ -433,19 +433,19 @@ hint: look at the variable in the project's CI/CD settings: another tool may wri
 
 "#]],
     );
-    assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), setting.old.id.clone()));
+    assert_eq!((fixture.old_is_active(), fixture.stored().0), (Some(true), fixture.old.id.clone()));
 }
 
 /// GitLab hangs while the secret is written, until the runner would end the job.
 fn a_run_whose_time_is_over_acts_no_more() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from(
         "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         Fault::Hang { effect: false },
     );
-    let fake = setting.fake.clone();
-    let run = setting.run().set("CI_JOB_TIMEOUT", "318").set("ROTATOR_HTTP_TIMEOUT", "6s");
+    let fake = fixture.fake.clone();
+    let run = fixture.run().set("CI_JOB_TIMEOUT", "318").set("ROTATOR_HTTP_TIMEOUT", "6s");
     let ended =
         run.once(|entry| entry.action == "iam:CreateAccessKey", move || fake.shift_clock(290)).go();
     ended.says(
@@ -457,13 +457,13 @@ hint: nothing to do: the next run takes up where this one ended
 
 "#]],
     );
-    assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), setting.old.id.clone()));
+    assert_eq!((fixture.old_is_active(), fixture.stored().0), (Some(true), fixture.old.id.clone()));
 }
 
 fn a_job_that_has_ended_acts_no_more() {
-    let setting = Setting::of_days(75);
-    let run = setting.run();
-    setting.fake.job_set_status(run.job, "canceled");
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run();
+    fixture.fake.job_set_status(run.job, "canceled");
     let ended = run.go();
     ended.says(
         1,
@@ -478,9 +478,9 @@ hint: nothing to do: the next run takes up where this one ended
 }
 
 fn a_job_that_gitlab_does_not_tell_of() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from("GET /projects/:id/jobs/:number", 1, Fault::Html(502));
-    let ended = setting.run().go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("GET /projects/:id/jobs/:number", 1, Fault::Html(502));
+    let ended = fixture.run().go();
     ended.says(
         1,
         str![[r#"
@@ -494,13 +494,13 @@ hint: nothing to do: the next run takes up where this one ended
 }
 
 fn a_port_where_nobody_listens() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     // Bound and let go again: nobody else is given it at once.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .expect("a port")
         .port();
-    setting
+    fixture
         .run()
         .set("ROTATOR_GITLAB_API_URL", &format!("http://127.0.0.1:{port}/api/v4"))
         .go()
@@ -516,8 +516,8 @@ hint: check ROTATOR_GITLAB_API_URL and the runner's network, then run again
 }
 
 fn a_name_that_does_not_resolve() {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_GITLAB_API_URL", "https://gitlab.invalid/api/v4").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_GITLAB_API_URL", "https://gitlab.invalid/api/v4").go().says(
         1,
         str![[r#"
 error: listing the variables of project:42: gitlab.invalid is a name that cannot be resolved
@@ -553,9 +553,9 @@ hint: ROTATOR_GITLAB_API_URL must be the API's own address, with https; a login 
 }
 
 fn an_adencoding_that_redirects() {
-    let setting = Setting::of_days(75);
-    let url = format!("{}/old/api/v4", setting.fake.url);
-    setting.run().set("ROTATOR_GITLAB_API_URL", &url).go().says(
+    let fixture = Fixture::of_days(75);
+    let url = format!("{}/old/api/v4", fixture.fake.url);
+    fixture.run().set("ROTATOR_GITLAB_API_URL", &url).go().says(
         3,
         str![[r#"
 error: listing the variables of project:42: the address answers with a redirect or a page (302)
@@ -573,8 +573,8 @@ fn a_certificate_that_nobody_vouches_for() {
         .seed(7)
         .calm()
         .tls(&certified.cert.pem(), &certified.signing_key.serialize_pem());
-    let setting = Setting::bare(builder.start(), 75).published();
-    setting.run().go().says(
+    let fixture = Fixture::bare(builder.start(), 75).published();
+    fixture.run().go().says(
         3,
         str![[r#"
 error: listing the variables of project:42: localhost shows a certificate of an unknown authority

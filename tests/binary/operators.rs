@@ -39,16 +39,16 @@ pub(crate) fn cases() -> Vec<Trial> {
 }
 
 /// The project's two variables, as they are; a role signs.
-fn holding(id: Option<Variable>, secret: Option<Variable>) -> Setting {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+fn holding(id: Option<Variable>, secret: Option<Variable>) -> Fixture {
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
     for variable in id.into_iter().chain(secret) {
-        setting.fake.set_variable(PROJECT, variable);
+        fixture.fake.set_variable(PROJECT, variable);
     }
-    setting
+    fixture
 }
 
-fn refuses(setting: &Setting, expected: impl snapbox::IntoData) {
-    let ended = setting.run().with_role().go();
+fn refuses(fixture: &Fixture, expected: impl snapbox::IntoData) {
+    let ended = fixture.run().with_role().go();
     ended.says(3, expected);
     assert_eq!(ended.effects(), Vec::<String>::new());
     assert_eq!(
@@ -71,10 +71,10 @@ hint: run once with ROTATOR_ACTION=setup to create the first key and both variab
 }
 
 fn an_id_without_a_secret() {
-    let setting = Setting::of_days(75);
-    setting.fake.operator_removes_variable(PROJECT, SECRET, "*");
+    let fixture = Fixture::of_days(75);
+    fixture.fake.operator_removes_variable(PROJECT, SECRET, "*");
     refuses(
-        &setting,
+        &fixture,
         str![[r#"
 error: project:42 has the key's id but no secret
 state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
@@ -85,10 +85,10 @@ hint: store the secret beside it, or, while the user has at most one key, let RO
 }
 
 fn a_secret_without_an_id() {
-    let setting = Setting::of_days(75);
-    setting.fake.operator_removes_variable(PROJECT, ID, "*");
+    let fixture = Fixture::of_days(75);
+    fixture.fake.operator_removes_variable(PROJECT, ID, "*");
     refuses(
-        &setting,
+        &fixture,
         str![[r#"
 error: project:42 has a secret but no key id
 state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
@@ -99,12 +99,12 @@ hint: store the id beside it, or, while the user has at most one key, let ROTATO
 }
 
 fn targets_that_name_different_keys() {
-    let setting = Setting::of_days(75);
-    let other = setting.fake.add_key(USER, 20);
-    setting.name(&other.id, "OTHER");
-    setting.fake.add_project(43, "acme/api");
-    setting.fake.set_pair(43, &other);
-    let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:acme/api").go();
+    let fixture = Fixture::of_days(75);
+    let other = fixture.fake.add_key(USER, 20);
+    fixture.name(&other.id, "[OTHER]");
+    fixture.fake.add_project(43, "acme/api");
+    fixture.fake.set_pair(43, &other);
+    let ended = fixture.run().set("ROTATOR_TARGETS", "project:42,project:acme/api").go();
     ended.says(
         3,
         str![[r#"
@@ -117,13 +117,13 @@ hint: store the same pair in all of them, or, while the user has at most one key
 }
 
 fn a_key_that_the_user_does_not_have() {
-    let setting = holding(None, None);
-    setting.fake.add_user("/", "somebody");
-    let other = setting.fake.add_key("somebody", 20);
-    setting.name(&other.id, "OTHER");
-    setting.fake.set_pair(PROJECT, &other);
+    let fixture = holding(None, None);
+    fixture.fake.add_user("/", "somebody");
+    let other = fixture.fake.add_key("somebody", 20);
+    fixture.name(&other.id, "[OTHER]");
+    fixture.fake.set_pair(PROJECT, &other);
     refuses(
-        &setting,
+        &fixture,
         str![[r#"
 error: project:42 names key …[OTHER], which this user does not have
 state: the variables name key …[OTHER], which this user does not have: unless it is another user's, PRODUCTION IS AFFECTED
@@ -147,12 +147,12 @@ hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_I
 }
 
 fn a_secret_that_refers_to_another_variable() {
-    let setting = Setting::of_days(75);
-    setting
+    let fixture = Fixture::of_days(75);
+    fixture
         .fake
         .operator_sets_variable(PROJECT, Variable::new(SECRET, "$SHARED_SECRET").expanded());
     refuses(
-        &setting,
+        &fixture,
         str![[r#"
 error: project:42: AWS_SECRET_ACCESS_KEY refers to another variable
 state: the variables name key …[OLD] (active); production is not affected
@@ -163,10 +163,10 @@ hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_I
 }
 
 fn a_file_variable() {
-    let setting = Setting::of_days(75);
-    setting.fake.operator_sets_variable(PROJECT, Variable::new(ID, "/secrets/aws/key-id").file());
+    let fixture = Fixture::of_days(75);
+    fixture.fake.operator_sets_variable(PROJECT, Variable::new(ID, "/secrets/aws/key-id").file());
     refuses(
-        &setting,
+        &fixture,
         str![[r#"
 error: project:42: AWS_ACCESS_KEY_ID holds a path, not a key id
 state: no variable names a key of this user, so what production uses cannot be told from here
@@ -177,11 +177,11 @@ hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_I
 }
 
 fn an_id_that_is_hidden() {
-    let setting = Setting::of_days(75);
-    let id = setting.old.id.clone();
-    setting.fake.operator_sets_variable(PROJECT, Variable::new(ID, &id).hidden());
+    let fixture = Fixture::of_days(75);
+    let id = fixture.old.id.clone();
+    fixture.fake.operator_sets_variable(PROJECT, Variable::new(ID, &id).hidden());
     refuses(
-        &setting,
+        &fixture,
         str![[r#"
 error: project:42: AWS_ACCESS_KEY_ID is hidden, so nobody can tell which key it names; make a visible one (the id is no secret)
 state: no variable names a key of this user, so what production uses cannot be told from here
@@ -192,11 +192,11 @@ hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_I
 }
 
 fn an_id_of_a_session() {
-    let setting = Setting::of_days(75);
-    let session = setting.fake.user_session(USER, 3600);
-    setting.fake.operator_sets_variable(PROJECT, Variable::new(ID, &session.id));
+    let fixture = Fixture::of_days(75);
+    let session = fixture.fake.user_session(USER, 3600);
+    fixture.fake.operator_sets_variable(PROJECT, Variable::new(ID, &session.id));
     refuses(
-        &setting,
+        &fixture,
         str![[r#"
 error: project:42: AWS_ACCESS_KEY_ID holds temporary credentials, which cannot be rotated
 state: no variable names a key of this user, so what production uses cannot be told from here
@@ -207,10 +207,10 @@ hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_I
 }
 
 fn something_else_than_an_id() {
-    let setting = Setting::of_days(75);
-    setting.fake.operator_sets_variable(PROJECT, Variable::new(ID, "to be done"));
+    let fixture = Fixture::of_days(75);
+    fixture.fake.operator_sets_variable(PROJECT, Variable::new(ID, "to be done"));
     refuses(
-        &setting,
+        &fixture,
         str![[r#"
 error: project:42: AWS_ACCESS_KEY_ID does not hold a key id
 state: no variable names a key of this user, so what production uses cannot be told from here
@@ -221,17 +221,17 @@ hint: store the plain pair in the two variables, or name others in ROTATOR_KEY_I
 }
 
 fn a_tag_of_another_key_on_a_hidden_secret() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    let other = setting.fake.add_key(USER, 20);
-    setting.name(&other.id, "OTHER");
-    setting.fake.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    let other = fixture.fake.add_key(USER, 20);
+    fixture.name(&other.id, "[OTHER]");
+    fixture.fake.set_variable(PROJECT, Variable::new(ID, &fixture.old.id));
     let tag = format!("[credential-rotator {}]", other.id);
-    setting.fake.set_variable(
+    fixture.fake.set_variable(
         PROJECT,
-        Variable::new(SECRET, &setting.old.secret).hidden().description(&tag),
+        Variable::new(SECRET, &fixture.old.secret).hidden().description(&tag),
     );
     refuses(
-        &setting,
+        &fixture,
         str![[r#"
 error: project:42: the id is key …[OLD], but the secret belongs to key …[OTHER]
 state: project:42 HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail
@@ -242,24 +242,24 @@ hint: store a pair that belongs together and, where the secret is hidden, take t
 }
 
 fn a_second_key_that_nobody_explains() {
-    let setting = Setting::of_days(75);
-    let other = setting.fake.add_key(USER, 200);
-    setting.name(&other.id, "OTHER");
-    setting.fake.use_key(&other.id, "s3", 86_400 * 40);
-    setting.run().go().says(3, str![[r#"
+    let fixture = Fixture::of_days(75);
+    let other = fixture.fake.add_key(USER, 200);
+    fixture.name(&other.id, "[OTHER]");
+    fixture.fake.use_key(&other.id, "s3", 86_400 * 40);
+    fixture.run().go().says(3, str![[r#"
 error: no room for a new key: unexplained key AKIA[OTHER], active, made [DATE], last used [DATE] (s3); published key AKIA[OLD], active, made [DATE]
 state: the variables name key …[OLD] (active); production is not affected
 hint: if nothing uses an unexplained key, a person removes it: `aws iam delete-access-key --access-key-id AKIA[OTHER]` (with --user-name, where it is not the caller's own)
 
 "#]]);
-    assert!(setting.fake.keys(USER).iter().all(|key| key.active));
+    assert!(fixture.fake.keys(USER).iter().all(|key| key.active));
 }
 
 fn a_second_key_is_mentioned_while_nothing_is_due() {
-    let setting = Setting::of_days(10);
-    let other = setting.fake.add_key(USER, 200);
-    setting.name(&other.id, "OTHER");
-    setting.run().go().ends(0, "not_due").sums_up(str![[r#"
+    let fixture = Fixture::of_days(10);
+    let other = fixture.fake.add_key(USER, 200);
+    fixture.name(&other.id, "[OTHER]");
+    fixture.run().go().ends(0, "not_due").sums_up(str![[r#"
 Key        key …[OLD] of user deployer, made [DATE], 10 days old; a second key …[OTHER] is not of this rotation and will be in its way
 Why        not due: a key is replaced after 60 days, this one on [DATE]
 Published  project:42
@@ -270,33 +270,33 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 }
 
 /// A rotation whose old key is disabled and waits for its grace period.
-fn disabled() -> Setting {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_GRACE_PERIOD", "1d").go().ends(0, "rotated");
-    assert_eq!(setting.old_is_active(), Some(false));
-    setting
+fn disabled() -> Fixture {
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_GRACE_PERIOD", "1d").go().ends(0, "rotated");
+    assert_eq!(fixture.old_is_active(), Some(false));
+    fixture
 }
 
 fn an_old_key_that_was_enabled_again() {
-    let setting = disabled();
-    setting.fake.operator_enables_key(&setting.old.id);
-    setting.run().set("ROTATOR_GRACE_PERIOD", "1d").go().says(3, str![[r#"
+    let fixture = disabled();
+    fixture.fake.operator_enables_key(&fixture.old.id);
+    fixture.run().set("ROTATOR_GRACE_PERIOD", "1d").go().says(3, str![[r#"
 error: old key …[OLD] was enabled again by someone, so something still needs it
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: move that software to the new key, then disable the old one: `aws iam update-access-key --status Inactive --access-key-id AKIA[OLD]` (with --user-name, where it is not the caller's own)
 
 "#]]);
-    assert_eq!(setting.old_is_active(), Some(true));
+    assert_eq!(fixture.old_is_active(), Some(true));
 }
 
 fn an_old_key_that_another_scope_still_names() {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_OVERLAP", "1m").go().ends(0, "rotated");
-    setting.fake.shift_clock(100);
-    setting
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_OVERLAP", "1m").go().ends(0, "rotated");
+    fixture.fake.shift_clock(100);
+    fixture
         .fake
-        .operator_sets_variable(PROJECT, Variable::new(ID, &setting.old.id).scope("staging"));
-    setting.run().set("ROTATOR_OVERLAP", "1m").go().says(
+        .operator_sets_variable(PROJECT, Variable::new(ID, &fixture.old.id).scope("staging"));
+    fixture.run().set("ROTATOR_OVERLAP", "1m").go().says(
         3,
         str![[r#"
 error: old key …[OLD] is still named by AWS_ACCESS_KEY_ID of project:42 (scope staging: project:42@staging in ROTATOR_TARGETS)
@@ -305,22 +305,22 @@ hint: publish the new key there too, or delete what is named; the old key stays 
 
 "#]],
     );
-    assert_eq!(setting.old_is_active(), Some(true));
+    assert_eq!(fixture.old_is_active(), Some(true));
 }
 
 /// Published and deployed; the overlap goes on.
-fn published() -> Setting {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_OVERLAP", "1d").go().ends(0, "rotated");
-    setting
+fn published() -> Fixture {
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_OVERLAP", "1d").go().ends(0, "rotated");
+    fixture
 }
 
 fn a_published_key_that_was_disabled() {
-    let setting = published();
-    let new = setting.new_key();
-    setting.name(&new.id, "NEW");
-    setting.fake.operator_disables_key(&new.id);
-    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
+    let fixture = published();
+    let new = fixture.new_key();
+    fixture.name(&new.id, "[NEW]");
+    fixture.fake.operator_disables_key(&new.id);
+    fixture.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
         3,
         str![[r#"
 error: key …[NEW], which this rotation published, was disabled by someone
@@ -332,11 +332,11 @@ hint: enable it again, or, while the user has at most one key, let ROTATOR_FORCE
 }
 
 fn a_published_key_that_was_deleted() {
-    let setting = published();
-    let new = setting.new_key();
-    setting.name(&new.id, "NEW");
-    setting.fake.operator_deletes_key(&new.id);
-    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
+    let fixture = published();
+    let new = fixture.new_key();
+    fixture.name(&new.id, "[NEW]");
+    fixture.fake.operator_deletes_key(&new.id);
+    fixture.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
         3,
         str![[r#"
 error: key …[NEW], which this rotation published, was deleted by someone
@@ -350,7 +350,7 @@ hint: store a pair that works, or, while the user has at most one key, let ROTAT
 /// The run is killed right after this call has had its effect, and has been dead for more than two
 /// minutes.
 fn dies(run: &Run<'_>, after: &str) {
-    let fake = &run.setting.fake;
+    let fake = &run.fixture.fake;
     let child = std::sync::Arc::new(std::sync::Mutex::new(
         run.command().spawn().expect("the binary starts"),
     ));
@@ -369,41 +369,41 @@ fn dies(run: &Run<'_>, after: &str) {
 }
 
 /// A run that died right after its key was made: the key is an orphan.
-fn orphaned() -> Setting {
-    let setting = Setting::of_days(75);
-    dies(&setting.run(), "iam:CreateAccessKey");
-    setting
+fn orphaned() -> Fixture {
+    let fixture = Fixture::of_days(75);
+    dies(&fixture.run(), "iam:CreateAccessKey");
+    fixture
 }
 
 fn an_orphan_that_something_else_uses() {
-    let setting = orphaned();
-    let orphan = setting.new_key();
-    setting.name(&orphan.id, "ORPHAN");
-    setting.fake.use_key(&orphan.id, "ec2", 30);
-    setting.run().go().says(3, str![[r#"
+    let fixture = orphaned();
+    let orphan = fixture.new_key();
+    fixture.name(&orphan.id, "[ORPHAN]");
+    fixture.fake.use_key(&orphan.id, "ec2", 30);
+    fixture.run().go().says(3, str![[r#"
 error: key …[ORPHAN], which an earlier run made, was used for ec2: someone has its secret
 state: the variables name a key that works; old key …[OLD] (active), new key …[ORPHAN] (active); production is not affected
 hint: find out who; if nobody should, delete it: `aws iam delete-access-key --access-key-id AKIA[ORPHAN]` (with --user-name, where it is not the caller's own)
 
 "#]]);
     // Once a person has removed it, the next run goes on.
-    setting.fake.operator_deletes_key(&orphan.id);
-    setting.run().go().ends(0, "rotated");
-    setting.is_rotated();
+    fixture.fake.operator_deletes_key(&orphan.id);
+    fixture.run().go().ends(0, "rotated");
+    fixture.is_rotated();
 }
 
 fn several_keys_that_could_be_the_one() {
-    let setting = orphaned();
-    setting.fake.tune(|knobs| knobs.keys_per_user = 5);
-    let (orphan, other) = (setting.new_key(), setting.fake.operator_creates_key(USER));
+    let fixture = orphaned();
+    fixture.fake.tune(|knobs| knobs.keys_per_user = 5);
+    let (orphan, other) = (fixture.new_key(), fixture.fake.operator_creates_key(USER));
     // Five seconds later, however long this test has taken: the older one is named first.
     let made = |id: &str| {
-        setting.fake.keys(USER).into_iter().find(|key| key.id == id).map_or(0, |key| key.created)
+        fixture.fake.keys(USER).into_iter().find(|key| key.id == id).map_or(0, |key| key.created)
     };
-    setting.fake.age_key(&other.id, (made(&other.id) - made(&orphan.id)) / 1000 - 5);
-    setting.name(&orphan.id, "ORPHAN");
-    setting.name(&other.id, "OTHER");
-    setting.run().go().says(
+    fixture.fake.age_key(&other.id, (made(&other.id) - made(&orphan.id)) / 1000 - 5);
+    fixture.name(&orphan.id, "[ORPHAN]");
+    fixture.name(&other.id, "[OTHER]");
+    fixture.run().go().says(
         3,
         str![[r#"
 error: several keys could be the one that an earlier run made: …[ORPHAN], …[OTHER]
@@ -415,13 +415,13 @@ hint: delete the one that nothing uses: `aws iam get-access-key-last-used` tells
 }
 
 fn a_operator_changes_a_variable_while_a_run_is_dead() {
-    let setting = orphaned();
-    setting.name(&setting.new_key().id, "ORPHAN");
-    setting.fake.add_user("/", "somebody");
-    let other = setting.fake.add_key("somebody", 1);
-    setting.name(&other.id, "OTHER");
-    setting.fake.set_pair(PROJECT, &other);
-    setting.run().with_role().go().says(
+    let fixture = orphaned();
+    fixture.name(&fixture.new_key().id, "[ORPHAN]");
+    fixture.fake.add_user("/", "somebody");
+    let other = fixture.fake.add_key("somebody", 1);
+    fixture.name(&other.id, "[OTHER]");
+    fixture.fake.set_pair(PROJECT, &other);
+    fixture.run().with_role().go().says(
         3,
         str![[r#"
 error: project:42 was changed by someone while key …[ORPHAN] was being published
@@ -430,25 +430,25 @@ hint: restore the pair that stood there, or, while the user has at most one key,
 
 "#]],
     );
-    assert_eq!(setting.stored().0, other.id, "what a person has stored stays");
+    assert_eq!(fixture.stored().0, other.id, "what a person has stored stays");
 }
 
 fn a_secret_that_nobody_can_read_any_more() {
     // The new pair has come as far as the hidden target when the run dies; then a person gives the
     // readable one the old pair again.
-    let setting = Setting::of_days(75);
-    let fake = &setting.fake;
+    let fixture = Fixture::of_days(75);
+    let fake = &fixture.fake;
     fake.add_project(43, "acme/api");
-    fake.set_variable(43, Variable::new(ID, &setting.old.id));
-    fake.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());
+    fake.set_variable(43, Variable::new(ID, &fixture.old.id));
+    fake.set_variable(43, Variable::new(SECRET, &fixture.old.secret).hidden());
     let targets = "project:42,project:43";
     dies(
-        &setting.run().set("ROTATOR_TARGETS", targets),
+        &fixture.run().set("ROTATOR_TARGETS", targets),
         "PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID@* 43",
     );
-    assert_eq!(fake.variable(43, ID, "*").map(|id| id.value), Some(setting.new_key().id));
-    fake.set_pair(PROJECT, &setting.old);
-    setting.run().with_role().set("ROTATOR_TARGETS", targets).go().says(
+    assert_eq!(fake.variable(43, ID, "*").map(|id| id.value), Some(fixture.new_key().id));
+    fake.set_pair(PROJECT, &fixture.old);
+    fixture.run().with_role().set("ROTATOR_TARGETS", targets).go().says(
         3,
         str![[r#"
 error: project:42 does not hold key …[NEW], and its secret cannot be read anywhere (hidden variables)
@@ -459,7 +459,7 @@ hint: store the old pair in every target again (GitLab shows it where it is not 
     );
     // Force has no room for a third key, and neither of the two is in the way.
     let force =
-        setting.run().with_role().set("ROTATOR_TARGETS", targets).set("ROTATOR_FORCE", "true").go();
+        fixture.run().with_role().set("ROTATOR_TARGETS", targets).set("ROTATOR_FORCE", "true").go();
     force.says(
         3,
         str![[r#"
@@ -470,21 +470,21 @@ hint: store the same pair in all of them, or, while the user has at most one key
 "#]],
     );
     // What the hint says helps.
-    fake.set_variable(43, Variable::new(ID, &setting.old.id));
-    fake.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());
+    fake.set_variable(43, Variable::new(ID, &fixture.old.id));
+    fake.set_variable(43, Variable::new(SECRET, &fixture.old.secret).hidden());
     fake.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live")]);
-    setting.run().set("ROTATOR_TARGETS", targets).go().ends(0, "rotated");
-    setting.is_rotated();
+    fixture.run().set("ROTATOR_TARGETS", targets).go().ends(0, "rotated");
+    fixture.is_rotated();
 }
 
 fn a_operator_changes_a_variable_after_the_publication() {
-    let setting = published();
-    setting.fake.add_user("/", "somebody");
-    let other = setting.fake.add_key("somebody", 1);
-    setting.name(&other.id, "OTHER");
-    setting.name(&setting.new_key().id, "NEW");
-    setting.fake.set_pair(PROJECT, &other);
-    setting.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
+    let fixture = published();
+    fixture.fake.add_user("/", "somebody");
+    let other = fixture.fake.add_key("somebody", 1);
+    fixture.name(&other.id, "[OTHER]");
+    fixture.name(&fixture.new_key().id, "[NEW]");
+    fixture.fake.set_pair(PROJECT, &other);
+    fixture.run().with_role().set("ROTATOR_OVERLAP", "1d").go().says(
         3,
         str![[r#"
 error: project:42 was changed by someone after key …[NEW] was published
@@ -493,24 +493,24 @@ hint: restore the published pair there, or, while the user has at most one key, 
 
 "#]],
     );
-    assert_eq!(setting.stored().0, other.id, "what a person has stored stays");
+    assert_eq!(fixture.stored().0, other.id, "what a person has stored stays");
 }
 
 fn a_hidden_target_that_fell_behind() {
     // Two targets, one of them hidden: a person gives the hidden one the old id again, so that its
     // secret cannot be had.
-    let setting = Setting::of_days(75);
-    setting.fake.add_project(43, "acme/api");
-    setting.fake.set_variable(43, Variable::new(ID, &setting.old.id));
-    setting.fake.set_variable(43, Variable::new(SECRET, &setting.old.secret).hidden());
-    setting.fake.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live")]);
-    setting
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_project(43, "acme/api");
+    fixture.fake.set_variable(43, Variable::new(ID, &fixture.old.id));
+    fixture.fake.set_variable(43, Variable::new(SECRET, &fixture.old.secret).hidden());
+    fixture.fake.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live")]);
+    fixture
         .fake
         .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
     let targets = "project:42,project:43";
-    setting.run().set("ROTATOR_TARGETS", targets).go().ends(4, "deploy_failed");
-    setting.fake.set_variable(43, Variable::new(ID, &setting.old.id));
-    setting.run().set("ROTATOR_TARGETS", targets).go().says(
+    fixture.run().set("ROTATOR_TARGETS", targets).go().ends(4, "deploy_failed");
+    fixture.fake.set_variable(43, Variable::new(ID, &fixture.old.id));
+    fixture.run().set("ROTATOR_TARGETS", targets).go().says(
         3,
         str![[r#"
 error: project:43 was changed by someone after key …[NEW] was published
@@ -522,12 +522,12 @@ hint: restore the published pair there, or, while the user has at most one key, 
 }
 
 fn a_record_that_nobody_can_read() {
-    let setting = Setting::of_days(75);
-    setting.fake.set_variable(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_variable(
         PROJECT,
         Variable::new("CREDENTIAL_ROTATOR_8000_0badcafe", "{\"v\": 2}").scope("credential-rotator"),
     );
-    setting.run().go().says(
+    fixture.run().go().says(
         3,
         str![[r#"
 error: the variable CREDENTIAL_ROTATOR_8000_0badcafe (scope credential-rotator) is not a record that this version understands
@@ -539,9 +539,9 @@ hint: run the version that wrote it, or, if no rotation is under way, delete tha
 }
 
 fn a_record_that_was_taken_away() {
-    let setting = Setting::of_days(75);
-    let fake = setting.fake.clone();
-    let run = setting.run().once(
+    let fixture = Fixture::of_days(75);
+    let fake = fixture.fake.clone();
+    let run = fixture.run().once(
         |entry| entry.action == "iam:CreateAccessKey",
         move || {
             let records: Vec<Variable> = fake

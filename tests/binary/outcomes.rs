@@ -53,8 +53,8 @@ pub(crate) fn cases() -> Vec<Trial> {
 }
 
 fn a_key_that_is_not_due_costs_one_round_trip() {
-    let setting = Setting::of_days(10);
-    let ended = setting.run().go();
+    let fixture = Fixture::of_days(10);
+    let ended = fixture.run().go();
     ended.ends(0, "not_due");
     assert_eq!((ended.calls("iam"), ended.calls("sts"), ended.calls("gitlab")), (1, 0, 2));
     assert_eq!(
@@ -77,9 +77,9 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 }
 
 fn a_due_key_is_replaced_from_end_to_end() {
-    let setting = Setting::of_days(75);
-    setting.fake.tune(|knobs| knobs.queue_ms = 500);
-    let ended = setting.run().go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| knobs.queue_ms = 500);
+    let ended = fixture.run().go();
     ended.ends(0, "rotated");
     ended.shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
@@ -112,30 +112,30 @@ Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    setting.is_rotated();
-    let new = setting.new_key();
+    fixture.is_rotated();
+    let new = fixture.new_key();
     assert_eq!(ended.report["key"], new.id);
-    assert_eq!(ended.report["previous_key"], setting.old.id);
+    assert_eq!(ended.report["previous_key"], fixture.old.id);
     assert_eq!(ended.report["user"], USER);
     assert_eq!(ended.report["deploys"][0]["status"], "success");
     assert!(ended.report["steps"].as_array().is_some_and(
         |steps| steps.len() > 10 && steps.iter().all(|step| step["outcome"] == "done")
     ));
     let pipeline =
-        setting.fake.pipelines(PROJECT).last().map(|pipeline| pipeline.id).expect("a pipeline");
+        fixture.fake.pipelines(PROJECT).last().map(|pipeline| pipeline.id).expect("a pipeline");
     let dotenv = format!(
         "ROTATION_OUTCOME=rotated\nROTATION_KEY_ID={}\nROTATION_PREVIOUS_KEY_ID={}\nROTATION_DEPLOY_PIPELINES={pipeline}\n",
-        new.id, setting.old.id
+        new.id, fixture.old.id
     );
     assert_eq!(ended.dotenv, dotenv);
-    let link = format!("{}/acme/shop/-/pipelines/{pipeline}", setting.fake.url);
+    let link = format!("{}/acme/shop/-/pipelines/{pipeline}", fixture.fake.url);
     assert_eq!(ended.annotations["rotation"][0]["external_link"]["url"], link);
     // What a person finds in the settings: masked, raw, tagged; and a released record without
     // `ends`.
-    let secret = setting.fake.variable(PROJECT, SECRET, "*").expect("the secret");
+    let secret = fixture.fake.variable(PROJECT, SECRET, "*").expect("the secret");
     assert_eq!(secret.description, Some(format!("[credential-rotator {}]", new.id)));
     assert!(secret.masked && secret.raw);
-    let [record] = &setting.records()[..] else { panic!("one record is left") };
+    let [record] = &fixture.records()[..] else { panic!("one record is left") };
     assert!(
         record.scope == "credential-rotator"
             && !record.value.contains("\"ends\"")
@@ -144,8 +144,8 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 }
 
 fn the_days_of_a_rotation_are_waited_for_by_scheduled_runs() {
-    let setting = Setting::of_days(75);
-    let run = || setting.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "1m").go();
+    let fixture = Fixture::of_days(75);
+    let run = || fixture.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "1m").go();
     run().ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
 Why        rotated because the key was older than 60 days
@@ -154,7 +154,7 @@ Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop
 Next       old key …[OLD] is disabled after [TIME] and deleted 1 min later, each by the next scheduled run
 
 "#]]);
-    assert_eq!(setting.old_is_active(), Some(true));
+    assert_eq!(fixture.old_is_active(), Some(true));
     let waiting = run();
     waiting.ends(0, "waiting").shows(str![[r#"
 
@@ -167,7 +167,7 @@ Next       old key …[OLD] is disabled after [TIME] and deleted 1 min later, ea
 "#]]);
     assert_eq!((waiting.effects(), waiting.calls("iam")), (Vec::new(), 1));
 
-    setting.fake.shift_clock(100);
+    fixture.fake.shift_clock(100);
     run().ends(0, "resumed").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
  INFO claimed the rotation
@@ -185,7 +185,7 @@ Deploy     none in this run
 Next       old key …[OLD] is deleted after [TIME] by the next scheduled run
 
 "#]]);
-    assert_eq!(setting.old_is_active(), Some(false));
+    assert_eq!(fixture.old_is_active(), Some(false));
     let waiting = run();
     waiting.ends(0, "waiting").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
@@ -197,7 +197,7 @@ Next       old key …[OLD] is deleted after [TIME] by the next scheduled run
 "#]]);
     assert_eq!((waiting.effects(), waiting.calls("iam")), (Vec::new(), 1));
 
-    setting.fake.shift_clock(200);
+    fixture.fake.shift_clock(200);
     run().ends(0, "resumed").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
  INFO claimed the rotation
@@ -215,16 +215,16 @@ Deploy     none in this run
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    setting.is_rotated();
+    fixture.is_rotated();
     run().ends(0, "not_due");
 }
 
 fn an_old_key_that_is_still_used_stays() {
-    let setting = Setting::of_days(75);
-    let run = || setting.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "0s").go();
+    let fixture = Fixture::of_days(75);
+    let run = || fixture.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "0s").go();
     run().ends(0, "rotated");
-    setting.fake.shift_clock(100);
-    setting.fake.use_key(&setting.old.id, "s3", 30);
+    fixture.fake.shift_clock(100);
+    fixture.fake.use_key(&fixture.old.id, "s3", 30);
     let ended = run();
     ended.ends(0, "waiting").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
@@ -235,13 +235,13 @@ Next       old key …[OLD] was still used at [TIME] (s3); it is disabled once n
 
 "#]]);
     assert_eq!(ended.calls("iam:GetAccessKeyLastUsed"), 1);
-    assert_eq!(setting.old_is_active(), Some(true));
+    assert_eq!(fixture.old_is_active(), Some(true));
 }
 
 fn a_deploy_is_left_to_the_next_run() {
-    let setting = Setting::of_days(75);
-    setting.fake.tune(|knobs| knobs.queue_ms = 60_000);
-    let run = || setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| knobs.queue_ms = 60_000);
+    let run = || fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go();
     run().ends(0, "deploying").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
 Why        rotated because the key was older than 60 days
@@ -250,8 +250,8 @@ Deploy     project 42 of commit [SHA]: pending http://127.0.0.1:[PORT]/acme/shop
 Next       pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is pending: no runner has taken it yet; the next run goes on; both keys work until then
 
 "#]]);
-    assert_eq!(setting.old_is_active(), Some(true));
-    setting.fake.finish_pipelines();
+    assert_eq!(fixture.old_is_active(), Some(true));
+    fixture.fake.finish_pipelines();
     let ended = run();
     ended.ends(0, "resumed").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
@@ -276,12 +276,12 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn a_dry_run_changes_nothing() {
-    let setting = Setting::of_days(75);
-    let ended = setting.run().set("ROTATOR_DRY_RUN", "true").go();
+    let fixture = Fixture::of_days(75);
+    let ended = fixture.run().set("ROTATOR_DRY_RUN", "true").go();
     ended.ends(0, "dry_run").shows(str![[r#"
 A run would:
    1. claim the rotation
@@ -307,25 +307,25 @@ Next       run without ROTATOR_DRY_RUN
 
 "#]]);
     assert_eq!(ended.effects(), Vec::<String>::new());
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 /// A record of a run that has announced itself and nothing more.
-fn announce(setting: &Setting, job: u64) {
-    let now = |seconds: i64| iso(setting.fake.now() + seconds * 1000);
+fn announce(fixture: &Fixture, job: u64) {
+    let now = |seconds: i64| iso(fixture.fake.now() + seconds * 1000);
     let record = serde_json::json!({ "user": USER, "job": format!("{PROJECT}/{job}"), "at": now(-60), "ends": now(3000) });
     let name = format!("CREDENTIAL_ROTATOR_{job}_0badcafe");
-    setting.fake.set_variable(
+    fixture.fake.set_variable(
         PROJECT,
         Variable::new(&name, &record.to_string()).scope("credential-rotator"),
     );
 }
 
 fn another_run_at_work_is_left_alone() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_job(PROJECT, 8000, "running");
-    announce(&setting, 8000);
-    let ended = setting.run().go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_job(PROJECT, 8000, "running");
+    announce(&fixture, 8000);
+    let ended = fixture.run().go();
     ended.ends(5, "busy").says(
         5,
         str![[r#"
@@ -337,15 +337,15 @@ hint: nothing to do: it finishes by itself; a run that died is replaced once Git
     );
     assert_eq!(ended.effects(), Vec::<String>::new());
     // It died long ago: its job has ended, so its record counts no more.
-    setting.fake.remove_job(8000);
-    let before = setting.fake.now() - 600_000;
-    setting.fake.add_job_at(PROJECT, 8000, "failed", Some(before), Some(before));
-    setting.run().go().ends(0, "rotated");
+    fixture.fake.remove_job(8000);
+    let before = fixture.fake.now() - 600_000;
+    fixture.fake.add_job_at(PROJECT, 8000, "failed", Some(before), Some(before));
+    fixture.run().go().ends(0, "rotated");
 }
 
 fn of_two_runs_at_once_one_rotates() {
-    let setting = Setting::of_days(75);
-    let (one, other) = (setting.run().beside_another(), setting.run().beside_another());
+    let fixture = Fixture::of_days(75);
+    let (one, other) = (fixture.run().beside_another(), fixture.run().beside_another());
     let [one, other] = std::thread::scope(|scope| {
         let runs = [one, other].map(|run| scope.spawn(|| run.go()));
         runs.map(|run| run.join().expect("a run ends"))
@@ -354,23 +354,23 @@ fn of_two_runs_at_once_one_rotates() {
     codes.sort_unstable();
     assert!(codes == [0, 5] || codes == [0, 0], "{codes:?}\n{}\n{}", one.stderr, other.stderr);
     let creates =
-        setting.fake.log().iter().filter(|entry| entry.action == "iam:CreateAccessKey").count();
+        fixture.fake.log().iter().filter(|entry| entry.action == "iam:CreateAccessKey").count();
     assert_eq!(creates, 1);
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn what_a_run_needs_a_operator_for_is_refused() {
-    let setting = Setting::of_days(75);
-    setting.fake.operator_creates_key(USER);
-    let ended = setting.run().go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.operator_creates_key(USER);
+    let ended = fixture.run().go();
     ended.ends(3, "refused");
     assert_eq!(ended.effects(), Vec::<String>::new());
 }
 
 fn a_definite_failure_can_be_run_again() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_from("iam:CreateAccessKey", 1, Fault::refuse(400));
-    setting.run().go().ends(1, "failed").says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("iam:CreateAccessKey", 1, Fault::refuse(400));
+    fixture.run().go().ends(1, "failed").says(
         1,
         str![[r#"
 error: creating a new access key: AWS throttles this account's calls
@@ -379,36 +379,36 @@ hint: run again; spread the schedules of many projects over the day
 
 "#]],
     );
-    setting.is_untouched();
-    setting.fake.clear_faults();
-    setting.run().go().ends(0, "rotated");
-    setting.is_rotated();
+    fixture.is_untouched();
+    fixture.fake.clear_faults();
+    fixture.run().go().ends(0, "rotated");
+    fixture.is_rotated();
 }
 
 fn a_failed_deploy_keeps_both_keys() {
-    let setting = Setting::of_days(75);
-    setting
+    let fixture = Fixture::of_days(75);
+    fixture
         .fake
         .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
-    setting.run().go().ends(4, "deploy_failed");
-    assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 1));
+    fixture.run().go().ends(4, "deploy_failed");
+    assert_eq!((fixture.old_is_active(), fixture.fresh().len()), (Some(true), 1));
     // A person fixes it and retries: the next run proves that.
-    setting.fake.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production")]);
-    setting.run().go().ends(0, "resumed");
-    setting.is_rotated();
+    fixture.fake.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production")]);
+    fixture.run().go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn a_hostile_fake_is_rotated_all_the_same() {
     for seed in [11, 12] {
-        let setting = Setting::hostile(seed, 75);
-        setting.run().go().ends(0, "rotated");
-        setting.is_rotated();
+        let fixture = Fixture::hostile(seed, 75);
+        fixture.run().go().ends(0, "rotated");
+        fixture.is_rotated();
     }
 }
 
 fn a_run_that_is_told_to_stop_leaves_nothing_behind() {
-    let setting = Setting::of_days(75);
-    setting.run().go_until(|entry| entry.action == "iam:CreateAccessKey").says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().go_until(|entry| entry.action == "iam:CreateAccessKey").says(
         143,
         str![[r#"
 error: the run was stopped by a signal
@@ -417,14 +417,14 @@ hint: run again: it goes on from here
 
 "#]],
     );
-    setting.is_untouched();
-    setting.run().go().ends(0, "rotated");
+    fixture.is_untouched();
+    fixture.run().go().ends(0, "rotated");
 }
 
 fn a_run_that_is_told_to_stop_while_it_waits_leaves_the_rest_to_the_next() {
-    let setting = Setting::of_days(75);
-    setting.fake.tune(|knobs| knobs.queue_ms = 5000);
-    setting.run().go_until(|entry| entry.action == "POST /projects/:id/pipeline").says(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| knobs.queue_ms = 5000);
+    fixture.run().go_until(|entry| entry.action == "POST /projects/:id/pipeline").says(
         143,
         str![[r#"
 error: the run was stopped by a signal
@@ -433,15 +433,15 @@ hint: run again: it goes on from here
 
 "#]],
     );
-    setting.fake.tune(|knobs| knobs.queue_ms = 10);
-    setting.run().go().ends(0, "resumed");
-    setting.is_rotated();
+    fixture.fake.tune(|knobs| knobs.queue_ms = 10);
+    fixture.run().go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn a_disabled_published_key_is_replaced_whatever_its_age() {
-    let setting = Setting::of_days(10);
-    setting.fake.operator_disables_key(&setting.old.id);
-    setting.run().with_role().go().ends(0, "rotated").sums_up(str![[r#"
+    let fixture = Fixture::of_days(10);
+    fixture.fake.operator_disables_key(&fixture.old.id);
+    fixture.run().with_role().go().ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
 Why        rotated because the key was disabled
 Published  project:42
@@ -449,12 +449,12 @@ Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn check_says_what_a_run_would_do() {
-    let setting = Setting::of_days(75);
-    let ended = setting.run().set("ROTATOR_ACTION", "check").go();
+    let fixture = Fixture::of_days(75);
+    let ended = fixture.run().set("ROTATOR_ACTION", "check").go();
     ended.ends(0, "due").sums_up(str![[r#"
 Key        key …[OLD] of user deployer, made [DATE], 75 days old
 Why        checked only; a rotation would: replace the key
@@ -487,8 +487,8 @@ Next       the next scheduled run of the rotation replaces this key
 }
 
 fn check_fails_where_a_key_is_too_old() {
-    let setting = Setting::of_days(95);
-    let ended = setting.run().set("ROTATOR_ACTION", "check").go();
+    let fixture = Fixture::of_days(95);
+    let ended = fixture.run().set("ROTATOR_ACTION", "check").go();
     ended.ends(3, "refused").says(
         3,
         str![[r#"
@@ -498,13 +498,13 @@ hint: look at the last scheduled runs of the rotation, or run one now
 
 "#]],
     );
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn check_refuses_what_rotate_would_refuse() {
-    let setting = Setting::of_days(10);
-    setting.fake.operator_removes_variable(PROJECT, SECRET, "*");
-    let ended = setting.run().with_role().set("ROTATOR_ACTION", "check").go();
+    let fixture = Fixture::of_days(10);
+    fixture.fake.operator_removes_variable(PROJECT, SECRET, "*");
+    let ended = fixture.run().with_role().set("ROTATOR_ACTION", "check").go();
     ended.ends(3, "refused").says(
         3,
         str![[r#"
@@ -516,13 +516,13 @@ hint: store the secret beside it, or, while the user has at most one key, let RO
     );
 }
 
-fn unpublished() -> Setting {
-    Setting::bare(Fake::builder().seed(7).calm().start(), 5)
+fn unpublished() -> Fixture {
+    Fixture::bare(Fake::builder().seed(7).calm().start(), 5)
 }
 
 fn setup_makes_the_first_pair() {
-    let setting = unpublished();
-    let ended = setting.run().with_role().set("ROTATOR_ACTION", "setup").go();
+    let fixture = unpublished();
+    let ended = fixture.run().with_role().set("ROTATOR_ACTION", "setup").go();
     ended.ends(0, "rotated").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
  INFO claimed the rotation
@@ -551,43 +551,43 @@ Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    let new = setting.new_key();
-    assert_eq!(setting.stored(), (new.id, new.secret));
+    let new = fixture.new_key();
+    assert_eq!(fixture.stored(), (new.id, new.secret));
     for name in [ID, SECRET] {
-        let variable = setting.fake.variable(PROJECT, name, "*").expect("made");
+        let variable = fixture.fake.variable(PROJECT, name, "*").expect("made");
         assert!(
             variable.masked && variable.raw && variable.protected && !variable.hidden,
             "{name}"
         );
     }
-    assert_eq!(setting.old_is_active(), Some(true), "keys that were there stay");
+    assert_eq!(fixture.old_is_active(), Some(true), "keys that were there stay");
 }
 
 fn setup_makes_a_hidden_secret() {
-    let setting = unpublished();
-    setting
+    let fixture = unpublished();
+    fixture
         .run()
         .with_role()
         .set("ROTATOR_ACTION", "setup")
         .set("ROTATOR_HIDDEN", "true")
         .go()
         .ends(0, "rotated");
-    assert!(setting.fake.variable(PROJECT, SECRET, "*").is_some_and(|secret| secret.hidden));
-    assert!(setting.fake.variable(PROJECT, ID, "*").is_some_and(|id| !id.hidden));
+    assert!(fixture.fake.variable(PROJECT, SECRET, "*").is_some_and(|secret| secret.hidden));
+    assert!(fixture.fake.variable(PROJECT, ID, "*").is_some_and(|id| !id.hidden));
 }
 
 fn setup_on_an_unprotected_branch_makes_unprotected_variables() {
-    let setting = unpublished();
-    setting.fake.start_pipeline_with(
+    let fixture = unpublished();
+    fixture.fake.start_pipeline_with(
         PROJECT,
         "web",
         "feature",
         vec![JobSpec::new("rotate").never_ends()],
     );
-    let job = setting.running_job(PROJECT, "rotate").id;
-    setting.run_as(PROJECT, job).with_role().set("ROTATOR_ACTION", "setup").go().ends(0, "rotated");
+    let job = fixture.running_job(PROJECT, "rotate").id;
+    fixture.run_as(PROJECT, job).with_role().set("ROTATOR_ACTION", "setup").go().ends(0, "rotated");
     assert!(
-        [ID, SECRET].iter().all(|name| !setting
+        [ID, SECRET].iter().all(|name| !fixture
             .fake
             .variable(PROJECT, name, "*")
             .expect("made")
@@ -596,8 +596,8 @@ fn setup_on_an_unprotected_branch_makes_unprotected_variables() {
 }
 
 fn setup_leaves_a_pair_alone() {
-    let setting = Setting::of_days(75);
-    setting.run().set("ROTATOR_ACTION", "setup").go().ends(0, "not_due").sums_up(str![[r#"
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_ACTION", "setup").go().ends(0, "not_due").sums_up(str![[r#"
 Key        key …[OLD] of user deployer, made [DATE], 75 days old
 Why        the variables are there already, so nothing was set up
 Published  project:42
@@ -605,19 +605,19 @@ Deploy     none in this run
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 /// A pipeline of stages: the rotator's job, what `deploy` is, and the rotator's job again.
-fn staged(setting: &Setting, source: &str, jobs: Vec<JobSpec>) {
-    setting.fake.tune(|knobs| knobs.queue_ms = 3000);
-    setting.fake.start_pipeline_with(PROJECT, source, "main", jobs);
+fn staged(fixture: &Fixture, source: &str, jobs: Vec<JobSpec>) {
+    fixture.fake.tune(|knobs| knobs.queue_ms = 3000);
+    fixture.fake.start_pipeline_with(PROJECT, source, "main", jobs);
 }
 
-fn in_job<'a>(setting: &'a Setting, name: &str, action: &str) -> Run<'a> {
-    let job = setting.running_job(PROJECT, name).id;
+fn in_job<'a>(fixture: &'a Fixture, name: &str, action: &str) -> Run<'a> {
+    let job = fixture.running_job(PROJECT, name).id;
     let run =
-        setting.run_as(PROJECT, job).set("ROTATOR_DEPLOY", "none").set("ROTATOR_ACTION", action);
+        fixture.run_as(PROJECT, job).set("ROTATOR_DEPLOY", "none").set("ROTATOR_ACTION", action);
     if action == "retire" { run.set("ROTATOR_DEPLOY_JOBS", "deploy") } else { run }
 }
 
@@ -630,13 +630,13 @@ fn retire_job() -> JobSpec {
 }
 
 fn retire_takes_a_proven_deploy_of_its_own_pipeline() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     staged(
-        &setting,
+        &fixture,
         "schedule",
         vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2"), retire_job()],
     );
-    in_job(&setting, "rotate", "rotate").go().ends(0, "deploying").sums_up(str![[r#"
+    in_job(&fixture, "rotate", "rotate").go().ends(0, "deploying").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
 Why        rotated because the key was older than 60 days
 Published  project:42
@@ -644,8 +644,8 @@ Deploy     none in this run
 Next       the pipeline's own deploy comes next, then its `retire` job proves it; both keys work until then
 
 "#]]);
-    assert_eq!(setting.old_is_active(), Some(true));
-    let ended = in_job(&setting, "retire", "retire").go();
+    assert_eq!(fixture.old_is_active(), Some(true));
+    let ended = in_job(&fixture, "retire", "retire").go();
     ended.ends(0, "resumed").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
  INFO claimed the rotation
@@ -668,13 +668,13 @@ Deploy     project 42: success
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn retire_waits_for_no_deploy_that_did_not_run() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     staged(
-        &setting,
+        &fixture,
         "schedule",
         vec![
             rotate_job(),
@@ -682,8 +682,8 @@ fn retire_waits_for_no_deploy_that_did_not_run() {
             retire_job(),
         ],
     );
-    in_job(&setting, "rotate", "rotate").go().ends(0, "deploying");
-    in_job(&setting, "retire", "retire").go().ends(4, "deploy_failed").says(
+    in_job(&fixture, "rotate", "rotate").go().ends(0, "deploying");
+    in_job(&fixture, "retire", "retire").go().ends(4, "deploy_failed").says(
         4,
         str![[r#"
 error: nothing proves that the deploy ran: pipeline [PIPELINE]: job deploy waits for a person (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
@@ -692,33 +692,33 @@ hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs tha
 
 "#]],
     );
-    assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 1));
+    assert_eq!((fixture.old_is_active(), fixture.fresh().len()), (Some(true), 1));
 }
 
 fn retire_does_not_take_a_deploy_that_started_too_early() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     // The deploy comes before the rotation: it has the old pair.
     let deploy = JobSpec::deploy("deploy", "production").stage("0");
-    staged(&setting, "schedule", vec![deploy, rotate_job(), retire_job()]);
-    in_job(&setting, "rotate", "rotate").go().ends(0, "deploying");
-    in_job(&setting, "retire", "retire").go().ends(4, "deploy_failed").says(4, str![[r#"
+    staged(&fixture, "schedule", vec![deploy, rotate_job(), retire_job()]);
+    in_job(&fixture, "rotate", "rotate").go().ends(0, "deploying");
+    in_job(&fixture, "retire", "retire").go().ends(4, "deploy_failed").says(4, str![[r#"
 error: nothing proves that the deploy ran: pipeline [PIPELINE]: job deploy started before the new pair was in place (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs that deploy, so that only those must have run; then run this again
 
 "#]]);
-    assert_eq!((setting.old_is_active(), setting.fresh().len()), (Some(true), 1));
+    assert_eq!((fixture.old_is_active(), fixture.fresh().len()), (Some(true), 1));
 }
 
 fn retire_by_hand_takes_the_callers_word() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     staged(
-        &setting,
+        &fixture,
         "web",
         vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2"), retire_job()],
     );
-    in_job(&setting, "rotate", "rotate").go().ends(0, "deploying");
-    let ended = in_job(&setting, "retire", "retire").unset("ROTATOR_DEPLOY_JOBS").go();
+    in_job(&fixture, "rotate", "rotate").go().ends(0, "deploying");
+    let ended = in_job(&fixture, "retire", "retire").unset("ROTATOR_DEPLOY_JOBS").go();
     ended.ends(0, "resumed").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
 Why        finished the rotation: disabled old key …[OLD], deleted old key …[OLD]
@@ -727,12 +727,12 @@ Deploy     project 42: taken on trust
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn retire_without_a_rotation_has_nothing_to_do() {
-    let setting = Setting::of_days(10);
-    let run = setting
+    let fixture = Fixture::of_days(10);
+    let run = fixture
         .run()
         .set("ROTATOR_DEPLOY", "none")
         .set("ROTATOR_ACTION", "retire")
@@ -745,12 +745,12 @@ Deploy     none in this run
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn force_replaces_a_young_key_once() {
-    let setting = Setting::of_days(10);
-    let first = setting.run().set("ROTATOR_FORCE", "true");
+    let fixture = Fixture::of_days(10);
+    let first = fixture.run().set("ROTATOR_FORCE", "true");
     let pipeline = first.env("CI_PIPELINE_CREATED_AT");
     first.go().ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
@@ -760,45 +760,45 @@ Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    setting.is_rotated();
+    fixture.is_rotated();
     // The job is retried: another job of the same pipeline.
     let retried =
-        setting.run().set("ROTATOR_FORCE", "true").set("CI_PIPELINE_CREATED_AT", &pipeline).go();
+        fixture.run().set("ROTATOR_FORCE", "true").set("CI_PIPELINE_CREATED_AT", &pipeline).go();
     retried.ends(0, "not_due");
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn force_finishes_what_is_under_way_and_then_rotates() {
-    let setting = Setting::of_days(75);
-    setting
+    let fixture = Fixture::of_days(75);
+    fixture
         .run()
         .set("ROTATOR_OVERLAP", "12h")
         .set("ROTATOR_GRACE_PERIOD", "7d")
         .go()
         .ends(0, "rotated");
-    let second = setting.new_key();
+    let second = fixture.new_key();
     // A later pipeline: a key of this very second is not older than it.
-    setting.fake.shift_clock(5);
-    let ended = setting
+    fixture.fake.shift_clock(5);
+    let ended = fixture
         .run()
         .set("ROTATOR_OVERLAP", "12h")
         .set("ROTATOR_GRACE_PERIOD", "7d")
         .set("ROTATOR_FORCE", "true")
         .go();
     ended.ends(0, "rotated");
-    setting.is_rotated();
+    fixture.is_rotated();
     assert_ne!(
-        setting.new_key().id,
+        fixture.new_key().id,
         second.id,
         "the first rotation was finished, its waiting cut short, then another begun"
     );
 }
 
 fn a_role_rotates_within_six_calls_to_iam() {
-    let setting = Setting::of_days(75);
-    let ended = setting.run().with_role().go();
+    let fixture = Fixture::of_days(75);
+    let ended = fixture.run().with_role().go();
     ended.ends(0, "rotated");
-    setting.is_rotated();
+    fixture.is_rotated();
     assert!(ended.calls("iam") <= 6, "{} calls", ended.calls("iam"));
     let signed_by_the_pair = ended
         .log
@@ -807,15 +807,15 @@ fn a_role_rotates_within_six_calls_to_iam() {
         .count();
     assert_eq!(signed_by_the_pair, 0, "with a role nothing is signed by keys of the environment");
     // Nothing due: one level more than self mode, and no more.
-    let ended = setting.run().with_role().go();
+    let ended = fixture.run().with_role().go();
     assert_eq!((ended.calls("iam"), ended.calls("sts")), (1, 1));
 }
 
 fn a_chain_of_roles_rotates() {
-    let setting = Setting::of_days(75);
-    let run = setting.run().with_role();
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
     let first = run.env("ROTATOR_AWS_ROLE_ARN");
-    let fake = &setting.fake;
+    let fake = &fixture.fake;
     let second =
         fake.add_role("keys", Trust::Principal(first.clone()), 3600, &fake.rotation_policy(USER));
     let ended = run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}")).go();
@@ -828,21 +828,21 @@ fn a_chain_of_roles_rotates() {
             .all(|entry| entry.who.contains("assumed-role/keys/"))
     );
     assert!(ended.calls("iam") <= 6, "{} calls", ended.calls("iam"));
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn two_projects_are_published_and_deployed() {
-    let setting = Setting::of_days(75);
-    let fake = &setting.fake;
+    let fixture = Fixture::of_days(75);
+    let fake = &fixture.fake;
     fake.add_project(43, "acme/api");
     // The first deploy is proven by a look that shows this one under way.
     fake.set_pipeline_config(43, vec![JobSpec::deploy("ship", "live").ms(2500)]);
-    fake.set_pair(43, &setting.old);
+    fake.set_pair(43, &fixture.old);
     fake.start_pipeline(43, "push");
     fake.finish_pipelines();
     fake.watch_target(43, "*", ID, SECRET);
     fake.watch_deploy(43);
-    let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:acme/api").go();
+    let ended = fixture.run().set("ROTATOR_TARGETS", "project:42,project:acme/api").go();
     ended.ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
 Why        rotated because the key was older than 60 days
@@ -852,34 +852,34 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
     assert_eq!(ended.report["deploys"].as_array().map(Vec::len), Some(2));
-    setting.is_rotated();
+    fixture.is_rotated();
     assert_eq!(
         fake.variable(43, ID, "*").map(|variable| variable.value),
-        Some(setting.new_key().id)
+        Some(fixture.new_key().id)
     );
 }
 
 fn a_hidden_secret_is_replaced_unread() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    setting.fake.set_variable(PROJECT, Variable::new(ID, &setting.old.id).masked());
-    setting.fake.set_variable(PROJECT, Variable::new(SECRET, &setting.old.secret).hidden());
-    let setting = setting.deployed();
-    setting.run().go().ends(0, "rotated");
-    setting.is_rotated();
-    assert!(setting.fake.variable(PROJECT, SECRET, "*").is_some_and(|secret| secret.hidden));
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.fake.set_variable(PROJECT, Variable::new(ID, &fixture.old.id).masked());
+    fixture.fake.set_variable(PROJECT, Variable::new(SECRET, &fixture.old.secret).hidden());
+    let fixture = fixture.deployed();
+    fixture.run().go().ends(0, "rotated");
+    fixture.is_rotated();
+    assert!(fixture.fake.variable(PROJECT, SECRET, "*").is_some_and(|secret| secret.hidden));
 }
 
 fn a_group_is_published_and_its_project_deployed() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    let fake = &setting.fake;
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fake = &fixture.fake;
     fake.add_group(7, "acme");
-    fake.set_pair(group(7), &setting.old);
+    fake.set_pair(group(7), &fixture.old);
     fake.start_pipeline(PROJECT, "push");
     fake.finish_pipelines();
     fake.watch_target(group(7), "*", ID, SECRET);
     fake.watch_deploy(PROJECT);
     let run =
-        setting.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
+        fixture.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
     run.go().ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
 Why        rotated because the key was older than 60 days
@@ -888,24 +888,24 @@ Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    let new = setting.new_key();
+    let new = fixture.new_key();
     assert_eq!(fake.variable(group(7), ID, "*").map(|variable| variable.value), Some(new.id));
     assert_eq!(
         fake.variable(group(7), SECRET, "*").map(|variable| variable.value),
         Some(new.secret)
     );
-    assert_eq!(setting.old_is_active(), None);
+    assert_eq!(fixture.old_is_active(), None);
 }
 
 fn an_environment_is_redeployed_from_the_live_commit() {
-    let setting = Setting::of_days(75);
-    let live = setting
+    let fixture = Fixture::of_days(75);
+    let live = fixture
         .fake
         .jobs(PROJECT)
         .into_iter()
         .find(|job| job.name == "deploy")
         .expect("the live deploy");
-    let ended = setting.run().set("ROTATOR_DEPLOY", "environment/production").go();
+    let ended = fixture.run().set("ROTATOR_DEPLOY", "environment/production").go();
     ended.ends(0, "rotated").sums_up(str![[r#"
 Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
 Why        rotated because the key was older than 60 days
@@ -915,7 +915,7 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
-    let again = setting
+    let again = fixture
         .fake
         .jobs(PROJECT)
         .into_iter()
@@ -926,19 +926,19 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
         again.id != live.id && again.pipeline == live.pipeline,
         "the live pipeline's own job was retried"
     );
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn a_named_ref_is_deployed_with_inputs() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_branch(PROJECT, "release/1.2", true);
-    setting.fake.set_pipeline_inputs(PROJECT, &["tier", "count"]);
-    let run = setting
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_branch(PROJECT, "release/1.2", true);
+    fixture.fake.set_pipeline_inputs(PROJECT, &["tier", "count"]);
+    let run = fixture
         .run()
         .set("ROTATOR_DEPLOY", "pipeline@release/1.2")
         .set("ROTATOR_DEPLOY_INPUTS", r#"{"tier": "blue", "count": 3}"#);
     run.go().ends(0, "rotated");
-    let pipeline = setting
+    let pipeline = fixture
         .fake
         .pipelines(PROJECT)
         .into_iter()
@@ -947,17 +947,17 @@ fn a_named_ref_is_deployed_with_inputs() {
     assert_eq!(pipeline.name, "release/1.2");
     assert_eq!(pipeline.inputs, serde_json::json!({ "tier": "blue", "count": 3 }));
     assert_eq!(pipeline.variables, Vec::new());
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn pipeline_variables_are_sent_where_they_are_asked_for() {
-    let setting = Setting::of_days(75);
-    setting
+    let fixture = Fixture::of_days(75);
+    fixture
         .run()
         .set("ROTATOR_DEPLOY_VARIABLES", r#"{"REASON": "rotation"}"#)
         .go()
         .ends(0, "rotated");
-    let pipeline = setting
+    let pipeline = fixture
         .fake
         .pipelines(PROJECT)
         .into_iter()
@@ -967,24 +967,24 @@ fn pipeline_variables_are_sent_where_they_are_asked_for() {
 }
 
 fn an_in_flight_job_is_waited_for() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_job(PROJECT, 7777, "running");
-    let fake = setting.fake.clone();
-    let run = setting.run().once(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_job(PROJECT, 7777, "running");
+    let fake = fixture.fake.clone();
+    let run = fixture.run().once(
         |entry| entry.action == "GET /projects/:id/jobs",
         move || fake.job_set_status(7777, "success"),
     );
     let ended = run.go();
     ended.ends(0, "rotated");
     assert!(
-        ended.text.contains(
+        ended.text().contains(
             "waiting: jobs that started with the old pair still run: rotate \
              (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB] of project 42)"
         ),
         "{}",
-        ended.text
+        ended.text()
     );
-    let finished = setting
+    let finished = fixture
         .fake
         .jobs(PROJECT)
         .into_iter()
@@ -997,17 +997,17 @@ fn an_in_flight_job_is_waited_for() {
         .find(|entry| entry.action == "POST /projects/:id/pipeline")
         .expect("a deploy");
     assert!(deploy.at >= finished, "the deploy started while an in-flight job job ran");
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn a_scoped_pair_under_other_names_is_rotated() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    let fake = &setting.fake;
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fake = &fixture.fake;
     let variable = |name: &str, value: &str| {
         Variable::new(name, value).scope("production").masked().protected()
     };
-    fake.set_variable(PROJECT, variable("DEPLOY_KEY", &setting.old.id));
-    fake.set_variable(PROJECT, variable("DEPLOY_SECRET", &setting.old.secret));
+    fake.set_variable(PROJECT, variable("DEPLOY_KEY", &fixture.old.id));
+    fake.set_variable(PROJECT, variable("DEPLOY_SECRET", &fixture.old.secret));
     fake.set_pipeline_config(
         PROJECT,
         vec![JobSpec::deploy("deploy", "production").reads("DEPLOY_KEY", "DEPLOY_SECRET")],
@@ -1016,39 +1016,39 @@ fn a_scoped_pair_under_other_names_is_rotated() {
     fake.finish_pipelines();
     fake.watch_target(PROJECT, "production", "DEPLOY_KEY", "DEPLOY_SECRET");
     fake.watch_deploy(PROJECT);
-    let run = setting.run().with_role().set("ROTATOR_TARGETS", "project:42@production");
+    let run = fixture.run().with_role().set("ROTATOR_TARGETS", "project:42@production");
     run.set("ROTATOR_KEY_ID_VARIABLE", "DEPLOY_KEY")
         .set("ROTATOR_SECRET_VARIABLE", "DEPLOY_SECRET")
         .go()
         .ends(0, "rotated");
-    let new = setting.new_key();
+    let new = fixture.new_key();
     assert_eq!(
         fake.variable(PROJECT, "DEPLOY_KEY", "production").map(|variable| variable.value),
         Some(new.id)
     );
-    assert_eq!(setting.old_is_active(), None);
+    assert_eq!(fixture.old_is_active(), None);
 }
 
 fn a_persons_words_and_flags_stay() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    let fake = &setting.fake;
-    fake.set_variable(PROJECT, Variable::new(ID, &setting.old.id).description("shop key"));
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fake = &fixture.fake;
+    fake.set_variable(PROJECT, Variable::new(ID, &fixture.old.id).description("shop key"));
     fake.set_variable(
         PROJECT,
-        Variable::new(SECRET, &setting.old.secret).protected().description("deploys the shop"),
+        Variable::new(SECRET, &fixture.old.secret).protected().description("deploys the shop"),
     );
-    let setting = setting.deployed();
-    setting.run().go().ends(0, "rotated");
-    let variable = |name| setting.fake.variable(PROJECT, name, "*").expect("it is there");
+    let fixture = fixture.deployed();
+    fixture.run().go().ends(0, "rotated");
+    let variable = |name| fixture.fake.variable(PROJECT, name, "*").expect("it is there");
     assert_eq!(variable(ID).description.as_deref(), Some("shop key"));
     assert_eq!(
         variable(SECRET).description,
-        Some(format!("deploys the shop [credential-rotator {}]", setting.new_key().id))
+        Some(format!("deploys the shop [credential-rotator {}]", fixture.new_key().id))
     );
     assert!(variable(SECRET).protected && !variable(ID).protected);
     assert!(
         variable(ID).masked && variable(SECRET).masked,
         "a value is masked with its first rotation"
     );
-    setting.is_rotated();
+    fixture.is_rotated();
 }

@@ -28,7 +28,7 @@ pub(crate) fn cases() -> Vec<Trial> {
 }
 
 #[track_caller]
-fn finds(setting: &Setting, run: Run<'_>, expected: impl snapbox::IntoData) {
+fn finds(fixture: &Fixture, run: Run<'_>, expected: impl snapbox::IntoData) {
     let ended = run.go();
     ended.says(3, expected);
     assert!(
@@ -36,16 +36,16 @@ fn finds(setting: &Setting, run: Run<'_>, expected: impl snapbox::IntoData) {
         "{:?}",
         ended.effects()
     );
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn every_finding_is_told_at_once() {
-    let setting = Setting::of_days(75);
-    let fake = &setting.fake;
+    let fixture = Fixture::of_days(75);
+    let fake = &fixture.fake;
     // The same key in another scope and under another name; an old session token; no room for a
     // tag; a token that ends tonight.
-    fake.set_variable(PROJECT, Variable::new(ID, &setting.old.id).scope("staging"));
-    fake.set_variable(PROJECT, Variable::new("LEGACY_KEY", &setting.old.id));
+    fake.set_variable(PROJECT, Variable::new(ID, &fixture.old.id).scope("staging"));
+    fake.set_variable(PROJECT, Variable::new("LEGACY_KEY", &fixture.old.id));
     fake.set_variable(
         PROJECT,
         Variable::new("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE").scope("staging"),
@@ -56,8 +56,8 @@ fn every_finding_is_told_at_once() {
     let soon = fake.now() + 600_000;
     fake.change_token(&fake.token, |token| token.expires_at = Some(soon));
     finds(
-        &setting,
-        setting.run().set("ROTATOR_DEPLOY_PROJECTS", "42,4711"),
+        &fixture,
+        fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "42,4711"),
         str![[r#"
 error: a rotation is due, but would not end well:
 - the GitLab token expires at [TIME], before this rotation could end: create a new one
@@ -73,11 +73,11 @@ hint: fix what is listed; nothing was written
 }
 
 fn sts_that_verifies_nothing() {
-    let setting = Setting::of_days(75);
-    setting.fake.tune(|knobs| knobs.sts_off = true);
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| knobs.sts_off = true);
     finds(
-        &setting,
-        setting.run(),
+        &fixture,
+        fixture.run(),
         str![[r#"
 error: a rotation is due, but would not end well:
 - the STS endpoint of us-east-1 refuses credentials that IAM accepts, so it could not verify a new key: set AWS_REGION to a region that is enabled in the account
@@ -89,14 +89,14 @@ hint: fix what is listed; nothing was written
 }
 
 fn a_pair_that_outranks_the_target() {
-    let setting = Setting::of_days(75);
-    let other = setting.fake.add_key("deployer", 1);
-    setting.fake.operator_deletes_key(&other.id);
-    setting.fake.set_variable(PROJECT, Variable::new(ID, &other.id).scope("production"));
-    setting.fake.set_variable(PROJECT, Variable::new(SECRET, &other.secret).scope("production"));
+    let fixture = Fixture::of_days(75);
+    let other = fixture.fake.add_key("deployer", 1);
+    fixture.fake.operator_deletes_key(&other.id);
+    fixture.fake.set_variable(PROJECT, Variable::new(ID, &other.id).scope("production"));
+    fixture.fake.set_variable(PROJECT, Variable::new(SECRET, &other.secret).scope("production"));
     finds(
-        &setting,
-        setting.run().set("ROTATOR_DEPLOY", "environment/production"),
+        &fixture,
+        fixture.run().set("ROTATOR_DEPLOY", "environment/production"),
         str![[r#"
 error: a rotation is due, but would not end well:
 - AWS_ACCESS_KEY_ID of project:42 in scope production outranks project:42 in environment production: name project:42@production in ROTATOR_TARGETS, or delete that variable
@@ -108,10 +108,10 @@ hint: fix what is listed; nothing was written
 }
 
 fn an_environment_without_a_deployment() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     finds(
-        &setting,
-        setting.run().set("ROTATOR_DEPLOY", "environment/live"),
+        &fixture,
+        fixture.run().set("ROTATOR_DEPLOY", "environment/live"),
         str![[r#"
 error: a rotation is due, but would not end well:
 - project 42 has no successful deployment to live, so there is nothing to redeploy: deploy once, or use ROTATOR_DEPLOY=pipeline
@@ -123,10 +123,10 @@ hint: fix what is listed; nothing was written
 }
 
 fn a_deploy_project_that_is_not_there() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     finds(
-        &setting,
-        setting.run().set("ROTATOR_DEPLOY_PROJECTS", "acme/elsewhere"),
+        &fixture,
+        fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "acme/elsewhere"),
         str![[r#"
 error: a rotation is due, but would not end well:
 - the GitLab token cannot see the deploy project acme/elsewhere: check the name, and add the token's user as Maintainer
@@ -138,10 +138,10 @@ hint: fix what is listed; nothing was written
 }
 
 fn a_ref_that_is_not_there() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     finds(
-        &setting,
-        setting.run().set("ROTATOR_DEPLOY", "pipeline@release"),
+        &fixture,
+        fixture.run().set("ROTATOR_DEPLOY", "pipeline@release"),
         str![[r#"
 error: a rotation is due, but would not end well:
 - project 42 has no ref release to deploy: check ROTATOR_DEPLOY
@@ -153,12 +153,12 @@ hint: fix what is listed; nothing was written
 }
 
 fn a_token_that_ends_before_the_deploy() {
-    let setting = Setting::of_days(75);
-    let soon = setting.fake.now() + 1_800_000;
-    setting.fake.change_token(&setting.fake.token, |token| token.expires_at = Some(soon));
+    let fixture = Fixture::of_days(75);
+    let soon = fixture.fake.now() + 1_800_000;
+    fixture.fake.change_token(&fixture.fake.token, |token| token.expires_at = Some(soon));
     finds(
-        &setting,
-        setting.run(),
+        &fixture,
+        fixture.run(),
         str![[r#"
 error: a rotation is due, but would not end well:
 - the GitLab token expires at [TIME], before this rotation could end: create a new one
@@ -170,8 +170,8 @@ hint: fix what is listed; nothing was written
 }
 
 fn too_little_of_the_job_is_left() {
-    let setting = Setting::of_days(75);
-    setting.run().set("CI_JOB_TIMEOUT", "200").go().says(
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("CI_JOB_TIMEOUT", "200").go().says(
         1,
         str![[r#"
 error: the job ends in [N] seconds; a rotation needs 310, so none was begun
@@ -180,20 +180,20 @@ hint: raise the job's `timeout:` (or the runner's maximum), then run again
 
 "#]],
     );
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn every_secret_is_hidden() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    setting.fake.add_project(43, "acme/api");
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.fake.add_project(43, "acme/api");
     for project in [PROJECT, 43] {
-        setting.fake.set_variable(project, Variable::new(ID, &setting.old.id).masked());
-        setting.fake.set_variable(project, Variable::new(SECRET, &setting.old.secret).hidden());
+        fixture.fake.set_variable(project, Variable::new(ID, &fixture.old.id).masked());
+        fixture.fake.set_variable(project, Variable::new(SECRET, &fixture.old.secret).hidden());
     }
-    let setting = setting.deployed();
+    let fixture = fixture.deployed();
     finds(
-        &setting,
-        setting.run().set("ROTATOR_TARGETS", "project:42,project:43"),
+        &fixture,
+        fixture.run().set("ROTATOR_TARGETS", "project:42,project:43"),
         str![[r#"
 error: a rotation is due, but would not end well:
 - every target's secret is hidden, so a run that dies half-way could not be continued: make one of them visible (masked)
@@ -205,12 +205,12 @@ hint: fix what is listed; nothing was written
 }
 
 fn a_project_that_shadows_its_group() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_group(7, "acme");
-    setting.fake.set_pair(group(7), &setting.old);
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_group(7, "acme");
+    fixture.fake.set_pair(group(7), &fixture.old);
     finds(
-        &setting,
-        setting
+        &fixture,
+        fixture
             .run()
             .set("ROTATOR_TARGETS", "group:acme")
             .set("ROTATOR_DEPLOY_PROJECTS", "acme/shop"),
@@ -226,18 +226,18 @@ hint: fix what is listed; nothing was written
 
 /// The project is in a group of the target's group, and both have something of their own.
 fn a_group_between_that_shadows_the_target() {
-    let setting = Setting::of_days(75);
-    let fake = &setting.fake;
+    let fixture = Fixture::of_days(75);
+    let fake = &fixture.fake;
     fake.add_group(7, "acme");
     fake.add_group(8, "acme/eu");
-    fake.set_pair(group(7), &setting.old);
-    fake.set_pair(group(8), &setting.old);
+    fake.set_pair(group(7), &fixture.old);
+    fake.set_pair(group(8), &fixture.old);
     fake.add_project(43, "acme/eu/shop");
-    fake.set_variable(43, Variable::new("LEGACY_KEY", &setting.old.id));
+    fake.set_variable(43, Variable::new("LEGACY_KEY", &fixture.old.id));
     fake.set_variable(group(8), Variable::new("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLE"));
     finds(
-        &setting,
-        setting
+        &fixture,
+        fixture
             .run()
             .set("ROTATOR_TARGETS", "project:42,group:7")
             .set("ROTATOR_DEPLOY_PROJECTS", "42,43"),
@@ -254,23 +254,23 @@ hint: fix what is listed; nothing was written
 }
 
 fn a_project_named_by_its_path_shadows_nothing() {
-    let setting = Setting::of_days(75);
-    setting
+    let fixture = Fixture::of_days(75);
+    fixture
         .run()
         .set("ROTATOR_TARGETS", "project:42")
         .set("ROTATOR_DEPLOY_PROJECTS", "acme/shop")
         .go()
         .ends(0, "rotated");
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 /// Nobody knows to which environments a pipeline deploys; where one of them has another user's
 /// pair, it is meant so.
 fn another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    let fake = &setting.fake;
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fake = &fixture.fake;
     fake.add_group(7, "acme");
-    fake.set_pair(group(7), &setting.old);
+    fake.set_pair(group(7), &fixture.old);
     fake.add_user("/", "stranger");
     let foreign = fake.add_key("stranger", 5);
     fake.set_variable(PROJECT, Variable::new(ID, &foreign.id).scope("staging"));
@@ -278,7 +278,7 @@ fn another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline() {
     fake.start_pipeline(PROJECT, "push");
     fake.finish_pipelines();
     let run = |deploy: &str| {
-        setting
+        fixture
             .run()
             .set("ROTATOR_TARGETS", "group:7")
             .set("ROTATOR_DEPLOY_PROJECTS", "42")
@@ -294,14 +294,14 @@ fn another_users_pair_in_one_environment_shadows_nothing_in_a_pipeline() {
 }
 
 fn half_a_pair_in_a_closer_scope() {
-    let setting = Setting::of_days(75);
-    setting.fake.set_variable(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_variable(
         PROJECT,
-        Variable::new(SECRET, &setting.old.secret).scope("review/*").masked(),
+        Variable::new(SECRET, &fixture.old.secret).scope("review/*").masked(),
     );
     finds(
-        &setting,
-        setting.run(),
+        &fixture,
+        fixture.run(),
         str![[r#"
 error: a rotation is due, but would not end well:
 - AWS_SECRET_ACCESS_KEY of project:42 stands alone in scope review/*, so jobs there get the id of project:42 with it: publish there too (project:42@review/* in ROTATOR_TARGETS), or delete it
@@ -314,8 +314,8 @@ hint: fix what is listed; nothing was written
 
 /// Blank variables keep the pair from some jobs; a pair and token of another user are that user's.
 fn a_pair_that_is_blank_or_whole_in_a_closer_scope_is_meant() {
-    let setting = Setting::of_days(75);
-    let fake = &setting.fake;
+    let fixture = Fixture::of_days(75);
+    let fake = &fixture.fake;
     for name in [ID, SECRET] {
         fake.set_variable(PROJECT, Variable::new(name, "").scope("review/*"));
     }
@@ -326,14 +326,14 @@ fn a_pair_that_is_blank_or_whole_in_a_closer_scope_is_meant() {
     ] {
         fake.set_variable(PROJECT, Variable::new(name, value).scope("staging"));
     }
-    setting.run().go().ends(0, "rotated");
-    setting.is_rotated();
+    fixture.run().go().ends(0, "rotated");
+    fixture.is_rotated();
 }
 
 fn every_secret_will_be_hidden() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    setting.fake.add_project(43, "acme/api");
-    let run = setting
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.fake.add_project(43, "acme/api");
+    let run = fixture
         .run()
         .with_role()
         .set("ROTATOR_ACTION", "setup")
@@ -342,16 +342,16 @@ fn every_secret_will_be_hidden() {
     let ended = run.set("ROTATOR_TARGETS", "project:42,project:43").go();
     assert_eq!(ended.code, 3, "{}", ended.stderr);
     assert!(ended.stderr.contains("every target's secret is hidden"), "{}", ended.stderr);
-    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
+    assert_eq!((fixture.fresh().len(), fixture.old_is_active()), (0, Some(true)));
 }
 
 fn an_archived_deploy_project() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_project(43, "acme/api");
-    setting.fake.set_archived(43, true);
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_project(43, "acme/api");
+    fixture.fake.set_archived(43, true);
     finds(
-        &setting,
-        setting.run().set("ROTATOR_DEPLOY_PROJECTS", "43"),
+        &fixture,
+        fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "43"),
         str![[r#"
 error: a rotation is due, but would not end well:
 - project 43 is archived, so nothing can be deployed there

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::calls::clean_calls;
 use crate::sample;
-use crate::scene::{Mode, NIGHT, Scene};
+use crate::scene::{Mode, NIGHT, Scene, holds};
 use fake::{Fault, Trial, fallible};
 
 /// Beyond what the program takes of GitLab.
@@ -176,7 +176,7 @@ fn one(mode: Mode, action: &str, kind: &str, comes: Comes) -> Result<(), String>
             thread::sleep(NIGHT);
             ended = scene.run();
         }
-        ended.holds()?;
+        holds(&ended)?;
         let may_wait = action.contains("/pipeline") || action == "iam:CreateAccessKey";
         if ended.took > NOT_LONG && !may_wait {
             return Err(format!("a run with bad replies took {} s", ended.took.as_secs()));

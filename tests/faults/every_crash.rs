@@ -5,8 +5,8 @@ use rustix::process::Signal;
 
 use crate::calls::{Call, clean_calls};
 use crate::sample;
-use crate::scene::{Aim, Ended, MODES, Mode, PROJECT, Scene};
-use fake::{Fault, Trial, fallible};
+use crate::scene::{Aim, MODES, Mode, Scene, holds};
+use fake::{Ended, Fault, PROJECT, Trial, fallible};
 
 /// So many more jobs may follow the one that was killed.
 const FURTHER: usize = 2;
@@ -38,13 +38,14 @@ fn crash(scene: &Scene, call: &Call, before: bool, job: bool) -> Option<(u64, En
     let shot = aim.clone();
     scene.fake.on_kill(move || shot.fire(Signal::KILL));
     loop {
-        let id = scene.new_job();
-        let mut env = scene.env(id);
+        let id = scene.fixture.new_job();
+        let mut run = scene.job(id);
         if !job {
-            env.retain(|name, _| !name.starts_with("CI_JOB") && !name.starts_with("CI_PIPELINE"));
+            run =
+                run.unset_all(|name| name.starts_with("CI_JOB") || name.starts_with("CI_PIPELINE"));
             scene.fake.remove_job(id);
         }
-        let running = crate::scene::Running::start(&env);
+        let running = run.start();
         aim.at(&running);
         let ended = running.wait();
         scene.keep(&ended);
@@ -90,7 +91,7 @@ fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<(), Str
         std::thread::sleep(crate::scene::NIGHT);
         let before = scene.fake.log().len();
         let busy = scene.run();
-        busy.holds()?;
+        holds(&busy)?;
         if busy.code != 5 {
             return Err(format!("beside a run that may be alive a job ended with {}", busy.code));
         }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::scene::{Mode, PROJECT, Scene};
-use fake::{JobSpec, Trial, fallible};
+use crate::scene::{Mode, Scene, holds};
+use fake::{JobSpec, PROJECT, Trial, fallible};
 
 /// Longer than the rotation's own deploy and all that follows it.
 const LONG_DEPLOY: i64 = 9_000;
@@ -46,7 +46,7 @@ fn one(part: i64) -> Result<(), String> {
     let ended = scene.run();
     over.store(true, Ordering::SeqCst);
     let go = || {
-        ended.holds()?;
+        holds(&ended)?;
         if !watcher.join().is_ok_and(|started| started) {
             return Err("the other deploy was never started".to_owned());
         }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::scene::{Mode, Running, Scene};
-use fake::{Fault, Trial, fallible};
+use crate::scene::{Mode, Scene, holds};
+use fake::{Ended, Fault, Trial, fallible};
 
 /// Above what a run without a fault takes. A list may take 64 MiB of text, and what was read of it
 /// as much again.
@@ -15,12 +15,15 @@ const REPLY: u64 = 120_000;
 const LIST: u64 = 300_000;
 
 /// The largest resident set of a run, in KiB, as the kernel counts it.
-fn run(scene: &Scene) -> (crate::scene::Ended, u64) {
-    let running = Running::start(&scene.env(scene.new_job()));
+fn run(scene: &Scene) -> (Ended, u64) {
+    let running = scene.job(scene.fixture.new_job()).start();
     let (peak, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let watcher = {
-        let (peak, over, status) =
-            (Arc::clone(&peak), Arc::clone(&over), format!("/proc/{}/status", running.pid()));
+        let (peak, over, status) = (
+            Arc::clone(&peak),
+            Arc::clone(&over),
+            format!("/proc/{}/status", running.pid().as_raw_nonzero()),
+        );
         thread::spawn(move || {
             while !over.load(Ordering::SeqCst) {
                 let text = std::fs::read_to_string(&status).unwrap_or_default();
@@ -44,7 +47,7 @@ fn one(mode: Mode, action: &str, fault: Fault, most: u64) -> Result<(), String> 
     let go = || {
         let (ended, peak) = run(&scene);
         scene.keep(&ended);
-        ended.holds()?;
+        holds(&ended)?;
         if scene.fake.faults_hit()[0].hit.is_none() {
             return Err(format!("{action} was never asked"));
         }

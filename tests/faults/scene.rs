@@ -1,46 +1,25 @@
 //! A fake with one rotation that is due, in each of the ways that the program knows, the rotator's
 //! jobs, and the one good end.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fake::*;
 use rustix::process::{Pid, Signal, kill_process};
 
-use fake::{Entry, Fake, Home, JobSpec, Pair, Trust, Variable, found, group, project};
-
-pub(crate) const USER: &str = "deployer";
-pub(crate) const PROJECT: u64 = 42;
 const SECOND: u64 = 43;
 const GROUP: u64 = 7;
-pub(crate) const ID: &str = "AWS_ACCESS_KEY_ID";
-pub(crate) const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 /// A deploy takes longer than the program to look at it first, even on a busy machine, and less
 /// than until its second look.
 const DEPLOY: i64 = 700;
-/// No run may take longer. The longest known wait is the two minutes for a pipeline whose reply was
-/// lost.
-const PATIENCE: Duration = Duration::from_secs(170);
 /// Overlap and grace of the patient rotation, and how long its days are.
 const DAY: &str = "1s";
 pub(crate) const NIGHT: Duration = Duration::from_millis(2200);
 const SHORT_NIGHT: Duration = Duration::from_millis(1100);
 const MINUTE: i64 = 60_000;
-
-/// No case needs a public root, and to read them all for each client costs a debug build most of
-/// its time.
-static ONE_ROOT: LazyLock<String> = LazyLock::new(|| {
-    let root =
-        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-    let file = format!("{}/one-root.pem", env!("CARGO_TARGET_TMPDIR"));
-    std::fs::write(&file, root.cert.pem()).expect("the folder of this test's files");
-    file
-});
 
 /// What kind of rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +34,7 @@ pub(crate) enum Mode {
     Group,
     /// The secret cannot be read back.
     Hidden,
-    /// The first key, a role signs.
+    /// The user has no key any more and nothing is published; a role makes the first one.
     Setup,
     /// The live deployment's job is retried instead of a new pipeline.
     Redeploy,
@@ -107,16 +86,30 @@ impl Mode {
     }
 }
 
+/// The one fixture in a mode, and what the runs in it have said.
 pub(crate) struct Scene {
     pub(crate) fake: Fake,
+    pub(crate) fixture: Fixture,
     pub(crate) mode: Mode,
-    /// The key that is due; none where the first one is to be made.
-    pub(crate) old: Option<Pair>,
     id_token: String,
-    next_job: Cell<u64>,
     told: RefCell<Vec<String>>,
-    /// Secrets that show in what a run has said, in any dress.
+    /// Secrets that show in what a run has left, in any encoding.
     leaks: RefCell<Vec<String>>,
+}
+
+/// The old pair in each target, and in production.
+fn publish(fixture: &Fixture, mode: Mode) {
+    let (fake, old) = (&fixture.fake, &fixture.old);
+    for home in mode.targets() {
+        fake.set_variable(home, Variable::new(ID, &old.id).masked());
+        let secret = Variable::new(SECRET, &old.secret).description("deploys the shop");
+        let hidden = mode == Mode::Hidden;
+        fake.set_variable(home, if hidden { secret.hidden() } else { secret.masked() });
+    }
+    for project in mode.projects() {
+        fake.start_pipeline(project, "push");
+    }
+    fake.finish_pipelines();
 }
 
 impl Scene {
@@ -125,23 +118,21 @@ impl Scene {
     }
 
     pub(crate) fn of(mode: Mode, fake: Fake) -> Self {
-        fake.add_user("/service/ci/", USER);
-        let old = (mode != Mode::Setup).then(|| fake.add_key(USER, 75));
+        let fixture = Fixture::bare(fake.clone(), 75);
         let id_token = if mode.by_role() {
             let trust = Trust::WebIdentity { aud: "aws".into(), sub: "*".into() };
             let policy = fake.rotation_policy(USER);
             fake.add_role("rotator", trust, 3600, &policy);
-            fake.issue_id_token("aws", "project_path:shop/app:ref_type:branch:ref:main", 3600)
+            fake.issue_id_token("aws", "project_path:acme/shop:ref_type:branch:ref:main", 3600)
         } else {
             String::new()
         };
-        fake.add_project(PROJECT, "shop/app");
         if mode == Mode::Two {
-            fake.add_group(GROUP, "acme");
-            fake.add_project(SECOND, "acme/web");
+            fake.add_group(GROUP, "web");
+            fake.add_project(SECOND, "web/site");
         }
         if mode == Mode::Group {
-            fake.add_group(GROUP, "shop");
+            fake.add_group(GROUP, "acme");
         }
         for project in mode.projects() {
             fake.set_pipeline_config(
@@ -149,19 +140,10 @@ impl Scene {
                 vec![JobSpec::deploy("deploy", "production").stage("deploy").ms(DEPLOY)],
             );
         }
-        if let Some(old) = &old {
-            for home in mode.targets() {
-                fake.set_variable(home, Variable::new(ID, &old.id).masked());
-                let secret = Variable::new(SECRET, &old.secret).description("deploys the shop");
-                fake.set_variable(
-                    home,
-                    if mode == Mode::Hidden { secret.hidden() } else { secret.masked() },
-                );
-            }
-            for project in mode.projects() {
-                fake.start_pipeline(project, "push");
-            }
-            fake.finish_pipelines();
+        if mode == Mode::Setup {
+            fake.operator_deletes_key(&fixture.old.id);
+        } else {
+            publish(&fixture, mode);
         }
         for home in mode.targets() {
             fake.watch_target(home, "*", ID, SECRET);
@@ -170,63 +152,36 @@ impl Scene {
             fake.watch_deploy(project);
         }
         fake.restart_count();
-        Self {
-            fake,
-            mode,
-            old,
-            id_token,
-            next_job: Cell::new(9000),
-            told: RefCell::default(),
-            leaks: RefCell::default(),
-        }
+        let (told, leaks) = Default::default();
+        Self { fake, fixture, mode, id_token, told, leaks }
     }
 
-    /// A new job of the rotator, which runs now.
-    pub(crate) fn new_job(&self) -> u64 {
-        let job = self.next_job.get() + 1;
-        self.next_job.set(job);
-        self.fake.add_job(PROJECT, job, "running");
-        job
-    }
-
-    /// The environment of this job: what GitLab gives it, and the configuration.
-    pub(crate) fn env(&self, job: u64) -> BTreeMap<String, String> {
-        let mut env: BTreeMap<String, String> = self.fake.env(PROJECT, job).into_iter().collect();
-        let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
+    /// This job of the rotator, with the configuration of the mode.
+    pub(crate) fn job(&self, job: u64) -> Run<'_> {
         let days = if self.mode == Mode::Patient { DAY } else { "0s" };
-        set("SSL_CERT_FILE", &ONE_ROOT);
-        set("ROTATOR_LOG", "trace");
-        set("ROTATOR_OVERLAP", days);
-        set("ROTATOR_GRACE_PERIOD", days);
-        set("ROTATOR_VERIFY_TIMEOUT", "10s");
-        set("ROTATOR_HTTP_TIMEOUT", "2s");
-        match self.mode {
-            Mode::Two => {
-                set("ROTATOR_TARGETS", "project:42,group:7");
-                set("ROTATOR_DEPLOY_PROJECTS", "42,43");
-            }
+        let run = self.fixture.run_as(PROJECT, job);
+        let run = run
+            .set("ROTATOR_LOG", "trace")
+            .set("ROTATOR_OVERLAP", days)
+            .set("ROTATOR_GRACE_PERIOD", days)
+            .set("ROTATOR_HTTP_TIMEOUT", "2s");
+        let run = match self.mode {
+            Mode::Two => run
+                .set("ROTATOR_TARGETS", "project:42,group:7")
+                .set("ROTATOR_DEPLOY_PROJECTS", "42,43"),
             Mode::Group => {
-                set("ROTATOR_TARGETS", "group:7");
-                set("ROTATOR_DEPLOY_PROJECTS", "42");
+                run.set("ROTATOR_TARGETS", "group:7").set("ROTATOR_DEPLOY_PROJECTS", "42")
             }
-            Mode::Redeploy => {
-                set("ROTATOR_DEPLOY", "environment/production");
-            }
-            Mode::Setup => {
-                set("ROTATOR_ACTION", "setup");
-            }
-            Mode::Own | Mode::Role | Mode::Hidden | Mode::Patient => {}
+            Mode::Redeploy => run.set("ROTATOR_DEPLOY", "environment/production"),
+            Mode::Setup => run.set("ROTATOR_ACTION", "setup"),
+            Mode::Own | Mode::Role | Mode::Hidden | Mode::Patient => run,
+        };
+        if !self.mode.by_role() {
+            return run;
         }
-        if self.mode.by_role() {
-            set("ROTATOR_IAM_USER", USER);
-            set("ROTATOR_AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/rotator");
-            set("ROTATOR_AWS_ID_TOKEN", &self.id_token);
-        }
-        env
-    }
-
-    pub(crate) fn start(&self, job: u64) -> Running {
-        Running::start(&self.env(job))
+        run.set("ROTATOR_IAM_USER", USER)
+            .set("ROTATOR_AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/rotator")
+            .set("ROTATOR_AWS_ID_TOKEN", &self.id_token)
     }
 
     /// A new job, from its start to its end. The job has then ended, long ago.
@@ -235,21 +190,20 @@ impl Scene {
     }
 
     pub(crate) fn run_with(&self, more: &[(&str, &str)]) -> Ended {
-        let job = self.new_job();
-        let mut env = self.env(job);
-        env.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let ended = Running::start(&env).wait();
+        let job = self.fixture.new_job();
+        let run = more.iter().fold(self.job(job), |run, (name, value)| run.set(name, value));
+        let ended = run.start().wait();
         self.ended_long_ago(job, &ended);
         self.keep(&ended);
         ended
     }
 
     pub(crate) fn ended_long_ago(&self, job: u64, ended: &Ended) {
-        let (status, now) = (if ended.code == 0 { "success" } else { "failed" }, self.fake.now());
+        let now = self.fake.now();
         self.fake.add_job_at(
             PROJECT,
             job,
-            status,
+            ended.status(),
             Some(now - 20 * MINUTE),
             Some(now - 10 * MINUTE),
         );
@@ -257,7 +211,7 @@ impl Scene {
 
     /// For what is told of a case that fails.
     pub(crate) fn keep(&self, ended: &Ended) {
-        self.leaks.borrow_mut().extend(found(&ended.stderr, &self.fake.secrets()));
+        self.leaks.borrow_mut().extend(found(&ended.raw, &self.fake.secrets()));
         let mut told = self.told.borrow_mut();
         let number = told.len() + 1;
         told.push(format!(
@@ -282,7 +236,7 @@ impl Scene {
                 thread::sleep(if self.mode == Mode::Patient { NIGHT } else { SHORT_NIGHT });
             }
             let ended = self.run();
-            ended.holds()?;
+            holds(&ended)?;
             if ended.code == 0 && self.is_finished() {
                 return Ok(count + 1);
             }
@@ -290,13 +244,13 @@ impl Scene {
         Err(format!("after {most} more jobs the rotation is not finished: {}", self.left()))
     }
 
-    /// The judge has found nothing, and what is left is the one good end.
+    /// No invariant was ever broken, and what is left is the one good end.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.clean()?;
         let [key] = &self.fake.keys(USER)[..] else {
             return Err(format!("not one key is left: {}", self.left()));
         };
-        if !key.active || self.old.as_ref().is_some_and(|old| old.id == key.id) {
+        if !key.active || self.fixture.old.id == key.id {
             return Err(format!("the one key is not a new one that works: {}", self.left()));
         }
         for home in self.mode.targets() {
@@ -346,7 +300,7 @@ impl Scene {
         Ok(())
     }
 
-    /// The judge has found nothing so far, at no instant.
+    /// No invariant was ever broken so far, and no secret shows.
     pub(crate) fn clean(&self) -> Result<(), String> {
         if let Some(leak) = self.leaks.borrow().first() {
             return Err(format!("a secret shows: {leak}"));
@@ -366,11 +320,7 @@ impl Scene {
     }
 
     pub(crate) fn records(&self) -> Vec<Variable> {
-        self.fake
-            .variables(self.mode.home())
-            .into_iter()
-            .filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"))
-            .collect()
+        self.fixture.records_in(self.mode.home())
     }
 
     /// Lets the moment pass until which a run promised to be alive.
@@ -379,7 +329,7 @@ impl Scene {
             let Some((before, rest)) = record.value.split_once("\"ends\":\"") else { continue };
             let Some((_, after)) = rest.split_once('"') else { continue };
             let value =
-                format!("{before}\"ends\":\"{}\"{after}", fake::iso(self.fake.now() - 10 * MINUTE));
+                format!("{before}\"ends\":\"{}\"{after}", iso(self.fake.now() - 10 * MINUTE));
             self.fake.operator_edits_variable(
                 self.mode.home(),
                 &record.key,
@@ -397,11 +347,7 @@ impl Scene {
             .iter()
             .map(|key| format!("{} {}", key.id, if key.active { "active" } else { "disabled" }))
             .collect();
-        let mut text = format!(
-            "\n  old key {}\n  keys {}",
-            self.old.as_ref().map_or("none", |old| &old.id),
-            keys.join(", ")
-        );
+        let mut text = format!("\n  old key {}\n  keys {}", self.fixture.old.id, keys.join(", "));
         for home in self.mode.targets() {
             for variable in self.fake.variables(home) {
                 let value = if variable.key == SECRET { "[secret]" } else { &variable.value };
@@ -442,100 +388,12 @@ impl Scene {
     }
 }
 
-/// The binary at work.
-pub(crate) struct Running {
-    child: Child,
-    stderr: mpsc::Receiver<Vec<u8>>,
-    started: Instant,
-}
-
-impl Running {
-    pub(crate) fn start(env: &BTreeMap<String, String>) -> Self {
-        let mut command = Command::new(fake::program());
-        command
-            .env_clear()
-            .envs(env)
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let started = Instant::now();
-        let mut child = command.spawn().expect("the binary starts");
-        let (send, stderr) = mpsc::channel();
-        let mut pipe = child.stderr.take().expect("a pipe was asked for");
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = pipe.read_to_end(&mut bytes);
-            let _ = send.send(bytes);
-        });
-        Self { child, stderr, started }
+/// What holds for every run, whatever has happened to it; nothing of it is the configuration's.
+pub(crate) fn holds(ended: &Ended) -> Result<(), String> {
+    if ended.code == 2 {
+        return Err("a run did not take its configuration".to_owned());
     }
-
-    pub(crate) fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).expect("a process id fits")
-    }
-
-    /// Its output ends with it.
-    pub(crate) fn wait(mut self) -> Ended {
-        use std::os::unix::process::ExitStatusExt;
-        let left = PATIENCE.saturating_sub(self.started.elapsed());
-        let (stderr, overdue) = match self.stderr.recv_timeout(left) {
-            Ok(bytes) => (bytes, false),
-            Err(_) => {
-                let _ = self.child.kill();
-                (self.stderr.recv().unwrap_or_default(), true)
-            }
-        };
-        let status = self.child.wait().expect("the binary can be waited for");
-        let (took, stderr) =
-            (self.started.elapsed(), String::from_utf8_lossy(&stderr).into_owned());
-        Ended {
-            code: status.code().unwrap_or_else(|| -status.signal().unwrap_or_default()),
-            stderr,
-            took,
-            at: Instant::now(),
-            overdue,
-        }
-    }
-}
-
-/// A run that has ended.
-pub(crate) struct Ended {
-    /// The exit code, or minus the signal that killed it.
-    pub(crate) code: i32,
-    pub(crate) stderr: String,
-    pub(crate) took: Duration,
-    pub(crate) at: Instant,
-    overdue: bool,
-}
-
-impl Ended {
-    /// What holds for every run, whatever has happened to it.
-    pub(crate) fn holds(&self) -> Result<(), String> {
-        if self.overdue {
-            return Err(format!("a run did not end within {} s", PATIENCE.as_secs()));
-        }
-        if self.stderr.contains("panicked") || self.stderr.contains("RUST_BACKTRACE") {
-            return Err("a run panicked".to_owned());
-        }
-        if ![0, 1, 3, 4, 5, 130, 143].contains(&self.code) && self.code != -9 {
-            return Err(format!("a run ended with {}", self.code));
-        }
-        let lines: Vec<&str> = self.stderr.trim_end().lines().collect();
-        // What a preflight finds is a list below the error's line.
-        let error =
-            lines.iter().rposition(|line| line.starts_with("error: ")).unwrap_or(lines.len());
-        let rest: Vec<&&str> =
-            lines.iter().skip(error + 1).skip_while(|line| line.starts_with("- ")).collect();
-        let three = matches!(&rest[..], [state, hint] if state.starts_with("state: ") && hint.starts_with("hint: "));
-        if self.code > 0 && !three {
-            return Err("a run failed without its three lines".to_owned());
-        }
-        if self.code == 0 && self.stderr.contains("\nerror: ") {
-            return Err("a run told of an error and ended with 0".to_owned());
-        }
-        Ok(())
-    }
+    ended.holds()
 }
 
 /// Sends signals to a process that is not known yet when the fake is told to.
@@ -543,8 +401,8 @@ impl Ended {
 pub(crate) struct Aim(Arc<AtomicI32>);
 
 impl Aim {
-    pub(crate) fn at(&self, running: &Running) {
-        self.0.store(running.pid(), Ordering::SeqCst);
+    pub(crate) fn at(&self, running: &Running<'_>) {
+        self.0.store(running.pid().as_raw_nonzero().get(), Ordering::SeqCst);
     }
 
     pub(crate) fn fire(&self, signal: Signal) {

@@ -9,8 +9,8 @@ use rustix::process::Signal;
 
 use crate::calls::{Call, clean_calls};
 use crate::sample;
-use crate::scene::{Aim, Ended, ID, MODES, Mode, SECRET, Scene, USER};
-use fake::{Fault, Trial, fallible};
+use crate::scene::{Aim, MODES, Mode, Scene, holds};
+use fake::{Ended, Fault, ID, SECRET, Trial, USER, fallible};
 
 /// The runner kills what still runs then.
 const RUNNERS_PATIENCE: Duration = Duration::from_secs(10);
@@ -76,12 +76,12 @@ fn stop(scene: &Scene, n: usize, way: Way, sign: i32) -> Option<(Ended, Duration
         scene.fake.on_kill(fire);
         None
     };
-    let job = scene.new_job();
-    let mut env = scene.env(job);
+    let job = scene.fixture.new_job();
+    let mut run = scene.job(job);
     if way == Way::Hangs {
-        env.insert("ROTATOR_HTTP_TIMEOUT".to_owned(), "30s".to_owned());
+        run = run.set("ROTATOR_HTTP_TIMEOUT", "30s");
     }
-    let running = crate::scene::Running::start(&env);
+    let running = run.start();
     aim.at(&running);
     let ended = running.wait();
     over.store(true, Ordering::SeqCst);
@@ -104,7 +104,7 @@ fn check(
     sign: i32,
     critical: bool,
 ) -> Result<(), String> {
-    ended.holds()?;
+    holds(ended)?;
     let late = ended.code == 0 && scene.is_finished();
     // A call that failed without the signal's doing is what the run tells of.
     let failed = ended.code == 1 && way != Way::Meanwhile && critical;
@@ -150,9 +150,8 @@ fn check(
             return Err(format!("the pair of {home} is torn"));
         }
     }
-    let orphan = keys.iter().find(|key| {
-        !named.contains(&key.id) && scene.old.as_ref().is_none_or(|old| old.id != key.id)
-    });
+    let old = &scene.fixture.old.id;
+    let orphan = keys.iter().find(|key| !named.contains(&key.id) && key.id != *old);
     if let Some(orphan) = orphan.filter(|_| !unclear) {
         return Err(format!("key {} was left behind", orphan.id));
     }
@@ -222,14 +221,12 @@ fn list(mode: Mode) -> Vec<Trial> {
 fn too_little_time(mode: Mode) -> Result<(), String> {
     let scene = Scene::calm(mode);
     let short = || {
-        let job = scene.new_job();
-        let mut env = scene.env(job);
+        let job = scene.fixture.new_job();
         let started = fake::iso(scene.fake.now() - (3600 - 240) * 1000);
-        env.insert("CI_JOB_STARTED_AT".to_owned(), started);
-        let ended = crate::scene::Running::start(&env).wait();
+        let ended = scene.job(job).set("CI_JOB_STARTED_AT", &started).start().wait();
         scene.ended_long_ago(job, &ended);
         scene.keep(&ended);
-        ended.holds()?;
+        holds(&ended)?;
         if ended.code != 1 || scene.creations() > 0 || !scene.records().is_empty() {
             return Err(format!(
                 "with too little time left the run ended with {} after {} creations",

@@ -4,8 +4,8 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::scene::{Mode, Scene};
-use fake::{Fake, Trial, fallible};
+use crate::scene::{Mode, Scene, holds};
+use fake::{Fake, Running, Trial, fallible};
 
 const PAIRS: u64 = 100;
 
@@ -25,38 +25,30 @@ fn one(seed: u64) -> Result<(), String> {
 }
 
 fn together(scene: &Scene, apart: Duration) -> Result<(), String> {
-    let jobs = [scene.new_job(), scene.new_job()];
-    let first = scene.start(jobs[0]);
+    let jobs = [scene.fixture.new_job(), scene.fixture.new_job()];
+    let first = scene.job(jobs[0]).start();
     thread::sleep(apart);
-    let second = scene.start(jobs[1]);
-    let end = |running: crate::scene::Running, job: u64| {
-        let (fake, ended) = (scene.fake.clone(), running.wait());
+    let second = scene.job(jobs[1]).start();
+    let fake = &scene.fake;
+    let end = |running: Running<'_>, job: u64| {
+        let ended = running.wait();
         // GitLab knows at once that this job has ended; the other may still be at work.
-        fake.job_set_status(job, if ended.code == 0 { "success" } else { "failed" });
+        fake.job_set_status(job, ended.status());
         ended
     };
-    let waiting = {
-        let fake = scene.fake.clone();
-        thread::spawn(move || {
-            let ended = second.wait();
-            fake.job_set_status(jobs[1], if ended.code == 0 { "success" } else { "failed" });
-            ended
-        })
-    };
-    let ended = [
-        end(first, jobs[0]),
-        waiting.join().map_err(|_| "the second run could not be waited for")?,
-    ];
+    let ended = thread::scope(|scope| {
+        let second = scope.spawn(move || end(second, jobs[1]));
+        [end(first, jobs[0]), second.join().expect("a run that can be waited for")]
+    });
     ended.iter().for_each(|ended| scene.keep(ended));
-    ended.iter().try_for_each(|ended| ended.holds())?;
+    ended.iter().try_for_each(holds)?;
     scene.clean()?;
     if scene.creations() > 1 {
         return Err(format!("{} keys were made", scene.creations()));
     }
-    let ours = |what: &str| scene.old.as_ref().is_some_and(|old| what.contains(&old.id));
     for entry in scene.fake.log() {
         if ["iam:UpdateAccessKey", "iam:DeleteAccessKey"].contains(&entry.action.as_str())
-            && !ours(&entry.what)
+            && !entry.what.contains(&scene.fixture.old.id)
         {
             return Err(format!("{} {}: that is not the old key", entry.action, entry.what));
         }

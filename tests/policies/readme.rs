@@ -49,18 +49,18 @@ pub(crate) fn without(document: &Value, action: &str) -> Value {
 }
 
 /// The user of every case, here without or with a path.
-pub(crate) fn user_at(path: &str) -> Setting {
-    let setting = Setting::of_days(75);
-    setting.fake.set_user_path(USER, path);
-    setting
+pub(crate) fn user_at(path: &str) -> Fixture {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_user_path(USER, path);
+    fixture
 }
 
 /// Runs until the old key is gone or a run fails; its overlap makes a rotation ask for the last use
 /// too.
-pub(crate) fn rotate<'a>(setting: &'a Setting, prepare: impl Fn(Run<'a>) -> Run<'a>) -> Ended {
+pub(crate) fn rotate<'a>(fixture: &'a Fixture, prepare: impl Fn(Run<'a>) -> Run<'a>) -> Ended {
     for _ in 0..10 {
-        let ended = prepare(setting.run().set("ROTATOR_OVERLAP", "1s")).go();
-        if ended.code != 0 || setting.old_is_active().is_none() {
+        let ended = prepare(fixture.run().set("ROTATOR_OVERLAP", "1s")).go();
+        if ended.code != 0 || fixture.old_is_active().is_none() {
             return ended;
         }
         std::thread::sleep(Duration::from_millis(700));
@@ -70,7 +70,7 @@ pub(crate) fn rotate<'a>(setting: &'a Setting, prepare: impl Fn(Run<'a>) -> Run<
 
 /// The run ended for want of this action, and says so by its name and no other.
 #[track_caller]
-pub(crate) fn lacks(setting: &Setting, ended: &Ended, action: &str) {
+pub(crate) fn lacks(fixture: &Fixture, ended: &Ended, action: &str) {
     assert_eq!(ended.code, 3, "without {action}\n{}", ended.stderr);
     let hint = ended.report["hint"].as_str().unwrap_or_default();
     assert!(hint.contains(&format!("\"{action}\"")), "without {action}: {hint}");
@@ -83,7 +83,7 @@ pub(crate) fn lacks(setting: &Setting, ended: &Ended, action: &str) {
     assert!(!denied.is_empty() && denied.iter().all(|entry| entry.action == action), "{denied:?}");
     // Whatever was reached, production runs and the published pair works.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(setting.fake.production_signs(PROJECT)).unwrap();
-    let (id, secret) = setting.stored();
-    runtime.block_on(setting.fake.signs(&Pair { id, secret, token: None })).unwrap();
+    runtime.block_on(fixture.fake.production_signs(PROJECT)).unwrap();
+    let (id, secret) = fixture.stored();
+    runtime.block_on(fixture.fake.signs(&Pair { id, secret, token: None })).unwrap();
 }

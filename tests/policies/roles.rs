@@ -46,14 +46,14 @@ fn trusted() -> (String, String) {
     (aud, sub)
 }
 
-fn role(setting: &Setting, name: &str, document: &Value) -> String {
+fn role(fixture: &Fixture, name: &str, document: &Value) -> String {
     let (aud, sub) = trusted();
-    setting.fake.add_role(name, Trust::WebIdentity { aud, sub }, 3600, &document.to_string())
+    fixture.fake.add_role(name, Trust::WebIdentity { aud, sub }, 3600, &document.to_string())
 }
 
-fn token(setting: &Setting) -> String {
+fn token(fixture: &Fixture) -> String {
     let (aud, sub) = trusted();
-    setting.fake.issue_id_token(&aud, &sub, 3600)
+    fixture.fake.issue_id_token(&aud, &sub, 3600)
 }
 
 /// Nothing of the project's own pair signs.
@@ -66,10 +66,10 @@ fn by<'a>(run: Run<'a>, roles: &str, token: &str) -> Run<'a> {
 }
 
 /// The user itself may nothing at all.
-fn helpless(path: &str) -> Setting {
-    let setting = user_at(path);
-    setting.fake.set_policy(USER, &[]);
-    setting
+fn helpless(path: &str) -> Fixture {
+    let fixture = user_at(path);
+    fixture.fake.set_policy(USER, &[]);
+    fixture
 }
 
 fn the_role_rotates_a_user() {
@@ -81,27 +81,27 @@ fn the_role_rotates_a_user_under_a_path() {
 }
 
 fn rotates(path: &str) {
-    let setting = helpless(path);
+    let fixture = helpless(path);
     let arn =
-        role(&setting, "credential-rotator", &for_user(&policy("role"), &format!("{path}{USER}")));
-    let token = token(&setting);
-    rotate(&setting, |run| by(run, &arn, &token)).ends(0, "resumed");
-    setting.is_rotated();
+        role(&fixture, "credential-rotator", &for_user(&policy("role"), &format!("{path}{USER}")));
+    let token = token(&fixture);
+    rotate(&fixture, |run| by(run, &arn, &token)).ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn the_role_may_touch_no_other_user() {
-    let setting = helpless("/");
-    let arn = role(&setting, "credential-rotator", &for_user(&policy("role"), &format!("/{USER}")));
+    let fixture = helpless("/");
+    let arn = role(&fixture, "credential-rotator", &for_user(&policy("role"), &format!("/{USER}")));
     for other in ["other", "deployer2"] {
-        setting.fake.add_user("/", other);
-        setting.fake.add_key(other, 90);
-        let ended = by(setting.run(), &arn, &token(&setting)).set("ROTATOR_IAM_USER", other).go();
-        lacks(&setting, &ended, "iam:ListAccessKeys");
-        assert_eq!(setting.fake.keys(other).len(), 1);
+        fixture.fake.add_user("/", other);
+        fixture.fake.add_key(other, 90);
+        let ended = by(fixture.run(), &arn, &token(&fixture)).set("ROTATOR_IAM_USER", other).go();
+        lacks(&fixture, &ended, "iam:ListAccessKeys");
+        assert_eq!(fixture.fake.keys(other).len(), 1);
     }
-    let session = setting.fake.role_session("credential-rotator", 3600);
+    let session = fixture.fake.role_session("credential-rotator", 3600);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let key = &setting.fake.keys("other")[0].id;
+    let key = &fixture.fake.keys("other")[0].id;
     for form in [
         "Action=ListAccessKeys&UserName=other".to_owned(),
         "Action=CreateAccessKey&UserName=other".into(),
@@ -110,25 +110,25 @@ fn the_role_may_touch_no_other_user() {
         format!("Action=GetAccessKeyLastUsed&AccessKeyId={key}"),
     ] {
         assert_eq!(
-            runtime.block_on(setting.fake.aws("iam", &session, &form)).unwrap().status,
+            runtime.block_on(fixture.fake.aws("iam", &session, &form)).unwrap().status,
             403,
             "{form}"
         );
     }
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 fn no_action_of_the_role_is_superfluous() {
     let whole = for_user(&policy("role"), &format!("/{USER}"));
     let run_without = |action: &str| {
-        let setting = helpless("/");
-        let arn = role(&setting, "lacking", &without(&whole, action));
-        let mended = role(&setting, "whole", &whole);
-        let token = token(&setting);
-        let ended = rotate(&setting, |run| by(run, &arn, &token));
-        lacks(&setting, &ended, action);
-        assert_eq!(rotate(&setting, |run| by(run, &mended, &token)).code, 0, "{action}");
-        setting.is_rotated();
+        let fixture = helpless("/");
+        let arn = role(&fixture, "lacking", &without(&whole, action));
+        let mended = role(&fixture, "whole", &whole);
+        let token = token(&fixture);
+        let ended = rotate(&fixture, |run| by(run, &arn, &token));
+        lacks(&fixture, &ended, action);
+        assert_eq!(rotate(&fixture, |run| by(run, &mended, &token)).code, 0, "{action}");
+        fixture.is_rotated();
     };
     std::thread::scope(|scope| {
         let cases = ACTIONS.map(|action| scope.spawn(move || run_without(action)));
@@ -139,8 +139,8 @@ fn no_action_of_the_role_is_superfluous() {
 }
 
 fn another_project_branch_or_audience_is_not_trusted() {
-    let setting = helpless("/");
-    let arn = role(&setting, "credential-rotator", &for_user(&policy("role"), &format!("/{USER}")));
+    let fixture = helpless("/");
+    let arn = role(&fixture, "credential-rotator", &for_user(&policy("role"), &format!("/{USER}")));
     let (aud, sub) = trusted();
     let project = sub.split(':').nth(1).unwrap();
     let others = [
@@ -152,7 +152,7 @@ fn another_project_branch_or_audience_is_not_trusted() {
     ];
     for other in others {
         assert_ne!(other, sub);
-        let ended = by(setting.run(), &arn, &setting.fake.issue_id_token(&aud, &other, 3600)).go();
+        let ended = by(fixture.run(), &arn, &fixture.fake.issue_id_token(&aud, &other, 3600)).go();
         ended.ends(3, "refused");
         assert!(
             ended.report["hint"]
@@ -164,17 +164,17 @@ fn another_project_branch_or_audience_is_not_trusted() {
         );
     }
     let ended = by(
-        setting.run(),
+        fixture.run(),
         &arn,
-        &setting.fake.issue_id_token("https://gitlab.example.com", &sub, 3600),
+        &fixture.fake.issue_id_token("https://gitlab.example.com", &sub, 3600),
     )
     .go();
     ended.ends(3, "refused");
     assert!(ended.report["hint"].as_str().unwrap_or_default().contains("aud"), "{}", ended.stderr);
-    setting.is_untouched();
-    let token = token(&setting);
-    assert_eq!(rotate(&setting, |run| by(run, &arn, &token)).code, 0);
-    setting.is_rotated();
+    fixture.is_untouched();
+    let token = token(&fixture);
+    assert_eq!(rotate(&fixture, |run| by(run, &arn, &token)).code, 0);
+    fixture.is_rotated();
 }
 
 /// The role that the page's second trust policy names.
@@ -189,35 +189,35 @@ fn entry() -> String {
 }
 
 fn a_chain_of_roles_rotates_a_user() {
-    let setting = helpless("/");
+    let fixture = helpless("/");
     let entry = entry();
     let chain = for_user(&policy("chain"), "");
-    let first = role(&setting, entry.rsplit('/').next().unwrap(), &chain);
+    let first = role(&fixture, entry.rsplit('/').next().unwrap(), &chain);
     assert_eq!(first, entry);
     let rights = for_user(&policy("role"), &format!("/{USER}"));
-    let second = setting.fake.add_role(
+    let second = fixture.fake.add_role(
         "credential-rotator",
         Trust::Principal(entry),
         3600,
         &rights.to_string(),
     );
     assert_eq!(chain["Statement"][0]["Resource"], second.as_str());
-    let token = token(&setting);
-    rotate(&setting, |run| by(run, &format!("{first},{second}"), &token)).ends(0, "resumed");
-    setting.is_rotated();
+    let token = token(&fixture);
+    rotate(&fixture, |run| by(run, &format!("{first},{second}"), &token)).ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn a_chain_begins_with_the_role_that_is_trusted() {
-    let setting = helpless("/");
-    let first = role(&setting, "somebody-else", &for_user(&policy("chain"), ""));
+    let fixture = helpless("/");
+    let first = role(&fixture, "somebody-else", &for_user(&policy("chain"), ""));
     let rights = for_user(&policy("role"), &format!("/{USER}"));
-    let second = setting.fake.add_role(
+    let second = fixture.fake.add_role(
         "credential-rotator",
         Trust::Principal(entry()),
         3600,
         &rights.to_string(),
     );
-    let ended = by(setting.run(), &format!("{first},{second}"), &token(&setting)).go();
+    let ended = by(fixture.run(), &format!("{first},{second}"), &token(&fixture)).go();
     ended.ends(3, "refused");
     assert!(
         ended.report["hint"]
@@ -227,5 +227,5 @@ fn a_chain_begins_with_the_role_that_is_trusted() {
         "{}",
         ended.stderr
     );
-    setting.is_untouched();
+    fixture.is_untouched();
 }

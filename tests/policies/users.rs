@@ -15,47 +15,47 @@ pub(crate) fn cases() -> Vec<Trial> {
     ]
 }
 
-fn with(path: &str, document: &str) -> Setting {
-    let setting = user_at(path);
-    setting.fake.set_policy_json(USER, &policy(document).to_string());
-    setting
+fn with(path: &str, document: &str) -> Fixture {
+    let fixture = user_at(path);
+    fixture.fake.set_policy_json(USER, &policy(document).to_string());
+    fixture
 }
 
 fn a_user_without_a_path_rotates_itself() {
-    let setting = with("/", "self");
-    rotate(&setting, |run| run).ends(0, "resumed");
-    setting.is_rotated();
+    let fixture = with("/", "self");
+    rotate(&fixture, |run| run).ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn a_user_under_a_path_needs_the_form_with_the_path() {
-    let setting = with("/service/ci/", "self");
-    let ended = rotate(&setting, |run| run);
-    lacks(&setting, &ended, "iam:ListAccessKeys");
+    let fixture = with("/service/ci/", "self");
+    let ended = rotate(&fixture, |run| run);
+    lacks(&fixture, &ended, "iam:ListAccessKeys");
     assert!(
         ended.report["hint"].as_str().unwrap_or_default().contains("path"),
         "{}",
         ended.report["hint"]
     );
-    setting.is_untouched();
-    setting.fake.set_policy_json(USER, &policy("self-path").to_string());
-    rotate(&setting, |run| run).ends(0, "resumed");
-    setting.is_rotated();
+    fixture.is_untouched();
+    fixture.fake.set_policy_json(USER, &policy("self-path").to_string());
+    rotate(&fixture, |run| run).ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn the_form_with_a_path_is_for_that_path_only() {
     for path in ["/", "/service/", "/service/ci/eu/"] {
-        let setting = with(path, "self-path");
-        let ended = rotate(&setting, |run| run);
-        lacks(&setting, &ended, "iam:ListAccessKeys");
-        setting.is_untouched();
+        let fixture = with(path, "self-path");
+        let ended = rotate(&fixture, |run| run);
+        lacks(&fixture, &ended, "iam:ListAccessKeys");
+        fixture.is_untouched();
     }
 }
 
 /// Each action by itself, signed and sent as any caller would.
 fn a_user_may_touch_no_key_of_another_user() {
     for (path, document) in [("/", "self"), ("/service/ci/", "self-path")] {
-        let setting = with(path, document);
-        let fake = &setting.fake;
+        let fixture = with(path, document);
+        let fake = &fixture.fake;
         fake.add_user(path, "other");
         // Its name only begins like the user's.
         fake.add_user(path, "deployer2");
@@ -73,7 +73,7 @@ fn a_user_may_touch_no_key_of_another_user() {
                 }
                 action => format!("Action={}&UserName={name}", &action[4..]),
             };
-            runtime.block_on(fake.aws("iam", &setting.old, &form)).unwrap().status
+            runtime.block_on(fake.aws("iam", &fixture.old, &form)).unwrap().status
         };
         for name in ["other", "deployer2"] {
             let foreign = fake.add_key(name, 5);
@@ -97,13 +97,13 @@ fn a_user_may_touch_no_key_of_another_user() {
 }
 
 fn another_users_rotation_is_refused() {
-    let setting = with("/", "self");
-    setting.fake.add_user("/", "other");
-    let foreign = setting.fake.add_key("other", 90);
-    let ended = setting.run().set("ROTATOR_IAM_USER", "other").go();
-    lacks(&setting, &ended, "iam:ListAccessKeys");
-    setting.is_untouched();
-    assert_eq!(setting.fake.keys("other").len(), 1, "{}", foreign.id);
+    let fixture = with("/", "self");
+    fixture.fake.add_user("/", "other");
+    let foreign = fixture.fake.add_key("other", 90);
+    let ended = fixture.run().set("ROTATOR_IAM_USER", "other").go();
+    lacks(&fixture, &ended, "iam:ListAccessKeys");
+    fixture.is_untouched();
+    assert_eq!(fixture.fake.keys("other").len(), 1, "{}", foreign.id);
 }
 
 fn no_action_is_superfluous() {
@@ -127,14 +127,14 @@ fn each_action_is_named_where_it_is_missing(path: &str, document: &str) {
     known.sort_unstable();
     assert_eq!(actions, known);
     let run_without = |action: &str| {
-        let setting = with(path, document);
-        setting.fake.set_policy_json(USER, &without(&whole, action).to_string());
-        let ended = rotate(&setting, |run| run);
-        lacks(&setting, &ended, action);
+        let fixture = with(path, document);
+        fixture.fake.set_policy_json(USER, &without(&whole, action).to_string());
+        let ended = rotate(&fixture, |run| run);
+        lacks(&fixture, &ended, action);
         // What the hint says fixes it.
-        setting.fake.set_policy_json(USER, &whole.to_string());
-        assert_eq!(rotate(&setting, |run| run).code, 0, "{action}");
-        setting.is_rotated();
+        fixture.fake.set_policy_json(USER, &whole.to_string());
+        assert_eq!(rotate(&fixture, |run| run).code, 0, "{action}");
+        fixture.is_rotated();
     };
     std::thread::scope(|scope| {
         let cases = ACTIONS.map(|action| scope.spawn(move || run_without(action)));

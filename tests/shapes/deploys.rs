@@ -21,8 +21,8 @@ pub(crate) fn pipelines() -> Vec<Trial> {
     ]
 }
 
-fn ours(setting: &Setting, project: u64) -> Vec<PipelineView> {
-    setting
+fn ours(fixture: &Fixture, project: u64) -> Vec<PipelineView> {
+    fixture
         .fake
         .pipelines(project)
         .into_iter()
@@ -31,12 +31,12 @@ fn ours(setting: &Setting, project: u64) -> Vec<PipelineView> {
 }
 
 fn a_pipeline_whose_creation_was_slow_is_adopted() {
-    let setting = Setting::of_days(75);
-    setting.fake.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Slow { ms: 3000 });
-    setting.run().go().ends(0, "rotated");
-    assert_eq!(ours(&setting, PROJECT).len(), 1);
-    setting.is_rotated();
-    production_is_new(&setting, PROJECT);
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Slow { ms: 3000 });
+    fixture.run().go().ends(0, "rotated");
+    assert_eq!(ours(&fixture, PROJECT).len(), 1);
+    fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
 }
 
 fn a_pipeline_whose_reply_was_lost_is_adopted() {
@@ -52,38 +52,38 @@ fn a_pipeline_whose_reply_was_an_error_is_adopted() {
 }
 
 fn adopts_the_pipeline(fault: Fault) {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_on("POST /projects/:id/pipeline", 1, fault);
-    setting.run().go().ends(0, "rotated");
-    assert!(setting.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
-    assert_eq!(ours(&setting, PROJECT).len(), 1);
-    setting.is_rotated();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on("POST /projects/:id/pipeline", 1, fault);
+    fixture.run().go().ends(0, "rotated");
+    assert!(fixture.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
+    assert_eq!(ours(&fixture, PROJECT).len(), 1);
+    fixture.is_rotated();
 }
 
 fn a_pipeline_of_a_run_that_died_before_it_noted_it_is_adopted() {
-    let setting = Setting::of_days(75);
-    let run = setting.run();
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run();
     let mut child = run.command().stderr(std::process::Stdio::null()).spawn().unwrap();
     let killed = child.id();
-    setting.fake.on_kill(move || {
+    fixture.fake.on_kill(move || {
         let _ = std::process::Command::new("kill").args(["-9", &killed.to_string()]).status();
     });
-    setting.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::KillAfter);
+    fixture.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::KillAfter);
     child.wait().unwrap();
-    setting.fake.job_set_status(run.job, "failed");
+    fixture.fake.job_set_status(run.job, "failed");
     // Its job has ended, but for two minutes the run may still be alive: let GitLab forget the job,
     // and the record's word count.
-    setting.fake.finish_pipelines();
-    let record = setting.records().remove(0);
-    setting.fake.operator_edits_variable(PROJECT, &record.key, &record.scope, |record| {
+    fixture.fake.finish_pipelines();
+    let record = fixture.records().remove(0);
+    fixture.fake.operator_edits_variable(PROJECT, &record.key, &record.scope, |record| {
         let mut line: serde_json::Value = serde_json::from_str(&record.value).unwrap();
         line.as_object_mut().unwrap().remove("ends");
         record.value = line.to_string();
     });
-    assert_eq!(ours(&setting, PROJECT).len(), 1);
-    setting.run().go().ends(0, "resumed");
-    assert_eq!(ours(&setting, PROJECT).len(), 1);
-    setting.is_rotated();
+    assert_eq!(ours(&fixture, PROJECT).len(), 1);
+    fixture.run().go().ends(0, "resumed");
+    assert_eq!(ours(&fixture, PROJECT).len(), 1);
+    fixture.is_rotated();
 }
 
 fn a_pipeline_that_never_gets_jobs_is_replaced() {
@@ -96,27 +96,27 @@ fn a_pipeline_that_never_got_jobs_and_no_reply_is_replaced() {
 
 /// Nine minutes lie between the two runs, by the fake's clock.
 fn stuck(lose_reply: bool) {
-    let setting = Setting::of_days(75);
-    setting.fake.shift_clock(-280);
-    setting.fake.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Stuck { lose_reply });
-    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
-    assert_eq!(ours(&setting, PROJECT).len(), 1);
-    setting.fake.shift_clock(280);
-    setting.fake.tune(|knobs| knobs.pipeline_creation = PipelineCreation::AtOnce);
-    setting.run().go().ends(0, "resumed");
-    assert_eq!(ours(&setting, PROJECT).len(), 2);
-    setting.is_rotated();
-    production_is_new(&setting, PROJECT);
+    let fixture = Fixture::of_days(75);
+    fixture.fake.shift_clock(-280);
+    fixture.fake.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Stuck { lose_reply });
+    fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
+    assert_eq!(ours(&fixture, PROJECT).len(), 1);
+    fixture.fake.shift_clock(280);
+    fixture.fake.tune(|knobs| knobs.pipeline_creation = PipelineCreation::AtOnce);
+    fixture.run().go().ends(0, "resumed");
+    assert_eq!(ours(&fixture, PROJECT).len(), 2);
+    fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
 }
 
 /// A run that has started the deploy and left it to the next one.
-fn left_deploying(jobs: Vec<JobSpec>) -> (Setting, u64) {
-    let setting = Setting::of_days(75);
-    setting.fake.set_pipeline_config(PROJECT, jobs);
-    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
-    let [pipeline] = &ours(&setting, PROJECT)[..] else { panic!("one deploy") };
+fn left_deploying(jobs: Vec<JobSpec>) -> (Fixture, u64) {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_pipeline_config(PROJECT, jobs);
+    fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
+    let [pipeline] = &ours(&fixture, PROJECT)[..] else { panic!("one deploy") };
     let id = pipeline.id;
-    (setting, id)
+    (fixture, id)
 }
 
 fn good() -> Vec<JobSpec> {
@@ -124,81 +124,81 @@ fn good() -> Vec<JobSpec> {
 }
 
 fn a_canceled_pipeline_is_replaced() {
-    let (setting, pipeline) =
+    let (fixture, pipeline) =
         left_deploying(vec![JobSpec::deploy("deploy", "production").never_ends()]);
-    setting.fake.operator_cancels_pipeline(pipeline);
-    setting.fake.set_pipeline_config(PROJECT, good());
-    setting.run().go().ends(0, "resumed");
-    assert_eq!(ours(&setting, PROJECT).len(), 2);
-    setting.is_rotated();
-    production_is_new(&setting, PROJECT);
+    fixture.fake.operator_cancels_pipeline(pipeline);
+    fixture.fake.set_pipeline_config(PROJECT, good());
+    fixture.run().go().ends(0, "resumed");
+    assert_eq!(ours(&fixture, PROJECT).len(), 2);
+    fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
 }
 
 fn a_deleted_pipeline_is_replaced() {
-    let (setting, pipeline) =
+    let (fixture, pipeline) =
         left_deploying(vec![JobSpec::deploy("deploy", "production").never_ends()]);
-    setting.fake.operator_deletes_pipeline(pipeline);
-    setting.fake.set_pipeline_config(PROJECT, good());
-    setting.run().go().ends(0, "resumed");
-    assert_eq!(ours(&setting, PROJECT).len(), 1);
-    setting.is_rotated();
-    production_is_new(&setting, PROJECT);
+    fixture.fake.operator_deletes_pipeline(pipeline);
+    fixture.fake.set_pipeline_config(PROJECT, good());
+    fixture.run().go().ends(0, "resumed");
+    assert_eq!(ours(&fixture, PROJECT).len(), 1);
+    fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
 }
 
 fn a_failed_pipeline_that_a_operator_fixed_is_proof() {
-    let setting = Setting::of_days(75);
-    setting.fake.set_pipeline_config(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_pipeline_config(
         PROJECT,
         vec![
             JobSpec::deploy("deploy", "production").fails_once(),
             JobSpec::new("smoke").stage("verify"),
         ],
     );
-    let ended = setting.run().go();
+    let ended = fixture.run().go();
     ended.ends(4, "deploy_failed");
-    holds_both_keys(&setting);
-    let failed = setting
+    holds_both_keys(&fixture);
+    let failed = fixture
         .fake
         .jobs(PROJECT)
         .into_iter()
         .find(|job| job.name == "deploy" && job.status == "failed")
         .unwrap();
-    setting.fake.operator_retries_job(failed.id);
-    setting.fake.finish_pipelines();
-    let ended = setting.run().go();
+    fixture.fake.operator_retries_job(failed.id);
+    fixture.fake.finish_pipelines();
+    let ended = fixture.run().go();
     ended.ends(0, "resumed");
-    assert_eq!((ended.calls("POST /projects/:id/pipeline"), ours(&setting, PROJECT).len()), (0, 1));
-    setting.is_rotated();
-    production_is_new(&setting, PROJECT);
+    assert_eq!((ended.calls("POST /projects/:id/pipeline"), ours(&fixture, PROJECT).len()), (0, 1));
+    fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
 }
 
 fn a_failed_pipeline_is_replaced_by_the_next_run() {
-    let setting = Setting::of_days(75);
-    setting
+    let fixture = Fixture::of_days(75);
+    fixture
         .fake
         .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
-    let ended = setting.run().go();
+    let ended = fixture.run().go();
     ended.ends(4, "deploy_failed");
     assert!(
         ended.stderr.contains("deploy ("),
         "the hint or the error names the job: {}",
         ended.stderr
     );
-    assert_eq!(ours(&setting, PROJECT).len(), 1);
-    setting.run().go().ends(4, "deploy_failed");
-    assert_eq!(ours(&setting, PROJECT).len(), 2, "one more for each run");
-    holds_both_keys(&setting);
-    setting.fake.set_pipeline_config(PROJECT, good());
-    setting.run().go().ends(0, "resumed");
-    setting.is_rotated();
+    assert_eq!(ours(&fixture, PROJECT).len(), 1);
+    fixture.run().go().ends(4, "deploy_failed");
+    assert_eq!(ours(&fixture, PROJECT).len(), 2, "one more for each run");
+    holds_both_keys(&fixture);
+    fixture.fake.set_pipeline_config(PROJECT, good());
+    fixture.run().go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn a_pipeline_of_somebody_else_is_not_adopted() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     let mut jobs = good();
     jobs[1].ms = 20_000;
-    setting.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::Close);
-    let fake = setting.fake.clone();
+    fixture.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::Close);
+    let fake = fixture.fake.clone();
     // Another user's pipeline by the API, the push of a person: neither says that our request was
     // heard.
     let meanwhile = move || {
@@ -207,7 +207,7 @@ fn a_pipeline_of_somebody_else_is_not_adopted() {
     };
     let asked =
         |entry: &Entry| entry.action == "POST /projects/:id/pipeline" || entry.fault.is_some();
-    let run = setting
+    let run = fixture
         .run()
         .set("ROTATOR_DEPLOY_TIMEOUT", "0s")
         .once(|entry| entry.action == "GET /projects/:id/jobs", meanwhile);
@@ -215,15 +215,15 @@ fn a_pipeline_of_somebody_else_is_not_adopted() {
     // minutes is not asked to here.
     let run = run.set("CI_JOB_TIMEOUT", "1200");
     let ended = go_for(&run, std::time::Duration::from_secs(20), asked);
-    assert_eq!(ours(&setting, PROJECT).len(), 0, "{}", ended);
-    let record = setting.records().remove(0).value;
+    assert_eq!(ours(&fixture, PROJECT).len(), 0, "{}", ended);
+    let record = fixture.records().remove(0).value;
     assert!(!record.contains("deploys"), "{record}");
-    holds_both_keys(&setting);
+    holds_both_keys(&fixture);
 }
 
 /// Ends the run by a signal once it has been at it for so long after such an entry.
 fn go_for(run: &Run<'_>, long: std::time::Duration, seen: impl Fn(&Entry) -> bool) -> String {
-    let fake = run.setting.fake.clone();
+    let fake = run.fixture.fake.clone();
     let mut child = run.command().spawn().unwrap();
     until(|| fake.log().iter().any(&seen).then_some(())).expect("it comes that far");
     let started = std::time::Instant::now();
@@ -253,18 +253,18 @@ pub(crate) fn environments() -> Vec<Trial> {
 
 const ENVIRONMENT: (&str, &str) = ("ROTATOR_DEPLOY", "environment/production");
 
-fn redeploying(setting: &Setting) -> Run<'_> {
-    setting.run().set(ENVIRONMENT.0, ENVIRONMENT.1)
+fn redeploying(fixture: &Fixture) -> Run<'_> {
+    fixture.run().set(ENVIRONMENT.0, ENVIRONMENT.1)
 }
 
 /// The job of the live deployment; retries of it end like this from now on.
-fn from_now_on(setting: &Setting, outcome: JobEnd) -> u64 {
-    setting.fake.set_job_end("deploy", outcome);
-    deploys(setting).iter().map(|job| job.id).max().expect("a deploy")
+fn from_now_on(fixture: &Fixture, outcome: JobEnd) -> u64 {
+    fixture.fake.set_job_end("deploy", outcome);
+    deploys(fixture).iter().map(|job| job.id).max().expect("a deploy")
 }
 
-fn deploys(setting: &Setting) -> Vec<JobView> {
-    setting.fake.jobs(PROJECT).into_iter().filter(|job| job.name == "deploy").collect()
+fn deploys(fixture: &Fixture) -> Vec<JobView> {
+    fixture.fake.jobs(PROJECT).into_iter().filter(|job| job.name == "deploy").collect()
 }
 
 fn a_retry_whose_reply_was_lost_is_adopted() {
@@ -280,106 +280,106 @@ fn a_retry_whose_reply_was_an_error_is_adopted() {
 }
 
 fn adopts_the_retry(fault: Fault) {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_on("POST /projects/:id/jobs/:number/retry", 1, fault);
-    redeploying(&setting).go().ends(0, "rotated");
-    assert!(setting.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
-    assert_eq!(deploys(&setting).len(), 2, "the live one and one retry");
-    setting.is_rotated();
-    production_is_new(&setting, PROJECT);
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on("POST /projects/:id/jobs/:number/retry", 1, fault);
+    redeploying(&fixture).go().ends(0, "rotated");
+    assert!(fixture.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
+    assert_eq!(deploys(&fixture).len(), 2, "the live one and one retry");
+    fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
 }
 
 fn a_redeploy_that_failed_is_tried_again_by_the_next_run() {
-    let setting = Setting::of_days(75);
-    from_now_on(&setting, JobEnd::Failure);
-    let ended = redeploying(&setting).go();
+    let fixture = Fixture::of_days(75);
+    from_now_on(&fixture, JobEnd::Failure);
+    let ended = redeploying(&fixture).go();
     ended.ends(4, "deploy_failed");
-    holds_both_keys(&setting);
-    assert_eq!(deploys(&setting).len(), 2, "once per run");
-    from_now_on(&setting, JobEnd::Success);
-    redeploying(&setting).go().ends(0, "resumed");
-    assert_eq!(deploys(&setting).len(), 3);
-    setting.is_rotated();
-    production_is_new(&setting, PROJECT);
+    holds_both_keys(&fixture);
+    assert_eq!(deploys(&fixture).len(), 2, "once per run");
+    from_now_on(&fixture, JobEnd::Success);
+    redeploying(&fixture).go().ends(0, "resumed");
+    assert_eq!(deploys(&fixture).len(), 3);
+    fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
 }
 
 fn a_redeploy_that_a_operator_retried_is_proof() {
-    let setting = Setting::of_days(75);
-    from_now_on(&setting, JobEnd::Failure);
-    redeploying(&setting).go().ends(4, "deploy_failed");
-    let failed = from_now_on(&setting, JobEnd::Success);
-    setting.fake.operator_retries_job(failed);
-    setting.fake.finish_pipelines();
-    let ended = redeploying(&setting).go();
+    let fixture = Fixture::of_days(75);
+    from_now_on(&fixture, JobEnd::Failure);
+    redeploying(&fixture).go().ends(4, "deploy_failed");
+    let failed = from_now_on(&fixture, JobEnd::Success);
+    fixture.fake.operator_retries_job(failed);
+    fixture.fake.finish_pipelines();
+    let ended = redeploying(&fixture).go();
     ended.ends(0, "resumed");
     assert_eq!(ended.calls("POST /projects/:id/jobs/:number/retry"), 0);
-    setting.is_rotated();
-    production_is_new(&setting, PROJECT);
+    fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
 }
 
 fn a_redeploy_that_was_deleted_is_started_anew() {
-    let setting = Setting::of_days(75);
-    from_now_on(&setting, JobEnd::Never);
-    redeploying(&setting).set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
-    let pipeline = deploys(&setting)[0].pipeline;
-    setting.fake.operator_deletes_pipeline(pipeline);
-    let ended = redeploying(&setting).go();
+    let fixture = Fixture::of_days(75);
+    from_now_on(&fixture, JobEnd::Never);
+    redeploying(&fixture).set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
+    let pipeline = deploys(&fixture)[0].pipeline;
+    fixture.fake.operator_deletes_pipeline(pipeline);
+    let ended = redeploying(&fixture).go();
     assert!([3, 4].contains(&ended.code), "{} {}", ended.code, ended.stderr);
-    holds_both_keys(&setting);
+    holds_both_keys(&fixture);
     // Somebody deploys; that is the live job now.
-    deploy(&setting, PROJECT);
-    redeploying(&setting).go().ends(0, "resumed");
-    setting.is_rotated();
-    production_is_new(&setting, PROJECT);
+    fixture.deploy(PROJECT);
+    redeploying(&fixture).go().ends(0, "resumed");
+    fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
 }
 
 fn a_canceled_redeploy_is_started_anew() {
-    let setting = Setting::of_days(75);
-    from_now_on(&setting, JobEnd::Never);
-    redeploying(&setting).set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
-    let pipeline = deploys(&setting)[0].pipeline;
-    setting.fake.operator_cancels_pipeline(pipeline);
-    from_now_on(&setting, JobEnd::Success);
-    redeploying(&setting).go().ends(0, "resumed");
-    assert_eq!(deploys(&setting).len(), 3);
-    setting.is_rotated();
-    production_is_new(&setting, PROJECT);
+    let fixture = Fixture::of_days(75);
+    from_now_on(&fixture, JobEnd::Never);
+    redeploying(&fixture).set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
+    let pipeline = deploys(&fixture)[0].pipeline;
+    fixture.fake.operator_cancels_pipeline(pipeline);
+    from_now_on(&fixture, JobEnd::Success);
+    redeploying(&fixture).go().ends(0, "resumed");
+    assert_eq!(deploys(&fixture).len(), 3);
+    fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
 }
 
 fn a_job_that_cannot_be_retried_is_named() {
-    let setting = Setting::of_days(75);
-    setting.fake.job_not_retryable(deploys(&setting)[0].id);
-    let ended = redeploying(&setting).go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.job_not_retryable(deploys(&fixture)[0].id);
+    let ended = redeploying(&fixture).go();
     assert_ne!(ended.code, 0);
-    holds_both_keys(&setting);
+    holds_both_keys(&fixture);
     assert!(ended.stderr.contains("redeploying production of project 42"), "{}", ended.stderr);
-    deploy(&setting, PROJECT);
-    redeploying(&setting).go().ends(0, "resumed");
-    setting.is_rotated();
+    fixture.deploy(PROJECT);
+    redeploying(&fixture).go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn an_environment_without_a_live_job_is_found_before_anything_is_written() {
-    let setting = Setting::of_days(75);
-    let ended = setting.run().set("ROTATOR_DEPLOY", "environment/staging").go();
+    let fixture = Fixture::of_days(75);
+    let ended = fixture.run().set("ROTATOR_DEPLOY", "environment/staging").go();
     ended.ends(3, "refused");
     assert!(ended.stderr.contains("staging"), "{}", ended.stderr);
-    setting.is_untouched();
+    fixture.is_untouched();
 }
 
 /// A deployment made through the API, or one whose pipeline was deleted, has no job.
 fn an_older_commit_is_never_deployed_in_place_of_the_live_one() {
-    let setting = Setting::of_days(75);
-    let job = deploys(&setting)[0].id;
-    let old_job = setting.fake.job_json(job);
+    let fixture = Fixture::of_days(75);
+    let job = deploys(&fixture)[0].id;
+    let old_job = fixture.fake.job_json(job);
     let live = serde_json::json!([{ "id": 9, "iid": 9, "status": "success", "deployable": null }, { "id": 8, "iid": 8, "status": "success", "deployable": old_job }]);
     let fault = Fault::Instead {
         status: 200,
         body: live.to_string(),
         headers: vec![("content-type".into(), "application/json".into())],
     };
-    setting.fake.fault_from("GET /projects/:id/deployments", 1, fault);
-    let ended = redeploying(&setting).go();
+    fixture.fake.fault_from("GET /projects/:id/deployments", 1, fault);
+    let ended = redeploying(&fixture).go();
     ended.ends(3, "refused");
-    assert_eq!(deploys(&setting).len(), 1);
-    setting.is_untouched();
+    assert_eq!(deploys(&fixture).len(), 1);
+    fixture.is_untouched();
 }

@@ -18,15 +18,15 @@ pub(crate) fn cases() -> Vec<Trial> {
 }
 
 /// A push pipeline that has picked up the old pair and does not end by itself.
-fn push(setting: &Setting, id: u64) -> JobView {
-    setting.fake.start_pipeline_with(
+fn push(fixture: &Fixture, id: u64) -> JobView {
+    fixture.fake.start_pipeline_with(
         id,
         "push",
         "main",
         vec![JobSpec::deploy("deploy", "production").never_ends()],
     );
-    let job = setting.running_job(id, "deploy");
-    assert_eq!(job.pair.as_ref().map(|pair| &pair.id), Some(&setting.old.id));
+    let job = fixture.running_job(id, "deploy");
+    assert_eq!(job.pair.as_ref().map(|pair| &pair.id), Some(&fixture.old.id));
     job
 }
 
@@ -35,33 +35,33 @@ fn ends(fake: &Fake, job: u64) {
 }
 
 fn an_in_flight_job_push_pipeline_is_over_before_the_deploy_starts() {
-    let setting = Setting::of_days(75);
-    let in_flight = push(&setting, PROJECT);
-    let fake = setting.fake.clone();
-    let ended = setting
+    let fixture = Fixture::of_days(75);
+    let in_flight = push(&fixture, PROJECT);
+    let fake = fixture.fake.clone();
+    let ended = fixture
         .run()
         .once(|entry| entry.action == "GET /projects/:id/jobs", move || ends(&fake, in_flight.id))
         .go();
     ended.ends(0, "rotated");
     let over = only(&ended.log, "the push ends", |entry| {
-        entry.action == "job success" && entry.what.ends_with(&setting.old.id)
+        entry.action == "job success" && entry.what.ends_with(&fixture.old.id)
     });
     let started = only(&ended.log, "the deploy starts", |entry| {
         entry.action == "POST /projects/:id/pipeline"
     });
-    assert!(over < started && started < disabled_at(&setting, &ended.log));
-    production_is_new(&setting, PROJECT);
-    setting.is_rotated();
+    assert!(over < started && started < disabled_at(&fixture, &ended.log));
+    production_is_new(&fixture, PROJECT);
+    fixture.is_rotated();
 }
 
 /// The push ships a newer commit and ends last: its job is the live one then, and that one is
 /// retried.
 fn an_environment_is_redeployed_as_the_in_flight_job_leaves_it() {
-    let setting = Setting::of_days(75);
-    let in_flight = push(&setting, PROJECT);
-    setting.fake.set_job_end("deploy", JobEnd::Success);
-    let (fake, id) = (setting.fake.clone(), in_flight.id);
-    let run = setting.run().set("ROTATOR_DEPLOY", "environment/production");
+    let fixture = Fixture::of_days(75);
+    let in_flight = push(&fixture, PROJECT);
+    fixture.fake.set_job_end("deploy", JobEnd::Success);
+    let (fake, id) = (fixture.fake.clone(), in_flight.id);
+    let run = fixture.run().set("ROTATOR_DEPLOY", "environment/production");
     let ended =
         run.once(|entry| entry.action == "GET /projects/:id/jobs", move || ends(&fake, id)).go();
     ended.ends(0, "rotated");
@@ -70,10 +70,10 @@ fn an_environment_is_redeployed_as_the_in_flight_job_leaves_it() {
     });
     assert!(
         only(&ended.log, "the push ends", |entry| entry.action == "job success"
-            && entry.what.ends_with(&setting.old.id))
+            && entry.what.ends_with(&fixture.old.id))
             < retried
     );
-    let last = setting
+    let last = fixture
         .fake
         .jobs(PROJECT)
         .into_iter()
@@ -81,14 +81,14 @@ fn an_environment_is_redeployed_as_the_in_flight_job_leaves_it() {
         .max_by_key(|job| job.id)
         .unwrap();
     assert_eq!((last.pipeline, last.status.as_str()), (in_flight.pipeline, "success"));
-    production_is_new(&setting, PROJECT);
-    setting.is_rotated();
+    production_is_new(&fixture, PROJECT);
+    fixture.is_rotated();
 }
 
 fn an_in_flight_job_that_outlasts_the_run_is_left_to_the_next_one() {
-    let setting = Setting::of_days(75);
-    let in_flight = push(&setting, PROJECT);
-    let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    let fixture = Fixture::of_days(75);
+    let in_flight = push(&fixture, PROJECT);
+    let ended = fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
     ended.ends(0, "deploying");
     assert!(
         ended.stderr.contains("deploy ("),
@@ -96,58 +96,58 @@ fn an_in_flight_job_that_outlasts_the_run_is_left_to_the_next_one() {
         ended.stderr
     );
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
-    holds_both_keys(&setting);
-    ends(&setting.fake, in_flight.id);
-    assert_eq!(setting.fake.productions(PROJECT)[0].1.id, setting.old.id);
-    setting.run().go().ends(0, "resumed");
-    production_is_new(&setting, PROJECT);
-    setting.is_rotated();
+    holds_both_keys(&fixture);
+    ends(&fixture.fake, in_flight.id);
+    assert_eq!(fixture.fake.productions(PROJECT)[0].1.id, fixture.old.id);
+    fixture.run().go().ends(0, "resumed");
+    production_is_new(&fixture, PROJECT);
+    fixture.is_rotated();
 }
 
 fn an_in_flight_job_of_a_deploy_project_counts() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_group(7, "acme");
-    publish(&setting, group(7), "*");
-    add_project(&setting, OTHER, "acme/other", "*");
-    setting.fake.operator_removes_variable(OTHER, ID, "*");
-    setting.fake.operator_removes_variable(OTHER, SECRET, "*");
-    setting.fake.unwatch_target(OTHER);
-    let in_flight = push(&setting, OTHER);
-    let run = |setting| {
-        Setting::run(setting)
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_group(7, "acme");
+    publish(&fixture, group(7), "*");
+    add_project(&fixture, OTHER, "acme/other", "*");
+    fixture.fake.operator_removes_variable(OTHER, ID, "*");
+    fixture.fake.operator_removes_variable(OTHER, SECRET, "*");
+    fixture.fake.unwatch_target(OTHER);
+    let in_flight = push(&fixture, OTHER);
+    let run = |fixture| {
+        Fixture::run(fixture)
             .set("ROTATOR_TARGETS", "group:7,project:42")
             .set("ROTATOR_DEPLOY_PROJECTS", "42,acme/other")
     };
-    let ended = run(&setting).set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    let ended = run(&fixture).set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
     ended.ends(0, "deploying");
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
-    ends(&setting.fake, in_flight.id);
-    run(&setting).go().ends(0, "resumed");
-    production_is_new(&setting, PROJECT);
-    production_is_new(&setting, OTHER);
-    holds_the_new_key(&setting, &[(project(PROJECT), "*"), (group(7), "*")]);
+    ends(&fixture.fake, in_flight.id);
+    run(&fixture).go().ends(0, "resumed");
+    production_is_new(&fixture, PROJECT);
+    production_is_new(&fixture, OTHER);
+    holds_the_new_key(&fixture, &[(project(PROJECT), "*"), (group(7), "*")]);
 }
 
 fn an_in_flight_job_that_is_being_canceled_counts() {
-    let setting = Setting::of_days(75);
-    let in_flight = push(&setting, PROJECT);
-    setting.fake.job_set_status(in_flight.id, "canceling");
-    let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    let fixture = Fixture::of_days(75);
+    let in_flight = push(&fixture, PROJECT);
+    fixture.fake.job_set_status(in_flight.id, "canceling");
+    let ended = fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
     ended.ends(0, "deploying");
-    setting.fake.job_set_status(in_flight.id, "canceled");
-    setting.run().go().ends(0, "resumed");
-    setting.is_rotated();
+    fixture.fake.job_set_status(in_flight.id, "canceled");
+    fixture.run().go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn an_in_flight_job_on_the_second_page_is_seen() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_job_at(PROJECT, 500, "running", Some(setting.fake.now() - 60_000), None);
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_job_at(PROJECT, 500, "running", Some(fixture.fake.now() - 60_000), None);
     // A hundred and thirty that will have begun after the publication; the list is newest first.
-    let young = setting.fake.now() + 600_000;
+    let young = fixture.fake.now() + 600_000;
     for id in 7000..7130 {
-        setting.fake.add_job_at(PROJECT, id, "running", Some(young), None);
+        fixture.fake.add_job_at(PROJECT, id, "running", Some(young), None);
     }
-    let ended = setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
+    let ended = fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go();
     ended.ends(0, "deploying");
     assert!(ended.stderr.contains("/-/jobs/500"), "{}", ended.stderr);
     let second = |entry: &&Entry| {
@@ -160,30 +160,30 @@ fn an_in_flight_job_on_the_second_page_is_seen() {
         "no second page of the running ones was asked for"
     );
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
-    setting.fake.job_set_status(500, "success");
-    setting.run().go().ends(0, "resumed");
-    setting.is_rotated();
+    fixture.fake.job_set_status(500, "success");
+    fixture.run().go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn an_old_gitlab_without_canceling_jobs_is_asked_all_the_same() {
-    let setting = Setting::of_days(75);
-    setting.fake.tune(|knobs| (knobs.new_job_scopes, knobs.trigger_jobs) = (false, false));
-    let in_flight = push(&setting, PROJECT);
-    setting.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go().ends(0, "deploying");
-    ends(&setting.fake, in_flight.id);
-    setting.run().go().ends(0, "resumed");
-    setting.is_rotated();
-    production_is_new(&setting, PROJECT);
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| (knobs.new_job_scopes, knobs.trigger_jobs) = (false, false));
+    let in_flight = push(&fixture, PROJECT);
+    fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "2s").go().ends(0, "deploying");
+    ends(&fixture.fake, in_flight.id);
+    fixture.run().go().ends(0, "resumed");
+    fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
 }
 
 fn a_job_that_waits_for_its_runner_is_no_elder() {
-    let setting = Setting::of_days(75);
-    setting.fake.start_pipeline_with(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.start_pipeline_with(
         PROJECT,
         "push",
         "main",
         vec![JobSpec::new("build").no_runner()],
     );
-    setting.run().go().ends(0, "rotated");
-    setting.is_rotated();
+    fixture.run().go().ends(0, "rotated");
+    fixture.is_rotated();
 }

@@ -24,43 +24,43 @@ pub(crate) fn cases() -> Vec<Trial> {
 }
 
 /// The deploy is a trigger job; what it triggers deploys project 43.
-fn with_downstream(depend: bool, downstream: Vec<JobSpec>) -> Setting {
-    let setting = Setting::of_days(75);
-    add_project(&setting, OTHER, "acme/deployer", "*");
-    setting.fake.set_pipeline_config(
+fn with_downstream(depend: bool, downstream: Vec<JobSpec>) -> Fixture {
+    let fixture = Fixture::of_days(75);
+    add_project(&fixture, OTHER, "acme/deployer", "*");
+    fixture.fake.set_pipeline_config(
         PROJECT,
         vec![JobSpec::new("build"), JobSpec::bridge("release", OTHER, depend)],
     );
-    setting.fake.set_pipeline_config(OTHER, downstream);
-    setting
+    fixture.fake.set_pipeline_config(OTHER, downstream);
+    fixture
 }
 
 /// Project 42 itself deploys nothing any more, so the invariants watches 43 alone.
-fn run(setting: &Setting) -> Run<'_> {
-    setting
+fn run(fixture: &Fixture) -> Run<'_> {
+    fixture
         .run()
         .set("ROTATOR_TARGETS", "project:42,project:43")
         .set("ROTATOR_DEPLOY_PROJECTS", "42")
 }
 
 /// The production of 42 has moved to 43.
-fn moved(setting: Setting) -> Setting {
-    setting.fake.unwatch_deploy(PROJECT);
-    setting
+fn moved(fixture: Fixture) -> Fixture {
+    fixture.fake.unwatch_deploy(PROJECT);
+    fixture
 }
 
-fn both(setting: &Setting) {
-    holds_the_new_key(setting, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
-    production_is_new(setting, OTHER);
+fn both(fixture: &Fixture) {
+    holds_the_new_key(fixture, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
+    production_is_new(fixture, OTHER);
 }
 
 fn a_downstream_pipeline_that_is_waited_for_is_proof() {
-    let setting =
+    let fixture =
         moved(with_downstream(true, vec![JobSpec::deploy("deploy", "production").ms(500)]));
-    let ended = run(&setting).go();
+    let ended = run(&fixture).go();
     ended.ends(0, "rotated");
-    both(&setting);
-    assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log));
+    both(&fixture);
+    assert!(deployed_at(&fixture, &ended.log, OTHER, "deploy") < disabled_at(&fixture, &ended.log));
 }
 
 fn a_downstream_pipeline_that_nobody_waits_for_is_proof_once_it_is_done() {
@@ -72,27 +72,27 @@ fn a_named_job_of_a_downstream_pipeline_is_proof_once_it_is_done() {
 }
 
 fn is_waited_for(list: &str) {
-    let setting = moved(with_downstream(
+    let fixture = moved(with_downstream(
         false,
         vec![JobSpec::new("prepare").ms(500), JobSpec::deploy("deploy", "production").ms(2500)],
     ));
-    let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", list).go();
+    let ended = run(&fixture).set("ROTATOR_DEPLOY_JOBS", list).go();
     ended.ends(0, "rotated");
-    both(&setting);
-    assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log));
+    both(&fixture);
+    assert!(deployed_at(&fixture, &ended.log, OTHER, "deploy") < disabled_at(&fixture, &ended.log));
 }
 
 fn a_downstream_deploy_that_failed_is_no_proof_until_somebody_fixes_it() {
-    let setting =
+    let fixture =
         moved(with_downstream(false, vec![JobSpec::deploy("deploy", "production").fails_once()]));
-    let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    let ended = run(&fixture).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
-    holds_both_keys(&setting);
-    let failed = setting.fake.jobs(OTHER).into_iter().find(|job| job.status == "failed").unwrap();
-    setting.fake.operator_retries_job(failed.id);
-    setting.fake.finish_pipelines();
-    run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
-    both(&setting);
+    holds_both_keys(&fixture);
+    let failed = fixture.fake.jobs(OTHER).into_iter().find(|job| job.status == "failed").unwrap();
+    fixture.fake.operator_retries_job(failed.id);
+    fixture.fake.finish_pipelines();
+    run(&fixture).set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
+    both(&fixture);
 }
 
 fn a_named_job_of_a_downstream_pipeline_of_a_downstream_pipeline_counts() {
@@ -104,23 +104,23 @@ fn a_downstream_pipeline_of_a_downstream_pipeline_counts() {
 }
 
 fn through_two_pipelines(list: &str) {
-    let setting =
+    let fixture =
         moved(with_downstream(false, vec![JobSpec::deploy("deploy", "production").ms(1500)]));
-    setting.fake.tune(|knobs| knobs.queue_ms = 2000);
-    setting.fake.add_project(44, "acme/between");
-    setting.fake.set_pipeline_config(44, vec![JobSpec::bridge("next", OTHER, false)]);
-    setting.fake.set_pipeline_config(PROJECT, vec![JobSpec::bridge("release", 44, false)]);
-    let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", list).go();
+    fixture.fake.tune(|knobs| knobs.queue_ms = 2000);
+    fixture.fake.add_project(44, "acme/between");
+    fixture.fake.set_pipeline_config(44, vec![JobSpec::bridge("next", OTHER, false)]);
+    fixture.fake.set_pipeline_config(PROJECT, vec![JobSpec::bridge("release", 44, false)]);
+    let ended = run(&fixture).set("ROTATOR_DEPLOY_JOBS", list).go();
     ended.ends(0, "rotated");
-    both(&setting);
-    assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log));
+    both(&fixture);
+    assert!(deployed_at(&fixture, &ended.log, OTHER, "deploy") < disabled_at(&fixture, &ended.log));
 }
 
 /// A large configuration: the pipeline is there, its jobs come later, and nobody in the pipeline
 /// above waits for them.
 fn a_downstream_pipeline_without_jobs_yet_is_no_proof() {
-    let setting = moved(with_downstream(false, vec![]));
-    let fake = setting.fake.clone();
+    let fixture = moved(with_downstream(false, vec![]));
+    let fake = fixture.fake.clone();
     let jobs_come = move || {
         let downstream = fake
             .pipelines(OTHER)
@@ -137,126 +137,126 @@ fn a_downstream_pipeline_without_jobs_yet_is_no_proof() {
             && entry.what.starts_with("43 ");
         is_look && looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 3
     };
-    let ended = run(&setting).once(looked_at, jobs_come).go();
+    let ended = run(&fixture).once(looked_at, jobs_come).go();
     ended.ends(0, "rotated");
-    both(&setting);
-    assert!(deployed_at(&setting, &ended.log, OTHER, "deploy") < disabled_at(&setting, &ended.log));
+    both(&fixture);
+    assert!(deployed_at(&fixture, &ended.log, OTHER, "deploy") < disabled_at(&fixture, &ended.log));
 }
 
 fn the_successor_of_bridges_is_asked_where_they_are_gone() {
-    let setting = moved(with_downstream(true, vec![JobSpec::deploy("deploy", "production")]));
+    let fixture = moved(with_downstream(true, vec![JobSpec::deploy("deploy", "production")]));
     let gone = Fault::Refuse {
         status: 404,
         body: r#"{"error":"404 Not Found"}"#.into(),
         headers: vec![("content-type".into(), "application/json".into())],
     };
-    setting.fake.fault_from("GET /projects/:id/pipelines/:number/bridges", 1, gone);
-    let ended = run(&setting).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    fixture.fake.fault_from("GET /projects/:id/pipelines/:number/bridges", 1, gone);
+    let ended = run(&fixture).set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     ended.ends(0, "rotated");
     assert!(ended.calls("GET /projects/:id/pipelines/:number/trigger_jobs") > 0);
-    both(&setting);
+    both(&fixture);
 }
 
 fn numbered_jobs_all_count() {
-    let setting = Setting::of_days(75);
-    setting.fake.set_pipeline_config(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_pipeline_config(
         PROJECT,
         vec![
             JobSpec::deploy("deploy 1/2", "production"),
             JobSpec::deploy("deploy 2/2", "production").allow_failure().fails_once(),
         ],
     );
-    let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    let ended = fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("deploy 2/2"), "{}", ended.stderr);
-    holds_both_keys(&setting);
+    holds_both_keys(&fixture);
     let failed =
-        setting.fake.jobs(PROJECT).into_iter().find(|job| job.name == "deploy 2/2").unwrap();
-    setting.fake.operator_retries_job(failed.id);
-    setting.fake.finish_pipelines();
-    setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
-    setting.is_rotated();
+        fixture.fake.jobs(PROJECT).into_iter().find(|job| job.name == "deploy 2/2").unwrap();
+    fixture.fake.operator_retries_job(failed.id);
+    fixture.fake.finish_pipelines();
+    fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn a_matrix_counts_whole() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     let job = |name: &str, environment: &str| JobSpec::deploy(name, environment);
-    setting.fake.set_pipeline_config(
+    fixture.fake.set_pipeline_config(
         PROJECT,
         vec![job("deploy: [eu, prod]", "eu"), job("deploy: [us, prod]", "production").ms(1500)],
     );
-    let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    let ended = fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     ended.ends(0, "rotated");
-    let disabled = disabled_at(&setting, &ended.log);
+    let disabled = disabled_at(&fixture, &ended.log);
     for name in ["deploy: [eu, prod]", "deploy: [us, prod]"] {
-        assert!(deployed_at(&setting, &ended.log, PROJECT, name) < disabled, "{name}");
+        assert!(deployed_at(&fixture, &ended.log, PROJECT, name) < disabled, "{name}");
     }
-    production_is_new(&setting, PROJECT);
+    production_is_new(&fixture, PROJECT);
 }
 
 fn one_part_that_waits_for_a_operator_is_no_proof() {
-    let setting = Setting::of_days(75);
-    setting.fake.set_pipeline_config(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_pipeline_config(
         PROJECT,
         vec![
             JobSpec::deploy("deploy: [eu, prod]", "eu"),
             JobSpec::deploy("deploy: [us, prod]", "production").manual().allow_failure(),
         ],
     );
-    let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    let ended = fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("deploy: [us, prod]"), "{}", ended.stderr);
-    holds_both_keys(&setting);
-    let manual = setting.fake.jobs(PROJECT).into_iter().find(|job| job.status == "manual").unwrap();
-    setting.fake.operator_plays_job(manual.id);
-    setting.fake.finish_pipelines();
-    setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
-    setting.is_rotated();
+    holds_both_keys(&fixture);
+    let manual = fixture.fake.jobs(PROJECT).into_iter().find(|job| job.status == "manual").unwrap();
+    fixture.fake.operator_plays_job(manual.id);
+    fixture.fake.finish_pipelines();
+    fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 /// The list is newest first, so what was made first is on the last page.
 fn jobs_beyond_the_first_page_count() {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     let mut jobs =
         vec![JobSpec::deploy("deploy", "production").stage("a").allow_failure().fails_once()];
     jobs.extend((0..250).map(|number| JobSpec::new(&format!("check {number}")).stage("b")));
-    setting.fake.set_pipeline_config(PROJECT, jobs);
-    let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    fixture.fake.set_pipeline_config(PROJECT, jobs);
+    let ended = fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("deploy"), "{}", ended.stderr);
     assert!(ended.calls("GET /projects/:id/pipelines/:number/jobs") >= 3);
-    holds_both_keys(&setting);
-    let failed = setting
+    holds_both_keys(&fixture);
+    let failed = fixture
         .fake
         .jobs(PROJECT)
         .into_iter()
         .find(|job| job.name == "deploy" && job.status == "failed")
         .unwrap();
-    setting.fake.operator_retries_job(failed.id);
-    setting.fake.finish_pipelines();
-    setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
-    setting.is_rotated();
+    fixture.fake.operator_retries_job(failed.id);
+    fixture.fake.finish_pipelines();
+    fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn a_missing_job_is_no_proof() {
-    let setting = Setting::of_days(75);
-    let ended = setting.run().set("ROTATOR_DEPLOY_JOBS", "deploy,migrate").go();
+    let fixture = Fixture::of_days(75);
+    let ended = fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy,migrate").go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("there is no job migrate"), "{}", ended.stderr);
-    holds_both_keys(&setting);
+    holds_both_keys(&fixture);
 }
 
 fn a_manual_deploy_is_no_proof_without_a_list() {
-    let setting = Setting::of_days(75);
-    setting.fake.set_pipeline_config(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_pipeline_config(
         PROJECT,
         vec![
             JobSpec::new("build"),
             JobSpec::deploy("deploy", "production").manual().allow_failure(),
         ],
     );
-    let ended = setting.run().go();
+    let ended = fixture.run().go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("deploy is manual"), "{}", ended.stderr);
-    holds_both_keys(&setting);
+    holds_both_keys(&fixture);
 }

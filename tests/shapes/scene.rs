@@ -1,4 +1,4 @@
-//! What the cases have in common: more places that hold the pair, and how they are looked at.
+//! Shapes on the one fixture: more places that hold the pair, and what they hold in the end.
 
 use fake::*;
 
@@ -6,50 +6,36 @@ pub(crate) const OTHER: u64 = 43;
 
 /// A project with the old pair in a scope, its production running with it; the invariants watches
 /// both.
-pub(crate) fn add_project(setting: &Setting, id: u64, path: &str, scope: &str) {
-    let fake = &setting.fake;
+pub(crate) fn add_project(fixture: &Fixture, id: u64, path: &str, scope: &str) {
+    let fake = &fixture.fake;
     fake.add_project(id, path);
     fake.set_pipeline_config(
         id,
         vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")],
     );
-    publish(setting, project(id), scope);
-    deploy(setting, id);
-}
-
-/// What is in the variables goes live.
-pub(crate) fn deploy(setting: &Setting, id: u64) {
-    setting.fake.start_pipeline(id, "push");
-    setting.fake.finish_pipelines();
-    setting.fake.watch_deploy(id);
+    publish(fixture, project(id), scope);
+    fixture.deploy(id);
 }
 
 /// The old pair in this scope, watched.
-pub(crate) fn publish(setting: &Setting, home: Home, scope: &str) {
-    store(setting, home, scope, &setting.old);
-    setting.fake.watch_target(home, scope, ID, SECRET);
+pub(crate) fn publish(fixture: &Fixture, home: Home, scope: &str) {
+    store(fixture, home, scope, &fixture.old);
+    fixture.fake.watch_target(home, scope, ID, SECRET);
 }
 
-pub(crate) fn store(setting: &Setting, home: Home, scope: &str, pair: &Pair) {
-    setting.fake.set_variable(home, Variable::new(ID, &pair.id).masked().scope(scope));
-    setting.fake.set_variable(home, Variable::new(SECRET, &pair.secret).masked().scope(scope));
-}
-
-pub(crate) fn stored(setting: &Setting, home: Home, scope: &str) -> (String, String) {
-    let value = |name| {
-        setting.fake.variable(home, name, scope).map(|variable| variable.value).unwrap_or_default()
-    };
-    (value(ID), value(SECRET))
+pub(crate) fn store(fixture: &Fixture, home: Home, scope: &str, pair: &Pair) {
+    fixture.fake.set_variable(home, Variable::new(ID, &pair.id).masked().scope(scope));
+    fixture.fake.set_variable(home, Variable::new(SECRET, &pair.secret).masked().scope(scope));
 }
 
 /// Every place holds the one key that is left, and it is a new one.
 #[track_caller]
-pub(crate) fn holds_the_new_key(setting: &Setting, places: &[(Home, &str)]) {
-    let new = setting.new_key();
-    assert_eq!(setting.old_is_active(), None, "the old key is left");
+pub(crate) fn holds_the_new_key(fixture: &Fixture, places: &[(Home, &str)]) {
+    let new = fixture.new_key();
+    assert_eq!(fixture.old_is_active(), None, "the old key is left");
     for (home, scope) in places {
         assert_eq!(
-            stored(setting, *home, scope),
+            fixture.stored_in(*home, scope),
             (new.id.clone(), new.secret.clone()),
             "{home}@{scope}"
         );
@@ -58,9 +44,9 @@ pub(crate) fn holds_the_new_key(setting: &Setting, places: &[(Home, &str)]) {
 
 /// Both keys work and the new one is published.
 #[track_caller]
-pub(crate) fn holds_both_keys(setting: &Setting) {
-    let new = setting.new_key();
-    assert_eq!((setting.stored().0, setting.old_is_active()), (new.id, Some(true)));
+pub(crate) fn holds_both_keys(fixture: &Fixture) {
+    let new = fixture.new_key();
+    assert_eq!((fixture.stored().0, fixture.old_is_active()), (new.id, Some(true)));
 }
 
 /// The place in the log of the one entry that is meant.
@@ -73,33 +59,33 @@ pub(crate) fn only(log: &[Entry], which: &str, is: impl Fn(&Entry) -> bool) -> u
 
 /// When the old key was disabled.
 #[track_caller]
-pub(crate) fn disabled_at(setting: &Setting, log: &[Entry]) -> usize {
+pub(crate) fn disabled_at(fixture: &Fixture, log: &[Entry]) -> usize {
     only(log, "the old key is disabled", |entry| {
         entry.action == "iam:UpdateAccessKey"
             && entry.effect
-            && entry.what.contains(&setting.old.id)
+            && entry.what.contains(&fixture.old.id)
     })
 }
 
 /// When the job of this name of this project succeeded with the new key.
 #[track_caller]
-pub(crate) fn deployed_at(setting: &Setting, log: &[Entry], project: u64, job: &str) -> usize {
-    let new = setting.new_key().id;
+pub(crate) fn deployed_at(fixture: &Fixture, log: &[Entry], project: u64, job: &str) -> usize {
+    let new = fixture.new_key().id;
     let text = format!("{job} of {project} success with {new}");
     only(log, &text, |entry| entry.action == "job success" && entry.what == text)
 }
 
 /// What runs of this project was deployed with the new key, and it works.
 #[track_caller]
-pub(crate) fn production_is_new(setting: &Setting, project: u64) {
-    let new = setting.new_key();
-    let productions = setting.fake.productions(project);
+pub(crate) fn production_is_new(fixture: &Fixture, project: u64) {
+    let new = fixture.new_key();
+    let productions = fixture.fake.productions(project);
     assert!(!productions.is_empty(), "nothing of {project} was deployed");
     for (environment, pair) in productions {
         assert_eq!(pair.id, new.id, "{environment} of {project}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(setting.fake.production_signs(project)).unwrap();
+    runtime.block_on(fixture.fake.production_signs(project)).unwrap();
 }
 
 /// A date as a record has it.
@@ -108,10 +94,10 @@ pub(crate) fn moment(ms: i64) -> String {
 }
 
 /// Leaves a record as `src/record.rs` writes it, released: its run has ended in order.
-pub(crate) fn leave_record(setting: &Setting, home: Home, progress: &serde_json::Value) {
-    let at = moment(setting.fake.now() - 60_000);
+pub(crate) fn leave_record(fixture: &Fixture, home: Home, progress: &serde_json::Value) {
+    let at = moment(fixture.fake.now() - 60_000);
     let line = serde_json::json!({ "user": USER, "at": at, "progress": progress });
-    setting.fake.set_variable(
+    fixture.fake.set_variable(
         home,
         Variable::new("CREDENTIAL_ROTATOR_8000_00c0ffee", &line.to_string())
             .scope("credential-rotator"),
@@ -119,8 +105,8 @@ pub(crate) fn leave_record(setting: &Setting, home: Home, progress: &serde_json:
 }
 
 /// A key that an earlier run of ours has made just now.
-pub(crate) fn made_by_an_earlier_run(setting: &Setting) -> Pair {
-    let new = setting.fake.add_key(USER, 0);
-    setting.fake.ours(&new.id);
+pub(crate) fn made_by_an_earlier_run(fixture: &Fixture) -> Pair {
+    let new = fixture.fake.add_key(USER, 0);
+    fixture.fake.ours(&new.id);
     new
 }

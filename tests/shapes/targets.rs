@@ -20,16 +20,16 @@ pub(crate) fn cases() -> Vec<Trial> {
 }
 
 fn projects_groups_and_scopes_hold_one_key() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_group(7, "acme");
-    setting.fake.add_group(8, "acme/sub.group");
-    add_project(&setting, OTHER, "acme/sub.group/shop-2.0_x", "production");
-    publish(&setting, project(PROJECT), "review/*");
-    publish(&setting, group(7), "*");
-    publish(&setting, group(8), "staging/eu.west-1");
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_group(7, "acme");
+    fixture.fake.add_group(8, "acme/sub.group");
+    add_project(&fixture, OTHER, "acme/sub.group/shop-2.0_x", "production");
+    publish(&fixture, project(PROJECT), "review/*");
+    publish(&fixture, group(7), "*");
+    publish(&fixture, group(8), "staging/eu.west-1");
     let targets = "project:42, \
          project:42@review/*,project:acme/sub.group/shop-2.0_x@production,group:7,group:acme/sub.group@staging/eu.west-1";
-    let ended = setting.run().set("ROTATOR_TARGETS", targets).go();
+    let ended = fixture.run().set("ROTATOR_TARGETS", targets).go();
     ended.ends(0, "rotated");
     let places = [
         (project(PROJECT), "*"),
@@ -38,11 +38,11 @@ fn projects_groups_and_scopes_hold_one_key() {
         (group(7), "*"),
         (group(8), "staging/eu.west-1"),
     ];
-    holds_the_new_key(&setting, &places);
-    let disabled = disabled_at(&setting, &ended.log);
+    holds_the_new_key(&fixture, &places);
+    let disabled = disabled_at(&fixture, &ended.log);
     for id in [PROJECT, OTHER] {
-        assert!(deployed_at(&setting, &ended.log, id, "deploy") < disabled, "{id}");
-        production_is_new(&setting, id);
+        assert!(deployed_at(&fixture, &ended.log, id, "deploy") < disabled, "{id}");
+        production_is_new(&fixture, id);
     }
     // Ten writes of the pair, each under the name that the configuration has, and none anywhere
     // else.
@@ -65,22 +65,22 @@ fn projects_groups_and_scopes_hold_one_key() {
 }
 
 fn a_key_stays_until_every_project_is_deployed() {
-    let setting = Setting::of_days(75);
-    add_project(&setting, OTHER, "acme/other", "*");
+    let fixture = Fixture::of_days(75);
+    add_project(&fixture, OTHER, "acme/other", "*");
     let good = vec![JobSpec::deploy("deploy", "production")];
-    setting.fake.set_pipeline_config(OTHER, vec![JobSpec::deploy("deploy", "production").fails()]);
+    fixture.fake.set_pipeline_config(OTHER, vec![JobSpec::deploy("deploy", "production").fails()]);
     let targets = "project:42,project:43";
-    let ended = setting.run().set("ROTATOR_TARGETS", targets).go();
+    let ended = fixture.run().set("ROTATOR_TARGETS", targets).go();
     ended.ends(4, "deploy_failed");
-    holds_both_keys(&setting);
+    holds_both_keys(&fixture);
     assert_eq!(ended.calls("iam:UpdateAccessKey"), 0);
-    setting.fake.set_pipeline_config(OTHER, good);
-    let ended = setting.run().set("ROTATOR_TARGETS", targets).go();
+    fixture.fake.set_pipeline_config(OTHER, good);
+    let ended = fixture.run().set("ROTATOR_TARGETS", targets).go();
     ended.ends(0, "resumed");
-    holds_the_new_key(&setting, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
+    holds_the_new_key(&fixture, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
     // What was proven is not deployed a second time.
     assert_eq!(
-        setting
+        fixture
             .fake
             .pipelines(PROJECT)
             .iter()
@@ -89,30 +89,30 @@ fn a_key_stays_until_every_project_is_deployed() {
         1
     );
     assert_eq!(
-        setting.fake.pipelines(OTHER).iter().filter(|pipeline| pipeline.started_by_program).count(),
+        fixture.fake.pipelines(OTHER).iter().filter(|pipeline| pipeline.started_by_program).count(),
         2
     );
-    production_is_new(&setting, OTHER);
+    production_is_new(&fixture, OTHER);
 }
 
 /// A pair of somebody else in the same group, under the same names.
-fn foreign_pair(setting: &Setting, home: Home, scope: &str) -> Pair {
-    setting.fake.add_user("/", "stranger");
-    let foreign = setting.fake.add_key("stranger", 5);
-    store(setting, home, scope, &foreign);
-    setting.fake.watch_target(home, scope, ID, SECRET);
+fn foreign_pair(fixture: &Fixture, home: Home, scope: &str) -> Pair {
+    fixture.fake.add_user("/", "stranger");
+    let foreign = fixture.fake.add_key("stranger", 5);
+    store(fixture, home, scope, &foreign);
+    fixture.fake.watch_target(home, scope, ID, SECRET);
     foreign
 }
 
 fn a_group_is_written_in_its_own_scope_only() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_group(7, "acme");
-    let foreign = foreign_pair(&setting, group(7), "*");
-    publish(&setting, group(7), "production");
-    let ended = setting.run().set("ROTATOR_TARGETS", "group:7@production,project:42").go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_group(7, "acme");
+    let foreign = foreign_pair(&fixture, group(7), "*");
+    publish(&fixture, group(7), "production");
+    let ended = fixture.run().set("ROTATOR_TARGETS", "group:7@production,project:42").go();
     ended.ends(0, "rotated");
-    holds_the_new_key(&setting, &[(group(7), "production"), (project(PROJECT), "*")]);
-    assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
+    holds_the_new_key(&fixture, &[(group(7), "production"), (project(PROJECT), "*")]);
+    assert_eq!(fixture.stored_in(group(7), "*"), (foreign.id, foreign.secret));
     let unscoped = ended
         .log
         .iter()
@@ -124,83 +124,83 @@ fn a_group_is_written_in_its_own_scope_only() {
 /// A person takes the scope away while the new key is being verified: the server would change the
 /// variable of all environments.
 fn a_group_variable_that_vanishes_is_written_nowhere_else() {
-    let (setting, foreign) = with_a_scope_in_a_group();
-    let fake = setting.fake.clone();
+    let (fixture, foreign) = with_a_scope_in_a_group();
+    let fake = fixture.fake.clone();
     let vanishes = move || fake.operator_removes_variable(group(7), SECRET, "production");
-    let run = setting
+    let run = fixture
         .run()
-        .with_pair(&setting.old)
+        .with_pair(&fixture.old)
         .set("ROTATOR_TARGETS", "group:7@production")
         .set("ROTATOR_DEPLOY_PROJECTS", "42");
     let ended = run.once(|entry| entry.action == "iam:CreateAccessKey", vanishes).go();
     assert_eq!(ended.code, 3, "{}", ended.stderr);
-    assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
+    assert_eq!(fixture.stored_in(group(7), "*"), (foreign.id, foreign.secret));
     // Its secret was sent nowhere.
-    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
+    assert_eq!((fixture.fresh().len(), fixture.old_is_active()), (0, Some(true)));
 }
 
 fn an_id_of_a_group_that_vanishes_is_written_nowhere_else() {
-    let (setting, foreign) = with_a_scope_in_a_group();
-    let fake = setting.fake.clone();
+    let (fixture, foreign) = with_a_scope_in_a_group();
+    let fake = fixture.fake.clone();
     let vanishes = move || fake.operator_removes_variable(group(7), ID, "production");
-    let run = setting
+    let run = fixture
         .run()
-        .with_pair(&setting.old)
+        .with_pair(&fixture.old)
         .set("ROTATOR_TARGETS", "group:7@production")
         .set("ROTATOR_DEPLOY_PROJECTS", "42");
     run.once(|entry| entry.action == "iam:CreateAccessKey", vanishes).go();
-    assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
-    assert_eq!(setting.old_is_active(), Some(true));
+    assert_eq!(fixture.stored_in(group(7), "*"), (foreign.id, foreign.secret));
+    assert_eq!(fixture.old_is_active(), Some(true));
 }
 
 /// The old pair in one scope of a group, and somebody else's for all others.
-fn with_a_scope_in_a_group() -> (Setting, Pair) {
-    let setting = Setting::of_days(75);
-    setting.fake.operator_removes_variable(PROJECT, ID, "*");
-    setting.fake.operator_removes_variable(PROJECT, SECRET, "*");
-    setting.fake.unwatch_target(PROJECT);
-    setting.fake.add_group(7, "acme");
-    store(&setting, group(7), "production", &setting.old);
-    let foreign = foreign_pair(&setting, group(7), "*");
-    (setting, foreign)
+fn with_a_scope_in_a_group() -> (Fixture, Pair) {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.operator_removes_variable(PROJECT, ID, "*");
+    fixture.fake.operator_removes_variable(PROJECT, SECRET, "*");
+    fixture.fake.unwatch_target(PROJECT);
+    fixture.fake.add_group(7, "acme");
+    store(&fixture, group(7), "production", &fixture.old);
+    let foreign = foreign_pair(&fixture, group(7), "*");
+    (fixture, foreign)
 }
 
 fn a_scope_that_the_group_does_not_have_is_refused() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_group(7, "acme");
-    let foreign = foreign_pair(&setting, group(7), "*");
-    let ended = setting.run().set("ROTATOR_TARGETS", "group:7@production,project:42").go();
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_group(7, "acme");
+    let foreign = foreign_pair(&fixture, group(7), "*");
+    let ended = fixture.run().set("ROTATOR_TARGETS", "group:7@production,project:42").go();
     ended.ends(3, "refused");
-    setting.is_untouched();
-    assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
+    fixture.is_untouched();
+    assert_eq!(fixture.stored_in(group(7), "*"), (foreign.id, foreign.secret));
     assert_eq!(ended.effects(), Vec::<String>::new());
 }
 
 fn a_group_without_scopes_keeps_the_records_for_all() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    setting.fake.tune(|knobs| knobs.group_scopes = false);
-    setting.fake.add_group(7, "acme");
-    publish(&setting, group(7), "*");
-    deploy(&setting, PROJECT);
-    let run = setting
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.fake.tune(|knobs| knobs.group_scopes = false);
+    fixture.fake.add_group(7, "acme");
+    publish(&fixture, group(7), "*");
+    fixture.deploy(PROJECT);
+    let run = fixture
         .run()
         .set("ROTATOR_TARGETS", "group:7")
         .set("ROTATOR_DEPLOY_PROJECTS", "42")
         .set("ROTATOR_GRACE_PERIOD", "3s");
     run.go().ends(0, "rotated");
-    assert_eq!(setting.old_is_active(), Some(false));
-    let records = |setting: &Setting| {
-        let all = setting
+    assert_eq!(fixture.old_is_active(), Some(false));
+    let records = |fixture: &Fixture| {
+        let all = fixture
             .fake
             .variables(group(7))
             .into_iter()
             .filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"));
         all.map(|record| record.scope).collect::<Vec<_>>()
     };
-    assert_eq!(records(&setting), ["*"]);
+    assert_eq!(records(&fixture), ["*"]);
     // The next run finds it there, goes on from it and is the one that is left.
     until(|| {
-        (setting
+        (fixture
             .run()
             .set("ROTATOR_TARGETS", "group:7")
             .set("ROTATOR_DEPLOY_PROJECTS", "42")
@@ -211,20 +211,20 @@ fn a_group_without_scopes_keeps_the_records_for_all() {
             .then_some(())
     })
     .expect("the grace period ends");
-    holds_the_new_key(&setting, &[(group(7), "*")]);
-    assert_eq!(records(&setting), ["*"]);
+    holds_the_new_key(&fixture, &[(group(7), "*")]);
+    assert_eq!(records(&fixture), ["*"]);
 }
 
 /// Nothing published yet; a role makes the first pair.
-fn first_pair_for_a_group_that_drops_scopes() -> Setting {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    setting.fake.tune(|knobs| knobs.group_scopes = false);
-    setting.fake.add_group(7, "acme");
-    setting
+fn first_pair_for_a_group_that_drops_scopes() -> Fixture {
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.fake.tune(|knobs| knobs.group_scopes = false);
+    fixture.fake.add_group(7, "acme");
+    fixture
 }
 
-fn set_up<'a>(setting: &'a Setting) -> Run<'a> {
-    setting
+fn set_up<'a>(fixture: &'a Fixture) -> Run<'a> {
+    fixture
         .run()
         .with_role()
         .set("ROTATOR_ACTION", "setup")
@@ -233,71 +233,71 @@ fn set_up<'a>(setting: &'a Setting) -> Run<'a> {
 }
 
 fn a_scope_that_a_group_drops_is_refused_and_leaves_nothing() {
-    let setting = first_pair_for_a_group_that_drops_scopes();
-    let ended = set_up(&setting).go();
+    let fixture = first_pair_for_a_group_that_drops_scopes();
+    let ended = set_up(&fixture).go();
     ended.ends(3, "refused");
     assert!(ended.stderr.contains("there can be no group:7@production"), "{}", ended.stderr);
     let left: Vec<String> =
-        setting.fake.variables(group(7)).into_iter().map(|variable| variable.key).collect();
+        fixture.fake.variables(group(7)).into_iter().map(|variable| variable.key).collect();
     assert_eq!(left, Vec::<String>::new());
-    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
+    assert_eq!((fixture.fresh().len(), fixture.old_is_active()), (0, Some(true)));
 }
 
 /// What was made for all environments cannot be taken away again: it is named, and its key stays
 /// until a person has looked.
 fn a_scope_that_a_group_drops_never_gets_an_id() {
-    let setting = first_pair_for_a_group_that_drops_scopes();
-    setting.fake.fault_from(
+    let fixture = first_pair_for_a_group_that_drops_scopes();
+    fixture.fake.fault_from(
         "DELETE /groups/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         Fault::refuse(403),
     );
-    let ended = set_up(&setting).go();
+    let ended = set_up(&fixture).go();
     assert_eq!(ended.code, 3, "{}", ended.stderr);
     assert!(
         ended.stderr.contains("GitLab stored another environment scope than was sent"),
         "{}",
         ended.stderr
     );
-    let variables = setting.fake.variables(group(7));
+    let variables = fixture.fake.variables(group(7));
     assert!(
         !variables.iter().any(|variable| variable.key == ID),
         "an id was published for all environments"
     );
-    assert_eq!(setting.old_is_active(), Some(true));
+    assert_eq!(fixture.old_is_active(), Some(true));
 }
 
 fn a_scope_that_a_group_drops_onto_another_variable_leaves_it_alone() {
-    let setting = first_pair_for_a_group_that_drops_scopes();
-    let foreign = foreign_pair(&setting, group(7), "*");
-    let ended = set_up(&setting).go();
+    let fixture = first_pair_for_a_group_that_drops_scopes();
+    let foreign = foreign_pair(&fixture, group(7), "*");
+    let ended = set_up(&fixture).go();
     ended.ends(3, "refused");
     assert!(ended.stderr.contains("there can be no group:7@production"), "{}", ended.stderr);
-    assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
+    assert_eq!(fixture.stored_in(group(7), "*"), (foreign.id, foreign.secret));
     // Nothing names the key that was made for it, so it is gone again.
-    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
+    assert_eq!((fixture.fresh().len(), fixture.old_is_active()), (0, Some(true)));
 }
 
 fn deploy_projects_may_be_others_than_the_targets() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    setting.fake.add_group(7, "acme");
-    publish(&setting, group(7), "*");
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.fake.add_group(7, "acme");
+    publish(&fixture, group(7), "*");
     for (id, path) in [(OTHER, "acme/eu/shop"), (44, "acme/us.east/shop")] {
-        setting.fake.add_project(id, path);
-        setting.fake.set_pipeline_config(id, vec![JobSpec::deploy("deploy", "production")]);
-        deploy(&setting, id);
+        fixture.fake.add_project(id, path);
+        fixture.fake.set_pipeline_config(id, vec![JobSpec::deploy("deploy", "production")]);
+        fixture.deploy(id);
     }
-    let run = setting
+    let run = fixture
         .run()
         .set("ROTATOR_TARGETS", "group:acme")
         .set("ROTATOR_DEPLOY_PROJECTS", "43,acme/us.east/shop");
     let ended = run.go();
     ended.ends(0, "rotated");
-    holds_the_new_key(&setting, &[(group(7), "*")]);
-    let disabled = disabled_at(&setting, &ended.log);
+    holds_the_new_key(&fixture, &[(group(7), "*")]);
+    let disabled = disabled_at(&fixture, &ended.log);
     for id in [OTHER, 44] {
-        assert!(deployed_at(&setting, &ended.log, id, "deploy") < disabled, "{id}");
-        production_is_new(&setting, id);
+        assert!(deployed_at(&fixture, &ended.log, id, "deploy") < disabled, "{id}");
+        production_is_new(&fixture, id);
     }
     assert_eq!(ended.report["deploys"].as_array().map(Vec::len), Some(2));
 }

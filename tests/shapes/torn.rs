@@ -12,56 +12,56 @@ enum Half {
 }
 
 /// What a run that died has left in the first target (readable) and the second one.
-fn left(first: Half, second: Half, hidden: bool) -> (Setting, Pair) {
-    let setting = Setting::of_days(75);
-    let old = setting.old.clone();
-    setting.fake.add_project(OTHER, "acme/other");
-    setting.fake.set_pipeline_config(OTHER, vec![JobSpec::deploy("deploy", "production")]);
+fn left(first: Half, second: Half, hidden: bool) -> (Fixture, Pair) {
+    let fixture = Fixture::of_days(75);
+    let old = fixture.old.clone();
+    fixture.fake.add_project(OTHER, "acme/other");
+    fixture.fake.set_pipeline_config(OTHER, vec![JobSpec::deploy("deploy", "production")]);
     let secret = Variable::new(SECRET, &old.secret);
-    setting.fake.set_variable(OTHER, Variable::new(ID, &old.id).masked());
-    setting.fake.set_variable(OTHER, if hidden { secret.hidden() } else { secret.masked() });
-    setting.fake.watch_target(OTHER, "*", ID, SECRET);
-    deploy(&setting, OTHER);
-    let creating = moment(setting.fake.now() - 1000);
-    let new = made_by_an_earlier_run(&setting);
+    fixture.fake.set_variable(OTHER, Variable::new(ID, &old.id).masked());
+    fixture.fake.set_variable(OTHER, if hidden { secret.hidden() } else { secret.masked() });
+    fixture.fake.watch_target(OTHER, "*", ID, SECRET);
+    fixture.deploy(OTHER);
+    let creating = moment(fixture.fake.now() - 1000);
+    let new = made_by_an_earlier_run(&fixture);
     for (id, half) in [(PROJECT, first), (OTHER, second)] {
         if half != Half::Old {
-            setting.fake.operator_edits_variable(id, SECRET, "*", |variable| {
+            fixture.fake.operator_edits_variable(id, SECRET, "*", |variable| {
                 variable.value.clone_from(&new.secret);
                 variable.description = Some(format!("of the shop [credential-rotator {}]", new.id));
             });
         }
         if half == Half::New {
-            setting.fake.operator_edits_variable(id, ID, "*", |variable| {
+            fixture.fake.operator_edits_variable(id, ID, "*", |variable| {
                 variable.value.clone_from(&new.id);
             });
         }
     }
     leave_record(
-        &setting,
+        &fixture,
         project(PROJECT),
         &serde_json::json!({ "from": [old.id], "creating": creating, "previous": [old.id] }),
     );
-    (setting, new)
+    (fixture, new)
 }
 
 fn heals(first: Half, second: Half, hidden: bool) {
-    let (setting, new) = left(first, second, hidden);
-    let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
+    let (fixture, new) = left(first, second, hidden);
+    let ended = fixture.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
     let orphaned = (first, second) == (Half::Old, Half::Old);
     ended.ends(0, if orphaned { "rotated" } else { "resumed" });
-    holds_the_new_key(&setting, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
+    holds_the_new_key(&fixture, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
     assert_eq!(
-        setting.new_key().id == new.id,
+        fixture.new_key().id == new.id,
         !orphaned,
         "a key whose secret is lost is replaced, any other is kept"
     );
     assert_eq!(ended.calls("iam:CreateAccessKey"), usize::from(orphaned));
     for id in [PROJECT, OTHER] {
-        production_is_new(&setting, id);
+        production_is_new(&fixture, id);
     }
-    assert_eq!(setting.records().len(), 1);
-    let kept = setting.fake.variable(OTHER, SECRET, "*").unwrap();
+    assert_eq!(fixture.records().len(), 1);
+    let kept = fixture.fake.variable(OTHER, SECRET, "*").unwrap();
     assert_eq!(kept.hidden, hidden);
 }
 
@@ -99,83 +99,83 @@ pub(crate) fn refused() -> Vec<Trial> {
 
 /// The only copy of the secret is hidden, and the readable target does not have it.
 fn lost_behind_a_hidden_one(second: Half) {
-    let (setting, new) = left(Half::Old, second, true);
-    let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
+    let (fixture, new) = left(Half::Old, second, true);
+    let ended = fixture.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
     ended.ends(3, "refused");
     assert_eq!(
-        (setting.old_is_active(), setting.new_key().id.as_str()),
+        (fixture.old_is_active(), fixture.new_key().id.as_str()),
         (Some(true), new.id.as_str())
     );
-    assert_eq!(setting.stored(), (setting.old.id.clone(), setting.old.secret.clone()));
+    assert_eq!(fixture.stored(), (fixture.old.id.clone(), fixture.old.secret.clone()));
     // What was torn is whole: each target names a pair that works.
-    assert_eq!(stored(&setting, project(OTHER), "*"), (new.id, new.secret));
+    assert_eq!(fixture.stored_in(project(OTHER), "*"), (new.id, new.secret));
 }
 
 fn a_third_key_in_one_target() {
-    let (setting, new) = left(Half::New, Half::Old, false);
-    let foreign = setting.fake.add_key("stranger", 3);
-    store(&setting, project(OTHER), "*", &foreign);
-    let ended = setting.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
+    let (fixture, new) = left(Half::New, Half::Old, false);
+    let foreign = fixture.fake.add_key("stranger", 3);
+    store(&fixture, project(OTHER), "*", &foreign);
+    let ended = fixture.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
     ended.ends(3, "refused");
-    assert_eq!((setting.old_is_active(), setting.stored().0), (Some(true), new.id));
-    assert_eq!(stored(&setting, project(OTHER), "*").0, foreign.id);
+    assert_eq!((fixture.old_is_active(), fixture.stored().0), (Some(true), new.id));
+    assert_eq!(fixture.stored_in(project(OTHER), "*").0, foreign.id);
 }
 
 /// A run that has written the new secret (and the id) to the group died before the project's turn.
 /// The group has another pair of that name.
 fn heals_a_group(half: Half) {
-    let setting = Setting::of_days(75);
-    setting.fake.add_group(7, "acme");
-    setting.fake.add_user("/", "stranger");
-    let foreign = setting.fake.add_key("stranger", 5);
-    store(&setting, group(7), "*", &foreign);
-    publish(&setting, group(7), "review/*");
-    let old = &setting.old;
-    let creating = moment(setting.fake.now() - 1000);
-    let new = made_by_an_earlier_run(&setting);
-    setting.fake.operator_edits_variable(group(7), SECRET, "review/*", |variable| {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_group(7, "acme");
+    fixture.fake.add_user("/", "stranger");
+    let foreign = fixture.fake.add_key("stranger", 5);
+    store(&fixture, group(7), "*", &foreign);
+    publish(&fixture, group(7), "review/*");
+    let old = &fixture.old;
+    let creating = moment(fixture.fake.now() - 1000);
+    let new = made_by_an_earlier_run(&fixture);
+    fixture.fake.operator_edits_variable(group(7), SECRET, "review/*", |variable| {
         variable.value.clone_from(&new.secret);
         variable.description = Some(format!("[credential-rotator {}]", new.id));
     });
     if half == Half::New {
-        setting.fake.operator_edits_variable(group(7), ID, "review/*", |variable| {
+        fixture.fake.operator_edits_variable(group(7), ID, "review/*", |variable| {
             variable.value.clone_from(&new.id);
         });
     }
     leave_record(
-        &setting,
+        &fixture,
         group(7),
         &serde_json::json!({ "from": [old.id], "creating": creating, "previous": [old.id] }),
     );
-    setting.run().set("ROTATOR_TARGETS", "group:acme@review/*,project:42").go().ends(0, "resumed");
-    holds_the_new_key(&setting, &[(group(7), "review/*"), (project(PROJECT), "*")]);
-    assert_eq!(setting.new_key().id, new.id);
-    assert_eq!(stored(&setting, group(7), "*"), (foreign.id, foreign.secret));
-    production_is_new(&setting, PROJECT);
+    fixture.run().set("ROTATOR_TARGETS", "group:acme@review/*,project:42").go().ends(0, "resumed");
+    holds_the_new_key(&fixture, &[(group(7), "review/*"), (project(PROJECT), "*")]);
+    assert_eq!(fixture.new_key().id, new.id);
+    assert_eq!(fixture.stored_in(group(7), "*"), (foreign.id, foreign.secret));
+    production_is_new(&fixture, PROJECT);
 }
 
 /// The only copy of the new secret is where nobody can read it; its tag says whose it is.
 fn heals_what_is_hidden(half: Half) {
-    let setting = Setting::of_days(75);
-    let old = setting.old.clone();
-    let creating = moment(setting.fake.now() - 1000);
-    let new = made_by_an_earlier_run(&setting);
+    let fixture = Fixture::of_days(75);
+    let old = fixture.old.clone();
+    let creating = moment(fixture.fake.now() - 1000);
+    let new = made_by_an_earlier_run(&fixture);
     let tagged = Variable::new(SECRET, &new.secret)
         .hidden()
         .description(&format!("[credential-rotator {}]", new.id));
-    setting.fake.set_variable(PROJECT, tagged);
+    fixture.fake.set_variable(PROJECT, tagged);
     if half == Half::New {
-        setting.fake.operator_edits_variable(PROJECT, ID, "*", |variable| {
+        fixture.fake.operator_edits_variable(PROJECT, ID, "*", |variable| {
             variable.value.clone_from(&new.id);
         });
     }
     leave_record(
-        &setting,
+        &fixture,
         project(PROJECT),
         &serde_json::json!({ "from": [old.id], "creating": creating, "previous": [old.id] }),
     );
-    setting.run().go().ends(0, "resumed");
-    setting.is_rotated();
-    assert_eq!(setting.new_key().id, new.id);
-    production_is_new(&setting, PROJECT);
+    fixture.run().go().ends(0, "resumed");
+    fixture.is_rotated();
+    assert_eq!(fixture.new_key().id, new.id);
+    production_is_new(&fixture, PROJECT);
 }

@@ -32,24 +32,24 @@ pub(crate) fn cases() -> Vec<Trial> {
 
 /// A role signs, and the deploy reads no pair: what stands in the variables is of no use to a job
 /// as it is.
-fn with_variables(id: impl Fn(&Pair) -> Variable, secret: impl Fn(&Pair) -> Variable) -> Setting {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
-    setting.fake.ours(&setting.old.id);
-    setting.fake.set_variable(PROJECT, id(&setting.old));
-    setting.fake.set_variable(PROJECT, secret(&setting.old));
-    setting.fake.set_pipeline_config(PROJECT, vec![JobSpec::new("deploy")]);
-    setting
+fn with_variables(id: impl Fn(&Pair) -> Variable, secret: impl Fn(&Pair) -> Variable) -> Fixture {
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.fake.ours(&fixture.old.id);
+    fixture.fake.set_variable(PROJECT, id(&fixture.old));
+    fixture.fake.set_variable(PROJECT, secret(&fixture.old));
+    fixture.fake.set_pipeline_config(PROJECT, vec![JobSpec::new("deploy")]);
+    fixture
 }
 
 fn file_variables_stay_files() {
-    let setting = with_variables(
+    let fixture = with_variables(
         |old| Variable::new(ID, &old.id).file(),
         |old| Variable::new(SECRET, &old.secret).file().masked(),
     );
-    setting.run().with_role().go().ends(0, "rotated");
-    setting.is_rotated();
+    fixture.run().with_role().go().ends(0, "rotated");
+    fixture.is_rotated();
     for name in [ID, SECRET] {
-        let variable = setting.fake.variable(PROJECT, name, "*").unwrap();
+        let variable = fixture.fake.variable(PROJECT, name, "*").unwrap();
         assert!(variable.file && variable.masked && variable.raw, "{name}");
     }
 }
@@ -69,22 +69,22 @@ fn a_reference_for_a_secret_is_never_overwritten() {
 }
 
 /// Not by force either: somebody wants it to be one.
-fn refuses_a_reference(setting: &Setting) {
-    let before = setting.fake.variables(PROJECT);
-    let ended = setting.run().with_role().set("ROTATOR_FORCE", "true").go();
+fn refuses_a_reference(fixture: &Fixture) {
+    let before = fixture.fake.variables(PROJECT);
+    let ended = fixture.run().with_role().set("ROTATOR_FORCE", "true").go();
     ended.ends(3, "refused");
     assert!(ended.stderr.contains("refers to another variable"), "{}", ended.stderr);
-    assert_eq!(setting.fake.variables(PROJECT), before);
-    assert_eq!((setting.fresh().len(), setting.old_is_active()), (0, Some(true)));
+    assert_eq!(fixture.fake.variables(PROJECT), before);
+    assert_eq!((fixture.fresh().len(), fixture.old_is_active()), (0, Some(true)));
 }
 
 fn white_space_around_a_pair_is_none_of_it() {
-    let setting = with_variables(
+    let fixture = with_variables(
         |old| Variable::new(ID, &format!("  {}\n", old.id)),
         |old| Variable::new(SECRET, &format!("{}\r\n", old.secret)),
     );
-    setting.run().with_role().go().ends(0, "rotated");
-    setting.is_rotated();
+    fixture.run().with_role().go().ends(0, "rotated");
+    fixture.is_rotated();
 }
 
 fn an_id_without_a_secret_is_refused() {
@@ -104,17 +104,17 @@ fn a_secret_without_an_id_is_refused() {
 }
 
 fn half_a_pair_is_refused(id: bool, secret: Option<&str>) {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
     if id {
-        setting.fake.set_variable(PROJECT, Variable::new(ID, &setting.old.id));
+        fixture.fake.set_variable(PROJECT, Variable::new(ID, &fixture.old.id));
     }
     if let Some(secret) = secret {
-        setting.fake.set_variable(
+        fixture.fake.set_variable(
             PROJECT,
-            Variable::new(SECRET, if id { secret } else { &setting.old.secret }),
+            Variable::new(SECRET, if id { secret } else { &fixture.old.secret }),
         );
     }
-    let ended = setting.run().unset(ID).unset(SECRET).with_role().go();
+    let ended = fixture.run().unset(ID).unset(SECRET).with_role().go();
     ended.ends(3, "refused");
     let missing = if id {
         "project:42 has the key's id but no secret"
@@ -123,31 +123,31 @@ fn half_a_pair_is_refused(id: bool, secret: Option<&str>) {
     };
     assert!(ended.stderr.contains(missing), "{}", ended.stderr);
     assert_eq!(
-        (setting.fresh().len(), setting.old_is_active(), setting.records().len()),
+        (fixture.fresh().len(), fixture.old_is_active(), fixture.records().len()),
         (0, Some(true), 0)
     );
 }
 
 fn values_that_could_not_be_masked_are_replaced_by_masked_ones() {
-    let setting = with_variables(
+    let fixture = with_variables(
         |old| Variable::new(ID, &format!("{} ", old.id)).expanded(),
         |_| Variable::new(SECRET, "a b").expanded().description("typed by hand"),
     );
-    setting.run().with_role().go().ends(0, "rotated");
-    setting.is_rotated();
+    fixture.run().with_role().go().ends(0, "rotated");
+    fixture.is_rotated();
     for name in [ID, SECRET] {
-        let variable = setting.fake.variable(PROJECT, name, "*").unwrap();
+        let variable = fixture.fake.variable(PROJECT, name, "*").unwrap();
         assert!(variable.masked && variable.raw, "{name}");
     }
-    let description = setting.fake.variable(PROJECT, SECRET, "*").unwrap().description.unwrap();
-    assert_eq!(description, format!("typed by hand [credential-rotator {}]", setting.new_key().id));
+    let description = fixture.fake.variable(PROJECT, SECRET, "*").unwrap().description.unwrap();
+    assert_eq!(description, format!("typed by hand [credential-rotator {}]", fixture.new_key().id));
 }
 
 fn among_hundreds_of_variables_the_pair_is_found() {
-    let setting = Setting::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
     for number in 0..350 {
         let name = format!("SETTING_{number}");
-        setting.fake.set_variable(
+        fixture.fake.set_variable(
             PROJECT,
             Variable::new(&name, "a plain value").scope(if number % 2 == 0 {
                 "*"
@@ -156,17 +156,17 @@ fn among_hundreds_of_variables_the_pair_is_found() {
             }),
         );
     }
-    let setting = setting.published();
-    let before: Vec<Variable> = setting
+    let fixture = fixture.published();
+    let before: Vec<Variable> = fixture
         .fake
         .variables(PROJECT)
         .into_iter()
         .filter(|variable| variable.key.starts_with("SETTING_"))
         .collect();
-    let ended = setting.run().go();
+    let ended = fixture.run().go();
     ended.ends(0, "rotated");
-    setting.is_rotated();
-    let after: Vec<Variable> = setting
+    fixture.is_rotated();
+    let after: Vec<Variable> = fixture
         .fake
         .variables(PROJECT)
         .into_iter()
@@ -174,7 +174,7 @@ fn among_hundreds_of_variables_the_pair_is_found() {
         .collect();
     assert!(before == after, "a variable that is none of ours was changed");
     assert_eq!(ended.calls("GET /projects/:id/variables") % 4, 0, "each look has all four pages");
-    assert_eq!(setting.records().len(), 1);
+    assert_eq!(fixture.records().len(), 1);
 }
 
 fn another_value() -> Fault {
@@ -195,16 +195,16 @@ fn puts(entry: &Entry, name: &str) -> bool {
 }
 
 fn an_echo_that_differs_is_looked_into_before_the_id_is_written() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_on(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on(
         "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         another_value(),
     );
-    let ended = setting.run().go();
+    let ended = fixture.run().go();
     ended.ends(0, "rotated");
     assert!(ended.stderr.contains("GitLab stored another value than was sent"), "{}", ended.stderr);
-    assert!(setting.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
+    assert!(fixture.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
     let (secret, id) = (
         first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")),
         first(&ended.log, "id", |entry| puts(entry, "AWS_ACCESS")),
@@ -213,27 +213,27 @@ fn an_echo_that_differs_is_looked_into_before_the_id_is_written() {
         .iter()
         .any(|entry| entry.action == "GET /projects/:id/variables" && entry.status == 200);
     assert!(looked, "the id was written on the strength of an echo that differs");
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn a_secret_that_was_changed_after_it_was_written_gets_no_id() {
-    let setting = Setting::of_days(75);
-    setting.fake.fault_on(
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on(
         "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY",
         1,
         another_value(),
     );
-    let fake = setting.fake.clone();
+    let fake = fixture.fake.clone();
     let mangled = move || {
         fake.operator_edits_variable(PROJECT, SECRET, "*", |variable| {
             variable.value = "another/tool+wrote=this%20one".into();
         });
     };
-    let ended = setting.run().once(|entry| puts(entry, "AWS_SECRET"), mangled).go();
+    let ended = fixture.run().once(|entry| puts(entry, "AWS_SECRET"), mangled).go();
     ended.ends(0, "rotated");
     // The judge sees to it that no id ever stood beside the value that is nobody's.
     assert_eq!(ended.log.iter().filter(|entry| puts(entry, "AWS_SECRET")).count(), 2);
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn an_echo_of_another_scope_gets_no_id() {
@@ -245,12 +245,12 @@ fn an_echo_of_another_name_gets_no_id() {
 }
 
 fn an_echo_of_another_variable_gets_no_id(field: &str, value: &str) {
-    let setting = Setting::of_days(75);
+    let fixture = Fixture::of_days(75);
     let mut body = serde_json::json!({ "key": SECRET, "value": null, "hidden": true, "masked": true, "raw": true, "environment_scope": "*" });
     body[field] = value.into();
     let fault = Fault::Instead { status: 200, body: body.to_string(), headers: vec![] };
-    setting.fake.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, fault);
-    let ended = setting.run().go();
+    fixture.fake.fault_on("PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY", 1, fault);
+    let ended = fixture.run().go();
     ended.ends(0, "rotated");
     let (secret, id) = (
         first(&ended.log, "secret", |entry| puts(entry, "AWS_SECRET")),
@@ -260,18 +260,18 @@ fn an_echo_of_another_variable_gets_no_id(field: &str, value: &str) {
         .iter()
         .any(|entry| entry.action == "GET /projects/:id/variables" && entry.status == 200);
     assert!(looked, "{field}");
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 /// AWS's secrets have `/` and `+`; what comes next year may have more.
 fn a_secret_arrives_byte_for_byte() {
-    let setting = Setting::of_days(75);
-    setting.fake.add_group(7, "acme");
-    publish(&setting, group(7), "*");
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_group(7, "acme");
+    publish(&fixture, group(7), "*");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let key = AccessKeyId::parse("AKIAIOSFODNN7EXAMPLE").unwrap();
-    let mut env = setting.fake.env(PROJECT, {
-        setting.fake.add_job(PROJECT, 9001, "running");
+    let mut env = fixture.fake.env(PROJECT, {
+        fixture.fake.add_job(PROJECT, 9001, "running");
         9001
     });
     env.push(("ROTATOR_TARGETS".into(), "project:acme/shop,group:7".into()));
@@ -305,8 +305,8 @@ fn a_secret_arrives_byte_for_byte() {
                 written.unwrap_or_else(|error| panic!("{secret}: {error}"));
             }
             for home in [project(PROJECT), group(7)] {
-                assert_eq!(stored(&setting, home, "*").1, secret);
-                assert!(setting.fake.variable(home, SECRET, "*").unwrap().masked);
+                assert_eq!(fixture.stored_in(home, "*").1, secret);
+                assert!(fixture.fake.variable(home, SECRET, "*").unwrap().masked);
             }
         }
     });

@@ -82,7 +82,7 @@ fn both_services_are_reached_through_the_proxy() {
         .set("HTTPS_PROXY", &format!("http://127.0.0.1:{}", proxy.port))
         .go();
     ended.ends(0, "rotated");
-    place.setting.is_rotated();
+    place.fixture.is_rotated();
     assert_eq!(proxy.hosts(), [AWS, GITLAB]);
 }
 
@@ -183,7 +183,7 @@ fn a_proxy_that_is_down_is_named() {
         tail.contains("listing the user's access keys") && tail.contains("HTTPS_PROXY"),
         "{tail}"
     );
-    place.setting.is_untouched();
+    place.fixture.is_untouched();
 }
 
 fn with_password(port: u16, login: &str) -> String {
@@ -218,7 +218,7 @@ fn a_wrong_password_is_never_shown() {
     );
     assert_eq!(proxy.hosts(), ["407"]);
     is_silent(&ended);
-    place.setting.is_untouched();
+    place.fixture.is_untouched();
 }
 
 fn the_password_of_a_proxy_that_is_down_is_never_shown() {
@@ -239,5 +239,5 @@ fn the_password_of_a_broken_proxy_is_never_shown(broken: &str) {
         .go();
     assert_ne!(ended.code, 0, "{}", ended.stderr);
     is_silent(&ended);
-    place.setting.is_untouched();
+    place.fixture.is_untouched();
 }

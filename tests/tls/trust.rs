@@ -9,13 +9,13 @@ use fake::*;
 
 /// A fake whose GitLab is reached over TLS, with a folder for PEM files.
 pub(crate) struct Place {
-    pub(crate) setting: Setting,
+    pub(crate) fixture: Fixture,
     folder: tempfile::TempDir,
 }
 
 impl Place {
     pub(crate) fn new(days: i64) -> Self {
-        Self { setting: Setting::of_days(days), folder: tempfile::tempdir().unwrap() }
+        Self { fixture: Fixture::of_days(days), folder: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn file(&self, name: &str, text: &str) -> String {
@@ -30,14 +30,14 @@ impl Place {
 
     pub(crate) fn front(&self, identity: &Identity) -> u16 {
         let address: SocketAddr =
-            self.setting.fake.url.strip_prefix("http://").unwrap().parse().unwrap();
+            self.fixture.fake.url.strip_prefix("http://").unwrap().parse().unwrap();
         tls_front(address, identity)
     }
 
     /// The next run; public roots are those of an authority that has signed nothing here.
     pub(crate) fn run(&self) -> Run<'_> {
         let nobody = self.file("nobody.pem", &Authority::new("Nobody").pem);
-        self.setting.run().set("SSL_CERT_FILE", &nobody)
+        self.fixture.run().set("SSL_CERT_FILE", &nobody)
     }
 }
 
@@ -107,7 +107,7 @@ fn a_private_authority_is_trusted_where_its_file_is_named() {
     let named = place.file("roots.pem", &file.concat());
     let ended = place.run().gitlab_at("localhost", port).set("ROTATOR_GITLAB_CA_FILE", &named).go();
     ended.ends(0, "rotated");
-    place.setting.is_rotated();
+    place.fixture.is_rotated();
 }
 
 /// It holds the whole chain, the leaf included.
@@ -233,7 +233,7 @@ fn refused(identity: &Identity, roots: &str, why: &str, hints: [&str; 2]) {
             &format!("hint: {}", hints[1]),
         ],
     );
-    place.setting.is_untouched();
+    place.fixture.is_untouched();
 }
 
 fn an_unknown_authority_is_named_as_such() {
@@ -277,7 +277,7 @@ fn an_expired_certificate_is_named_as_such() {
 
 fn plain_http_behind_https_is_named_as_such() {
     let place = Place::new(75);
-    let port: u16 = place.setting.fake.url.rsplit_once(':').unwrap().1.parse().unwrap();
+    let port: u16 = place.fixture.fake.url.rsplit_once(':').unwrap().1.parse().unwrap();
     let ended = place.run().gitlab_at("localhost", port).go();
     assert_eq!(ended.code, 3, "{}", ended.stderr);
     assert!(ended.stderr.contains("localhost does not speak TLS as expected"), "{}", ended.stderr);
@@ -286,7 +286,7 @@ fn plain_http_behind_https_is_named_as_such() {
         "{}",
         ended.stderr
     );
-    place.setting.is_untouched();
+    place.fixture.is_untouched();
 }
 
 /// The fake speaks TLS by itself too: everything through it, once.
@@ -294,13 +294,13 @@ fn a_whole_rotation_goes_over_tls() {
     let authority = Authority::new("Acme Root");
     let identity = authority.signs(&["localhost"]);
     let fake = Fake::builder().seed(7).calm().tls(&identity.chain, &identity.key).start();
-    let setting = Setting::bare(fake, 75).published();
+    let fixture = Fixture::bare(fake, 75).published();
     let folder = tempfile::tempdir().unwrap();
     let roots = folder.path().join("roots.pem");
     std::fs::write(&roots, &authority.pem).unwrap();
-    let ended = setting.run().set("SSL_CERT_FILE", &roots.display().to_string()).go();
+    let ended = fixture.run().set("SSL_CERT_FILE", &roots.display().to_string()).go();
     ended.ends(0, "rotated");
-    setting.is_rotated();
+    fixture.is_rotated();
 }
 
 fn no_root_at_all() {

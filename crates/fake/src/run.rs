@@ -1,31 +1,41 @@
 //! Runs the binary against a fake, by environment alone, as GitLab's runner would.
 //!
-//! A [`Setting`] is one fake with the usual user, key, project and pipeline; [`Setting::run`]
-//! prepares one job of the rotator, which a case changes as it likes before it [`Run::go`]es.
-//! Whatever a case is about, each run is also held to what is always true: the invariants of the
-//! fake has found nothing, no secret is in the output, and report, exit code and log tell the same
-//! story.
+//! A [`Run`] is one job of the rotator that has not begun, which a case changes as it likes; then
+//! it is [`Running`], then [`Ended`]. Whatever a case is about, each [`Run::go`] is also held to
+//! what is always true: the invariants of the fake have found nothing, no secret is in the output,
+//! and report, exit code and log tell the same story.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{Entry, Fake, JobSpec, JobView, Pair, Trust, Variable, found};
+use super::Fake;
+use super::aws::{Pair, Trust};
+use super::encodings::found;
+use super::fixture::{Fixture, ID, SECRET, USER};
+use super::state::Entry;
+use super::transcript::Transcript;
 
-pub const USER: &str = "deployer";
-pub const PROJECT: u64 = 42;
-pub const ID: &str = "AWS_ACCESS_KEY_ID";
-pub const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+/// No run may take longer; one that does is killed and fails its case. The longest known wait is
+/// the two minutes for a pipeline whose reply was lost.
+const PATIENCE: Duration = Duration::from_secs(170);
 
-/// No run may take longer; one that does is killed and fails its case.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// No case needs a public root, and to read them all for each client costs a debug build most of
+/// its time.
+static ONE_ROOT: LazyLock<String> = LazyLock::new(|| {
+    let mut root = rcgen::CertificateParams::default();
+    // No certificate of a test has the same issuer by name.
+    root.distinguished_name.push(rcgen::DnType::CommonName, "An authority that signs nothing");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    root.self_signed(&key).expect("a certificate").pem()
+});
 
 static PROGRAM: OnceLock<&str> = OnceLock::new();
 
@@ -36,238 +46,7 @@ pub fn use_program(path: &'static str) {
 }
 
 pub fn program() -> &'static str {
-    PROGRAM.get().expect("the test calls `use_program` first")
-}
-
-/// A fake with the user `deployer`, the key `old` published and deployed in project 42.
-pub struct Setting {
-    pub fake: Fake,
-    pub old: Pair,
-    names: Mutex<Vec<(String, String)>>,
-    next_job: AtomicU64,
-}
-
-impl Setting {
-    /// In a calm fake, with a key of so many days.
-    pub fn of_days(days: i64) -> Self {
-        Self::bare(Fake::builder().seed(7).calm().start(), days).published()
-    }
-
-    /// In a hostile one.
-    pub fn hostile(seed: u64, days: i64) -> Self {
-        Self::bare(Fake::builder().seed(seed).start(), days).published()
-    }
-
-    /// User, key and project with its pipeline; nothing published yet.
-    pub fn bare(fake: Fake, days: i64) -> Self {
-        fake.add_user("/service/ci/", USER);
-        let old = fake.add_key(USER, days);
-        fake.add_project(PROJECT, "acme/shop");
-        fake.set_pipeline_config(
-            PROJECT,
-            vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production")],
-        );
-        let names = Mutex::new(vec![(old.id.clone(), "OLD".to_owned())]);
-        Self { fake, old, names, next_job: AtomicU64::new(9001) }
-    }
-
-    /// The pair in project 42, and a production that runs with it.
-    pub fn published(self) -> Self {
-        self.fake.set_pair(PROJECT, &self.old);
-        self.deployed()
-    }
-
-    /// A production that runs with what stands in the variables, watched by the invariants.
-    pub fn deployed(self) -> Self {
-        self.fake.start_pipeline(PROJECT, "push");
-        self.fake.finish_pipelines();
-        self.fake.watch_target(PROJECT, "*", ID, SECRET);
-        self.fake.watch_deploy(PROJECT);
-        self
-    }
-
-    /// How transcripts call this key.
-    pub fn name(&self, id: &str, name: &str) {
-        self.names
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((id.to_owned(), name.to_owned()));
-    }
-
-    /// The one new key.
-    pub fn new_key(&self) -> Pair {
-        let [key] = &self.fresh()[..] else {
-            panic!("not one new key: {:?}", self.fake.keys(USER))
-        };
-        key.clone()
-    }
-
-    /// One working key is left, and it is a new one that the variables hold.
-    pub fn is_rotated(&self) {
-        let new = self.new_key();
-        assert_eq!(self.stored(), (new.id, new.secret));
-        assert_eq!(self.old_is_active(), None);
-    }
-
-    /// Nothing has changed: the old pair is published and its key the only one.
-    pub fn is_untouched(&self) {
-        assert_eq!(self.stored(), (self.old.id.clone(), self.old.secret.clone()));
-        assert_eq!((self.old_is_active(), self.fresh().len()), (Some(true), 0));
-        assert_eq!(self.records().len(), 0);
-    }
-
-    /// The user's keys but the old one.
-    pub fn fresh(&self) -> Vec<Pair> {
-        let keys = self.fake.keys(USER).into_iter().filter(|key| key.id != self.old.id);
-        keys.map(|key| Pair { id: key.id, secret: key.secret, token: None }).collect()
-    }
-
-    /// The pair that the variables hold.
-    pub fn stored(&self) -> (String, String) {
-        let value = |name| {
-            self.fake
-                .variable(PROJECT, name, "*")
-                .map(|variable| variable.value)
-                .unwrap_or_default()
-        };
-        (value(ID), value(SECRET))
-    }
-
-    /// The old key's state: none where it is gone.
-    pub fn old_is_active(&self) -> Option<bool> {
-        self.fake.keys(USER).into_iter().find(|key| key.id == self.old.id).map(|key| key.active)
-    }
-
-    /// The records, released or not, by their names.
-    pub fn records(&self) -> Vec<Variable> {
-        self.fake
-            .variables(PROJECT)
-            .into_iter()
-            .filter(|variable| variable.key.starts_with("CREDENTIAL_ROTATOR_"))
-            .collect()
-    }
-
-    /// The next scheduled job of the rotator. Nothing overlaps and no grace is given unless the
-    /// case says so.
-    pub fn run(&self) -> Run<'_> {
-        let job = self.next_job.fetch_add(1, Ordering::Relaxed);
-        self.fake.add_job(PROJECT, job, "running");
-        self.run_as(PROJECT, job)
-    }
-
-    /// The rotator as this job, which exists and runs.
-    pub fn run_as(&self, project: u64, job: u64) -> Run<'_> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = |name: &str| folder.path().join(name).display().to_string();
-        let (report, dotenv, annotations) =
-            (file("report.json"), file("rotation.env"), file("annotations.json"));
-        let run = Run {
-            setting: self,
-            job,
-            env: self.fake.env(project, job).into_iter().collect(),
-            watch: Vec::new(),
-            alone: true,
-            folder,
-        };
-        let run = run
-            .set("ROTATOR_REPORT", &report)
-            .set("ROTATOR_DOTENV", &dotenv)
-            .set("ROTATOR_ANNOTATIONS", &annotations);
-        run.set("ROTATOR_VERIFY_TIMEOUT", "10s")
-            .set("ROTATOR_OVERLAP", "0s")
-            .set("ROTATOR_GRACE_PERIOD", "0s")
-    }
-
-    /// The job of this name that runs now.
-    pub fn running_job(&self, project: u64, name: &str) -> JobView {
-        let find = || {
-            self.fake
-                .jobs(project)
-                .into_iter()
-                .find(|job| job.name == name && job.status == "running")
-        };
-        until(find).unwrap_or_else(|| panic!("no job {name} of project {project} runs"))
-    }
-
-    /// What differs from run to run, by name.
-    pub fn redact(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for key in self.fresh() {
-            if !names.iter().any(|(id, _)| *id == key.id) {
-                names.push((key.id, "NEW".to_owned()));
-            }
-        }
-        for (id, name) in &names {
-            text = text
-                .replace(id, &format!("AKIA[{name}]"))
-                .replace(&format!("…{}", &id[id.len() - 4..]), &format!("…[{name}]"));
-        }
-        let digit = |letter: char| letter.is_ascii_digit();
-        let hex = |letter: char| letter.is_ascii_hexdigit();
-        let of_an_id = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit();
-        text = text.replace("\x1b[0K", "").replace('\r', " ").replace(" \n", "\n");
-        text =
-            text.replace("9001_", "9001_~").replace("9002_", "9002_~").replace("9003_", "9003_~");
-        text = after(&text, "127.0.0.1:", digit, "[PORT]");
-        text = after(&text, "localhost:", digit, "[PORT]");
-        text = after(&text, "/-/jobs/", digit, "[JOB]");
-        text = after(&text, "/-/pipelines/", digit, "[PIPELINE]");
-        text = after(&text, "pipeline 1", digit, "[PIPELINE]")
-            .replace("pipeline 1[PIPELINE]", "pipeline [PIPELINE]");
-        text = after(&text, "section_start:", digit, "[TIME]");
-        text = after(&text, "section_end:", digit, "[TIME]");
-        text = after(&text, "of commit ", hex, "[SHA]");
-        text = after(&text, "…", of_an_id, "[KEY]");
-        text = after(&text, "_~", hex, "[RANDOM]").replace("_~", "_");
-        text = after(&text, "the job ends in ", digit, "[N]");
-        text = after(&text, "the runner's clock is ", digit, "[N]");
-        times(&text)
-    }
-}
-
-/// Replaces what follows each `mark`.
-fn after(text: &str, mark: &str, belongs: impl Fn(char) -> bool, with: &str) -> String {
-    let mut parts = text.split(mark);
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.trim_start_matches(&belongs);
-        out += mark;
-        out += if rest.len() == part.len() { "" } else { with };
-        out += rest;
-    }
-    out
-}
-
-/// Dates and moments.
-fn times(text: &str) -> String {
-    let fits = |text: &[u8], form: &str| {
-        text.len() >= form.len()
-            && form.bytes().zip(text).all(|(form, letter)| {
-                if form == b'0' { letter.is_ascii_digit() } else { form == *letter }
-            })
-    };
-    let (mut out, mut rest) = (String::new(), text);
-    while !rest.is_empty() {
-        let bytes = rest.as_bytes();
-        if fits(bytes, "0000-00-00T00:00:00") {
-            out += "[TIME]";
-            rest = rest[19..]
-                .trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == '.')
-                .trim_start_matches('Z');
-        } else if fits(bytes, "0000-00-00 00:00 UTC") {
-            out += "[TIME]";
-            rest = &rest[20..];
-        } else if fits(bytes, "0000-00-00") {
-            out += "[DATE]";
-            rest = &rest[10..];
-        } else {
-            let next = rest.chars().next().map_or(1, char::len_utf8);
-            out += &rest[..next];
-            rest = &rest[next..];
-        }
-    }
-    out
+    PROGRAM.get().expect("`cases::run` was told the program")
 }
 
 type Condition = Box<dyn Fn(&Entry) -> bool + Send>;
@@ -275,7 +54,7 @@ type Act = Box<dyn FnOnce() + Send>;
 
 /// One job of the rotator that has not begun yet.
 pub struct Run<'a> {
-    pub setting: &'a Setting,
+    pub fixture: &'a Fixture,
     pub job: u64,
     env: BTreeMap<String, String>,
     watch: Vec<(Condition, Act)>,
@@ -283,7 +62,34 @@ pub struct Run<'a> {
     folder: tempfile::TempDir,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    pub(crate) fn new(fixture: &'a Fixture, project: u64, job: u64) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let roots = path("one-root.pem");
+        std::fs::write(&roots, &*ONE_ROOT).expect("a file in a temporary folder");
+        let files = [
+            ("SSL_CERT_FILE", roots),
+            ("ROTATOR_REPORT", path("report.json")),
+            ("ROTATOR_DOTENV", path("rotation.env")),
+            ("ROTATOR_ANNOTATIONS", path("annotations.json")),
+        ];
+        let mut run = Self {
+            fixture,
+            job,
+            env: fixture.fake.env(project, job).into_iter().collect(),
+            watch: Vec::new(),
+            alone: true,
+            folder,
+        };
+        for (name, value) in files {
+            run = run.set(name, &value);
+        }
+        run.set("ROTATOR_VERIFY_TIMEOUT", "10s")
+            .set("ROTATOR_OVERLAP", "0s")
+            .set("ROTATOR_GRACE_PERIOD", "0s")
+    }
+
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
         self
@@ -291,6 +97,12 @@ impl Run<'_> {
 
     pub fn unset(mut self, name: &str) -> Self {
         self.env.remove(name);
+        self
+    }
+
+    /// No variables of which this is true.
+    pub fn unset_all(mut self, which: impl Fn(&str) -> bool) -> Self {
+        self.env.retain(|name, _| !which(name));
         self
     }
 
@@ -319,7 +131,7 @@ impl Run<'_> {
             aud: "https://aws.example".into(),
             sub: "project_path:acme/shop:*".into(),
         };
-        let fake = &self.setting.fake;
+        let fake = &self.fixture.fake;
         let role = fake.add_role("rotator", trust, 3600, &fake.rotation_policy(USER));
         let token = fake.issue_id_token(
             "https://aws.example",
@@ -343,35 +155,35 @@ impl Run<'_> {
 
     /// Runs to the end, and the job ends with it.
     pub fn go(self) -> Ended {
-        let (setting, job) = (self.setting.fake.clone(), self.job);
-        let ended = self.go_on();
-        setting.job_set_status(job, if ended.code == 0 { "success" } else { "failed" });
+        let (fake, job) = (&self.fixture.fake, self.job);
+        let ended = self.go_through(|_| ()).0;
+        fake.job_set_status(job, ended.status());
         ended
     }
 
     /// The same; what `/proc` shows of the process to everybody on the machine belongs to its
     /// output.
     pub fn go_watching_arguments(self) -> Ended {
-        let (setting, job) = (self.setting.fake.clone(), self.job);
-        let (mut ended, arguments) = self.go_through(|child| {
-            std::fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap_or_default()
+        let (fake, job) = (&self.fixture.fake, self.job);
+        let (mut ended, arguments) = self.go_through(|running| {
+            std::fs::read_to_string(format!("/proc/{}/cmdline", running.child.id()))
+                .unwrap_or_default()
         });
         ended.raw += &arguments;
-        setting.job_set_status(job, if ended.code == 0 { "success" } else { "failed" });
+        fake.job_set_status(job, ended.status());
         ended
     }
 
     /// Runs until the fake's log shows such an entry, is told to stop, and ends.
     pub fn go_until(self, seen: impl Fn(&Entry) -> bool + Send + 'static) -> Ended {
         let (fake, job, before) =
-            (self.setting.fake.clone(), self.job, self.setting.fake.log().len());
-        let (ended, stopper) = self.go_through(|child| {
-            let pid = rustix::process::Pid::from_child(child);
-            let fake = fake.clone();
+            (self.fixture.fake.clone(), self.job, self.fixture.fake.log().len());
+        let (ended, stopper) = self.go_through(|running| {
+            let (fake, pid) = (fake.clone(), running.pid());
             thread::spawn(move || {
                 until(|| fake.log()[before..].iter().any(&seen).then_some(()))
                     .expect("the case's moment comes");
-                rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+                kill_process(pid, Signal::TERM).expect("it runs");
             })
         });
         stopper.join().expect("it was told to stop");
@@ -379,24 +191,16 @@ impl Run<'_> {
         ended
     }
 
-    /// Runs to the end, but GitLab does not know that yet.
-    pub fn go_on(self) -> Ended {
-        self.go_through(|_| ()).0
-    }
-
-    fn go_through<T>(self, look: impl FnOnce(&Child) -> T) -> (Ended, T) {
-        let (setting, before) = (self.setting, self.setting.fake.log().len());
-        let file =
-            |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
-        let mut child = self.command().spawn().expect("the binary starts");
-        let reads = [drain(child.stdout.take()), drain(child.stderr.take())];
-        let watchers = self
-            .watch
+    fn go_through<T>(mut self, look: impl FnOnce(&Running<'_>) -> T) -> (Ended, T) {
+        let (fake, alone) = (&self.fixture.fake, self.alone);
+        let watch_for = std::mem::take(&mut self.watch);
+        let running = self.start();
+        let watchers = watch_for
             .into_iter()
-            .map(|(seen, act)| watch(&setting.fake, before, seen, act))
+            .map(|(seen, act)| watch(fake, running.before, seen, act))
             .collect::<Vec<_>>();
-        let looked = look(&child);
-        let status = wait(&mut child);
+        let looked = look(&running);
+        let ended = running.wait();
         for (stop, watcher) in watchers {
             let _ = stop.send(());
             assert!(
@@ -404,25 +208,8 @@ impl Run<'_> {
                 "what the case waited for never came"
             );
         }
-        let [stdout, stderr] = reads.map(|read| read.join().expect("output is read"));
-        let log = setting.fake.log().split_off(before);
-        let (report, dotenv, annotations) =
-            (file("report.json"), file("rotation.env"), file("annotations.json"));
-        let text =
-            setting.redact(&stderr).replace(&self.folder.path().display().to_string(), "[DIR]");
-        let ended = Ended {
-            code: code(status),
-            report: serde_json::from_str(&report).unwrap_or_default(),
-            annotations: serde_json::from_str(&annotations).unwrap_or_default(),
-            raw: [stdout.clone(), stderr.clone(), report, dotenv.clone(), annotations].concat(),
-            text,
-            stdout,
-            stderr,
-            dotenv,
-            log,
-        };
-        ended.holds(&setting.fake);
-        if self.alone {
+        ended.is_sound(fake);
+        if alone {
             ended.counts_its_calls();
         }
         (ended, looked)
@@ -435,33 +222,79 @@ impl Run<'_> {
         command
     }
 
+    /// For a case that does something to the process itself.
+    pub fn start(self) -> Running<'a> {
+        let (started, before) = (Instant::now(), self.fixture.fake.log().len());
+        let mut child = self.command().spawn().expect("the binary starts");
+        let output = [drain(child.stdout.take()), drain(child.stderr.take())];
+        Running { run: self, child, output, started, before }
+    }
+
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 }
 
-fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+/// The binary at work.
+pub struct Running<'a> {
+    run: Run<'a>,
+    child: Child,
+    output: [mpsc::Receiver<String>; 2],
+    started: Instant,
+    /// How long the fake's log was when it started.
+    before: usize,
+}
+
+impl Running<'_> {
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Its output ends with it.
+    pub fn wait(mut self) -> Ended {
+        let mut overdue = false;
+        let [stdout, stderr] = self.output.map(|output| {
+            let left = PATIENCE.saturating_sub(self.started.elapsed());
+            output.recv_timeout(left).unwrap_or_else(|_| {
+                overdue = true;
+                let _ = self.child.kill();
+                output.recv().expect("output is read")
+            })
+        });
+        let code = code(self.child.wait().expect("the binary can be waited for"));
+        let (at, took) = (Instant::now(), self.started.elapsed());
+        let fixture = self.run.fixture;
+        let folder = self.run.folder.path();
+        let file = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+        let (report, dotenv, annotations) =
+            (file("report.json"), file("rotation.env"), file("annotations.json"));
+        Ended {
+            code,
+            took,
+            at,
+            overdue,
+            report: serde_json::from_str(&report).unwrap_or_default(),
+            annotations: serde_json::from_str(&annotations).unwrap_or_default(),
+            raw: [stdout.as_str(), &stderr, &report, &dotenv, &annotations].concat(),
+            transcript: Transcript::new(&stderr, &fixture.names(), folder),
+            stdout,
+            stderr,
+            dotenv,
+            log: fixture.fake.log().split_off(self.before),
+        }
+    }
+}
+
+fn drain(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+    let (send, text) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
             let _ = pipe.read_to_end(&mut bytes);
         }
-        String::from_utf8(bytes).expect("output is UTF-8")
-    })
-}
-
-fn wait(child: &mut Child) -> ExitStatus {
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().expect("the binary can be waited for") {
-            return status;
-        }
-        if started.elapsed() > PATIENCE {
-            let _ = child.kill();
-            return child.wait().expect("it was killed");
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+        let _ = send.send(String::from_utf8(bytes).expect("output is UTF-8"));
+    });
+    text
 }
 
 /// Looks at the log until it shows what is waited for, then acts; false where the run ended before.
@@ -470,8 +303,8 @@ fn watch(
     from: usize,
     seen: Condition,
     act: Act,
-) -> (std::sync::mpsc::Sender<()>, thread::JoinHandle<bool>) {
-    let (stop, stopped) = std::sync::mpsc::channel();
+) -> (mpsc::Sender<()>, thread::JoinHandle<bool>) {
+    let (stop, stopped) = mpsc::channel();
     let fake = fake.clone();
     let watcher = thread::spawn(move || {
         let mut next = from;
@@ -513,11 +346,12 @@ pub fn until<T>(ask: impl Fn() -> Option<T>) -> Option<T> {
 
 /// A run that has ended, and everything it left behind.
 pub struct Ended {
+    /// The exit code, or minus the signal that killed it.
     pub code: i32,
+    pub took: Duration,
+    pub at: Instant,
     pub stdout: String,
     pub stderr: String,
-    /// What was written to stderr, redacted.
-    pub text: String,
     pub report: Value,
     pub dotenv: String,
     pub annotations: Value,
@@ -525,20 +359,61 @@ pub struct Ended {
     pub raw: String,
     /// What the fake saw meanwhile.
     pub log: Vec<Entry>,
+    overdue: bool,
+    transcript: Transcript,
 }
 
+/// What holds for every run.
 impl Ended {
-    /// What holds for every run.
     #[track_caller]
-    fn holds(&self, fake: &Fake) {
+    fn is_sound(&self, fake: &Fake) {
         assert_eq!(fake.violations(), Vec::<String>::new(), "{}", self.stderr);
         assert_eq!(
             found(&self.raw, &fake.secrets()),
             Vec::<String>::new(),
             "a secret is in the output or the files"
         );
+        if let Err(why) = self.holds() {
+            panic!("{why}\n{}", self.stderr);
+        }
+    }
+
+    /// Whatever has happened to the run. (Whether the invariants hold the fake says.)
+    pub fn holds(&self) -> Result<(), String> {
+        if self.overdue {
+            return Err(format!("a run did not end within {} s", PATIENCE.as_secs()));
+        }
+        if self.stderr.contains("panicked") || self.stderr.contains("RUST_BACKTRACE") {
+            return Err("a run panicked".to_owned());
+        }
+        if ![0, 1, 2, 3, 4, 5, 130, 143, -9].contains(&self.code) {
+            return Err(format!("a run ended with {}", self.code));
+        }
+        if self.code == 0 && self.stderr.contains("\nerror: ") {
+            return Err("a run told of an error and ended with 0".to_owned());
+        }
+        self.ends_with_its_hint()?;
+        self.report_agrees()
+    }
+
+    fn ends_with_its_hint(&self) -> Result<(), String> {
+        let lines: Vec<&str> = self.stderr.trim_end().lines().collect();
+        let error = lines.iter().rposition(|line| line.starts_with("error: "));
+        let rest = error.map_or(&[][..], |error| &lines[error + 1..]);
+        // What a preflight finds, and what is wrong with a configuration, is a list between.
+        let three = matches!(rest, [list @ .., state, hint]
+            if (self.code == 2 || list.iter().all(|line| line.starts_with("- ")))
+                && state.starts_with("state: ")
+                && hint.starts_with("hint: "));
+        if self.code > 0 && !three {
+            return Err("a run failed without its three lines".to_owned());
+        }
+        Ok(())
+    }
+
+    fn report_agrees(&self) -> Result<(), String> {
         if self.report.is_null() {
-            return;
+            return Ok(());
         }
         let outcome = self.outcome();
         let fits: &[&str] = match self.code {
@@ -555,32 +430,20 @@ impl Ended {
             2 | 3 => &["refused"],
             4 => &["deploy_failed"],
             5 => &["busy"],
-            143 => &["failed"],
             _ => &["failed"],
         };
-        assert!(
-            fits.contains(&outcome.as_str()),
-            "exit code {} and outcome {outcome}\n{}",
-            self.code,
-            self.stderr
-        );
-        assert!(
-            self.dotenv.starts_with(&format!("ROTATION_OUTCOME={outcome}\n")),
-            "{}",
-            self.dotenv
-        );
-        if self.code != 0 {
-            let tail = format!(
-                "state: {}\nhint: {}\n",
-                self.report["state"].as_str().unwrap_or_default(),
-                self.report["hint"].as_str().unwrap_or_default()
-            );
-            assert!(
-                self.stderr.ends_with(&tail),
-                "report and log differ:\n{tail}\n{}",
-                self.stderr
-            );
+        if !fits.contains(&outcome.as_str()) {
+            return Err(format!("exit code {} and outcome {outcome}", self.code));
         }
+        if !self.dotenv.starts_with(&format!("ROTATION_OUTCOME={outcome}\n")) {
+            return Err(format!("outcome {outcome}, and for later jobs {}", self.dotenv));
+        }
+        let text = |name: &str| self.report[name].as_str().unwrap_or_default();
+        let tail = format!("state: {}\nhint: {}\n", text("state"), text("hint"));
+        if self.code != 0 && !self.stderr.ends_with(&tail) {
+            return Err(format!("report and log differ:\n{tail}"));
+        }
+        Ok(())
     }
 
     #[track_caller]
@@ -591,6 +454,14 @@ impl Ended {
             // A call that no server saw is counted by the program only.
             assert!(told.is_none() || told >= seen, "{service}: {seen:?}, reported {told:?}");
         }
+    }
+}
+
+/// What a case asks.
+impl Ended {
+    /// How GitLab calls the end of this job.
+    pub fn status(&self) -> &'static str {
+        if self.code == 0 { "success" } else { "failed" }
     }
 
     pub fn outcome(&self) -> String {
@@ -620,40 +491,41 @@ impl Ended {
         self
     }
 
+    /// What was written to stderr, with placeholders.
+    pub fn text(&self) -> String {
+        self.transcript.redacted()
+    }
+
     /// The transcript from `error:` on.
     #[track_caller]
     pub fn says(&self, code: i32, expected: impl snapbox::IntoData) -> &Self {
-        let lines = self.text.rfind("error: ").map_or("", |at| &self.text[at..]);
+        let text = self.transcript.text();
+        let lines = text.rfind("error: ").map_or("", |at| &text[at..]);
         assert!(
             lines.contains("\nstate: ") && lines.contains("\nhint: "),
             "three lines are missing:\n{}",
             self.stderr
         );
         assert_eq!(self.code, code, "\n{}", self.stderr);
-        compare(lines, expected);
+        self.transcript.compare(lines, expected);
         self
     }
 
     /// The whole transcript, but for what it waited for on the way: a matter of moments.
     #[track_caller]
     pub fn shows(&self, expected: impl snapbox::IntoData) -> &Self {
-        let lines =
-            self.text.split_inclusive('\n').filter(|line| !line.starts_with(" INFO waiting: "));
-        compare(&lines.collect::<String>(), expected);
+        let lines = self.transcript.text().split_inclusive('\n');
+        let lines: String = lines.filter(|line| !line.starts_with(" INFO waiting: ")).collect();
+        self.transcript.compare(&lines, expected);
         self
     }
 
     /// The summary that people read.
     #[track_caller]
     pub fn sums_up(&self, expected: impl snapbox::IntoData) -> &Self {
-        let lines = self.text.rfind("\nKey  ").map_or("", |at| &self.text[at + 1..]);
-        compare(lines, expected);
+        let text = self.transcript.text();
+        let lines = text.rfind("\nKey  ").map_or("", |at| &text[at + 1..]);
+        self.transcript.compare(lines, expected);
         self
     }
-}
-
-#[track_caller]
-fn compare(actual: &str, expected: impl snapbox::IntoData) {
-    let actual = snapbox::Data::text(actual);
-    snapbox::Assert::new().action_env(snapbox::assert::DEFAULT_ACTION_ENV).eq(actual, expected);
 }
