@@ -119,13 +119,13 @@ def main():
             env = fake.job("moto")
             # The runs below are started by hand. They would wait for this job if it went on running with the old pair.
             fake.end(env)
-            judge(env)
+            check(env)
     finally:
         moto.terminate()
     print(f"{passed} passed, 0 failed")
 
 
-def judge(env):
+def check(env):
     iam = client("iam", aws_access_key_id="admin", aws_secret_access_key="admin")
     user = "moto-deployer"
     iam.create_user(UserName=user)
@@ -134,9 +134,9 @@ def judge(env):
     trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Federated": "*"}, "Action": "sts:AssumeRoleWithWebIdentity"}]}
     role = iam.create_role(RoleName="rotator", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
     iam.put_role_policy(RoleName="rotator", PolicyName="rotation", PolicyDocument=json.dumps(allowed))
-    iam.create_user(UserName="judge")
-    iam.put_user_policy(UserName="judge", PolicyName="all", PolicyDocument=json.dumps(allowed))
-    keeper = iam.create_access_key(UserName="judge")["AccessKey"]
+    iam.create_user(UserName="admin")
+    iam.put_user_policy(UserName="admin", PolicyName="all", PolicyDocument=json.dumps(allowed))
+    keeper = iam.create_access_key(UserName="admin")["AccessKey"]
     first = iam.create_access_key(UserName=user)["AccessKey"]
     publish(env, first)
     check_after(0)

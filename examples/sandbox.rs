@@ -141,7 +141,7 @@ fn check(fake: &Fake, old: &fake::Pair) -> Result<(), String> {
         .build()
         .map_err(|error| error.to_string())?;
     // With what the last deploy has read, and with what stood there before: two signed calls that
-    // the fake must judge.
+    // the fake decides about.
     runtime.block_on(fake.production_signs(PROJECT))?;
     if runtime
         .block_on(fake.aws("sts", old, "Action=GetCallerIdentity"))

@@ -1,5 +1,5 @@
 //! The fake of the tests as a process, for whatever is no Rust test: the samples in a pipeline,
-//! the image, a person.
+//! the image, a reader.
 //!
 //! `serve SCENARIO FOLDER [CERTIFICATE KEY]` sets the fake up, writes `FOLDER/control` (the
 //! address to ask) and serves until it is ended. To be asked, each with one GET:

@@ -1,5 +1,7 @@
 //! The IAM policies of docs/aws.md, read from it and enforced by the fake: they allow what
 //! a rotation needs, and no more.
+//!
+//! Each case is a test: `cargo test --test policies NAME` runs those whose name contains the text.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

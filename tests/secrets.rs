@@ -1,6 +1,8 @@
-//! A secret is only ever in memory and in the masked variable: every byte that the program leaves
-//! behind is searched for every secret that the fake has ever issued, as it stands and in the
-//! dress of other encodings, while the program logs as much as it can.
+//! A secret is only in memory and in the masked variable: every byte that the program leaves behind
+//! is searched for every secret that the fake has ever issued, as it is and in other encodings,
+//! while the program logs as much as it can.
+//!
+//! Each case is a test: `cargo test --test secrets NAME` runs those whose name contains the text.
 
 use std::process::ExitCode;
 use std::sync::Mutex;

@@ -2,7 +2,9 @@
 //! deployed.
 //!
 //! The binary against the fake, by environment alone. Whatever a case is about, its run is also
-//! held to what `run` holds every run to.
+//! held to what holds for every run; see [`fake::Run`].
+//!
+//! Each case is a test: `cargo test --test shapes NAME` runs those whose name contains the text.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

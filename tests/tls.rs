@@ -3,6 +3,8 @@
 //!
 //! Certificates are made here, the fake speaks TLS behind a front of this test, and the proxy is a
 //! thread on loopback.
+//!
+//! Each case is a test: `cargo test --test tls NAME` runs those whose name contains the text.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,4 +1,4 @@
-//! AWS's ways of saying no, each with its three lines.
+//! Every refusal of AWS that the program recognises, with its three lines.
 
 use snapbox::str;
 

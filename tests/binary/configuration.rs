@@ -1,4 +1,4 @@
-//! What is wrong before anything is asked: arguments, configuration, files.
+//! Errors before the first request: arguments, configuration, files.
 
 use std::process::{Command, Stdio};
 

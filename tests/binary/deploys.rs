@@ -1,4 +1,4 @@
-//! Deploys that do not start, do not end or prove nothing: both keys work on, and a person is told
+//! Deploys that do not start, do not end or prove nothing: both keys stay active, and the log says
 //! which job to look at.
 
 use snapbox::str;

@@ -1,4 +1,4 @@
-//! GitLab's ways of saying no, each with its three lines.
+//! Every refusal of GitLab that the program recognises, with its three lines.
 
 use snapbox::str;
 

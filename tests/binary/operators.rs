@@ -1,5 +1,5 @@
-//! What persons and other tools have done, before and meanwhile: refused with the name of the
-//! thing, and never overwritten unasked.
+//! What operators and other tools have changed, before and meanwhile: it is named, refused, and
+//! never overwritten unasked.
 
 use snapbox::str;
 
@@ -29,9 +29,9 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_published_key_that_was_deleted,
         an_orphan_that_something_else_uses,
         several_keys_that_could_be_the_one,
-        a_operator_changes_a_variable_while_a_run_is_dead,
+        an_operator_changes_a_variable_while_a_run_is_dead,
         a_secret_that_nobody_can_read_any_more,
-        a_operator_changes_a_variable_after_the_publication,
+        an_operator_changes_a_variable_after_the_publication,
         a_hidden_target_that_fell_behind,
         a_record_that_nobody_can_read,
         a_record_that_was_taken_away,
@@ -386,7 +386,7 @@ state: the variables name a key that works; old key â€¦[OLD] (active), new key â
 hint: find out who; if nobody should, delete it: `aws iam delete-access-key --access-key-id AKIA[ORPHAN]` (with --user-name, where it is not the caller's own)
 
 "#]]);
-    // Once a person has removed it, the next run goes on.
+    // Once an operator has removed it, the next run goes on.
     fixture.fake.operator_deletes_key(&orphan.id);
     fixture.run().go().ends(0, "rotated");
     fixture.is_rotated();
@@ -414,7 +414,7 @@ hint: delete the one that nothing uses: `aws iam get-access-key-last-used` tells
     );
 }
 
-fn a_operator_changes_a_variable_while_a_run_is_dead() {
+fn an_operator_changes_a_variable_while_a_run_is_dead() {
     let fixture = orphaned();
     fixture.name(&fixture.new_key().id, "[ORPHAN]");
     fixture.fake.add_user("/", "somebody");
@@ -430,11 +430,11 @@ hint: restore the pair that stood there, or, while the user has at most one key,
 
 "#]],
     );
-    assert_eq!(fixture.stored().0, other.id, "what a person has stored stays");
+    assert_eq!(fixture.stored().0, other.id, "what an operator has stored stays");
 }
 
 fn a_secret_that_nobody_can_read_any_more() {
-    // The new pair has come as far as the hidden target when the run dies; then a person gives the
+    // The new pair has come as far as the hidden target when the run dies; then an operator gives the
     // readable one the old pair again.
     let fixture = Fixture::of_days(75);
     let fake = &fixture.fake;
@@ -477,7 +477,7 @@ hint: store the same pair in all of them, or, while the user has at most one key
     fixture.is_rotated();
 }
 
-fn a_operator_changes_a_variable_after_the_publication() {
+fn an_operator_changes_a_variable_after_the_publication() {
     let fixture = published();
     fixture.fake.add_user("/", "somebody");
     let other = fixture.fake.add_key("somebody", 1);
@@ -493,11 +493,11 @@ hint: restore the published pair there, or, while the user has at most one key, 
 
 "#]],
     );
-    assert_eq!(fixture.stored().0, other.id, "what a person has stored stays");
+    assert_eq!(fixture.stored().0, other.id, "what an operator has stored stays");
 }
 
 fn a_hidden_target_that_fell_behind() {
-    // Two targets, one of them hidden: a person gives the hidden one the old id again, so that its
+    // Two targets, one of them hidden: an operator gives the hidden one the old id again, so that its
     // secret cannot be had.
     let fixture = Fixture::of_days(75);
     fixture.fake.add_project(43, "acme/api");

@@ -15,7 +15,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_dry_run_changes_nothing,
         another_run_at_work_is_left_alone,
         of_two_runs_at_once_one_rotates,
-        what_a_run_needs_a_operator_for_is_refused,
+        what_a_run_needs_an_operator_for_is_refused,
         a_definite_failure_can_be_run_again,
         a_failed_deploy_keeps_both_keys,
         a_hostile_fake_is_rotated_all_the_same,
@@ -130,7 +130,7 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
     assert_eq!(ended.dotenv, dotenv);
     let link = format!("{}/acme/shop/-/pipelines/{pipeline}", fixture.fake.url);
     assert_eq!(ended.annotations["rotation"][0]["external_link"]["url"], link);
-    // What a person finds in the settings: masked, raw, tagged; and a released record without
+    // What an operator finds in the settings: masked, raw, tagged; and a released record without
     // `ends`.
     let secret = fixture.fake.variable(PROJECT, SECRET, "*").expect("the secret");
     assert_eq!(secret.description, Some(format!("[credential-rotator {}]", new.id)));
@@ -359,7 +359,7 @@ fn of_two_runs_at_once_one_rotates() {
     fixture.is_rotated();
 }
 
-fn what_a_run_needs_a_operator_for_is_refused() {
+fn what_a_run_needs_an_operator_for_is_refused() {
     let fixture = Fixture::of_days(75);
     fixture.fake.operator_creates_key(USER);
     let ended = fixture.run().go();
@@ -392,7 +392,7 @@ fn a_failed_deploy_keeps_both_keys() {
         .set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production").fails()]);
     fixture.run().go().ends(4, "deploy_failed");
     assert_eq!((fixture.old_is_active(), fixture.fresh().len()), (Some(true), 1));
-    // A person fixes it and retries: the next run proves that.
+    // An operator fixes it and retries: the next run proves that.
     fixture.fake.set_pipeline_config(PROJECT, vec![JobSpec::deploy("deploy", "production")]);
     fixture.run().go().ends(0, "resumed");
     fixture.is_rotated();
@@ -465,8 +465,8 @@ Next       the next scheduled run of the rotation replaces this key
 "#]]);
     assert_eq!((ended.effects(), ended.calls("iam")), (Vec::new(), 1));
 
-    let setting = Setting::of_days(10);
-    let check = || setting.run().with_role().set("ROTATOR_ACTION", "check").go();
+    let fixture = Fixture::of_days(10);
+    let check = || fixture.run().with_role().set("ROTATOR_ACTION", "check").go();
     check().ends(0, "healthy").sums_up(str![[r#"
 Key        key …[OLD] of user deployer, made [DATE], 10 days old
 Why        checked only; not due: a key is replaced after 60 days, this one on [DATE]
@@ -475,7 +475,7 @@ Deploy     none in this run
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
-    setting.fake.operator_disables_key(&setting.old.id);
+    fixture.fake.operator_disables_key(&fixture.old.id);
     check().ends(0, "due").sums_up(str![[r#"
 Key        key …[OLD] of user deployer, made [DATE], 10 days old
 Why        checked only; a rotation would: replace the key

@@ -1,4 +1,4 @@
-//! What a rotation would stumble over later is found before anything is written, all at once.
+//! What would stop a rotation later is found before anything is written, all at once.
 
 use snapbox::str;
 

@@ -1,4 +1,4 @@
-//! Replies that are no replies: pages, nothing, other types, too much, another host.
+//! Replies that make no sense: HTML, nothing, other types, too much, a redirect to another host.
 
 use std::collections::BTreeSet;
 use std::io::Read;

@@ -1,5 +1,5 @@
-//! A job that began in the very second of the publication, still with the old pair: the dates that
-//! the program has are coarser than that.
+//! A job that started in the second of the publication, still with the old pair. The dates that
+//! the program sees are whole seconds, so it cannot tell that the job was earlier.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! Replies without an end, and lists without a last page: a run takes no more of them than fits,
-//! and tells of it.
+//! Replies without an end, and lists without a last page: a run reads no more than a limit and
+//! ends with an error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,5 +1,5 @@
-//! A fake with one rotation that is due, in each of the ways that the program knows, the rotator's
-//! jobs, and the one good end.
+//! The fixture with a rotation that is due, in each mode that the program knows, and the one good
+//! end.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -339,7 +339,7 @@ impl Scene {
         }
     }
 
-    /// What a person would see.
+    /// What an operator would see.
     pub(crate) fn left(&self) -> String {
         let keys: Vec<String> = self
             .fake

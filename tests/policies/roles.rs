@@ -123,11 +123,11 @@ fn no_action_of_the_role_is_superfluous() {
     let run_without = |action: &str| {
         let fixture = helpless("/");
         let arn = role(&fixture, "lacking", &without(&whole, action));
-        let mended = role(&fixture, "whole", &whole);
+        let fixed = role(&fixture, "whole", &whole);
         let token = token(&fixture);
         let ended = rotate(&fixture, |run| by(run, &arn, &token));
         lacks(&fixture, &ended, action);
-        assert_eq!(rotate(&fixture, |run| by(run, &mended, &token)).code, 0, "{action}");
+        assert_eq!(rotate(&fixture, |run| by(run, &fixed, &token)).code, 0, "{action}");
         fixture.is_rotated();
     };
     std::thread::scope(|scope| {

@@ -15,7 +15,7 @@ pub(crate) fn pipelines() -> Vec<Trial> {
         a_pipeline_that_never_got_jobs_and_no_reply_is_replaced,
         a_canceled_pipeline_is_replaced,
         a_deleted_pipeline_is_replaced,
-        a_failed_pipeline_that_a_operator_fixed_is_proof,
+        a_failed_pipeline_that_an_operator_fixed_is_proof,
         a_failed_pipeline_is_replaced_by_the_next_run,
         a_pipeline_of_somebody_else_is_not_adopted,
     ]
@@ -145,7 +145,7 @@ fn a_deleted_pipeline_is_replaced() {
     production_is_new(&fixture, PROJECT);
 }
 
-fn a_failed_pipeline_that_a_operator_fixed_is_proof() {
+fn a_failed_pipeline_that_an_operator_fixed_is_proof() {
     let fixture = Fixture::of_days(75);
     fixture.fake.set_pipeline_config(
         PROJECT,
@@ -199,7 +199,7 @@ fn a_pipeline_of_somebody_else_is_not_adopted() {
     jobs[1].ms = 20_000;
     fixture.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::Close);
     let fake = fixture.fake.clone();
-    // Another user's pipeline by the API, the push of a person: neither says that our request was
+    // Another user's pipeline by the API, the push of an operator: neither says that our request was
     // heard.
     let meanwhile = move || {
         fake.start_pipeline_with(PROJECT, "api", "main", vec![JobSpec::new("nightly")]);
@@ -242,7 +242,7 @@ pub(crate) fn environments() -> Vec<Trial> {
         a_retry_whose_reply_was_cut_is_adopted,
         a_retry_whose_reply_was_an_error_is_adopted,
         a_redeploy_that_failed_is_tried_again_by_the_next_run,
-        a_redeploy_that_a_operator_retried_is_proof,
+        a_redeploy_that_an_operator_retried_is_proof,
         a_redeploy_that_was_deleted_is_started_anew,
         a_canceled_redeploy_is_started_anew,
         a_job_that_cannot_be_retried_is_named,
@@ -303,7 +303,7 @@ fn a_redeploy_that_failed_is_tried_again_by_the_next_run() {
     production_is_new(&fixture, PROJECT);
 }
 
-fn a_redeploy_that_a_operator_retried_is_proof() {
+fn a_redeploy_that_an_operator_retried_is_proof() {
     let fixture = Fixture::of_days(75);
     from_now_on(&fixture, JobEnd::Failure);
     redeploying(&fixture).go().ends(4, "deploy_failed");

@@ -16,7 +16,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         the_successor_of_bridges_is_asked_where_they_are_gone,
         numbered_jobs_all_count,
         a_matrix_counts_whole,
-        one_part_that_waits_for_a_operator_is_no_proof,
+        one_part_that_waits_for_an_operator_is_no_proof,
         jobs_beyond_the_first_page_count,
         a_missing_job_is_no_proof,
         a_manual_deploy_is_no_proof_without_a_list,
@@ -35,7 +35,7 @@ fn with_downstream(depend: bool, downstream: Vec<JobSpec>) -> Fixture {
     fixture
 }
 
-/// Project 42 itself deploys nothing any more, so the invariants watches 43 alone.
+/// Project 42 itself deploys nothing any more, so the invariants watch 43 alone.
 fn run(fixture: &Fixture) -> Run<'_> {
     fixture
         .run()
@@ -194,7 +194,7 @@ fn a_matrix_counts_whole() {
     production_is_new(&fixture, PROJECT);
 }
 
-fn one_part_that_waits_for_a_operator_is_no_proof() {
+fn one_part_that_waits_for_an_operator_is_no_proof() {
     let fixture = Fixture::of_days(75);
     fixture.fake.set_pipeline_config(
         PROJECT,

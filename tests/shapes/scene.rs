@@ -4,7 +4,7 @@ use fake::*;
 
 pub(crate) const OTHER: u64 = 43;
 
-/// A project with the old pair in a scope, its production running with it; the invariants watches
+/// A project with the old pair in a scope, its production running with it; the invariants watch
 /// both.
 pub(crate) fn add_project(fixture: &Fixture, id: u64, path: &str, scope: &str) {
     let fake = &fixture.fake;

@@ -121,7 +121,7 @@ fn a_group_is_written_in_its_own_scope_only() {
     assert_eq!(unscoped, 0, "a write to a group without its scope");
 }
 
-/// A person takes the scope away while the new key is being verified: the server would change the
+/// An operator takes the scope away while the new key is being verified: the server would change the
 /// variable of all environments.
 fn a_group_variable_that_vanishes_is_written_nowhere_else() {
     let (fixture, foreign) = with_a_scope_in_a_group();
@@ -244,7 +244,7 @@ fn a_scope_that_a_group_drops_is_refused_and_leaves_nothing() {
 }
 
 /// What was made for all environments cannot be taken away again: it is named, and its key stays
-/// until a person has looked.
+/// until an operator has looked.
 fn a_scope_that_a_group_drops_never_gets_an_id() {
     let fixture = first_pair_for_a_group_that_drops_scopes();
     fixture.fake.fault_from(

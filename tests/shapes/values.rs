@@ -231,7 +231,7 @@ fn a_secret_that_was_changed_after_it_was_written_gets_no_id() {
     };
     let ended = fixture.run().once(|entry| puts(entry, "AWS_SECRET"), mangled).go();
     ended.ends(0, "rotated");
-    // The judge sees to it that no id ever stood beside the value that is nobody's.
+    // The invariants check that no id was ever beside a value that is no key's secret.
     assert_eq!(ended.log.iter().filter(|entry| puts(entry, "AWS_SECRET")).count(), 2);
     fixture.is_rotated();
 }

@@ -1,4 +1,4 @@
-//! A client of the tests' own, as small as can be: one request, one connection.
+//! A client for tests, as small as can be: one request, one connection.
 
 use std::time::{Duration, SystemTime};
 
@@ -174,7 +174,7 @@ impl Fake {
         .await
     }
 
-    /// Signs a real STS call with `pair`, unseen by faults, chaos and judge; `Err` says how it was
+    /// Signs a real STS call with `pair`, unseen by faults, chaos and invariants; `Err` says how it was
     /// refused.
     pub async fn signs(&self, pair: &Pair) -> Result<(), String> {
         let skew = self.lock().shift / 1000;

@@ -1,4 +1,4 @@
-//! Looks for secrets in a text, as they stand and in the dress of other encodings.
+//! Looks for secrets in a text, as they are and in other encodings.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -69,7 +69,7 @@ fn lower_hex(percent: &str) -> String {
     parts.fold(first, |text, part| text + "%" + &part[..2].to_lowercase() + &part[2..])
 }
 
-/// The secrets that show in this text, each by its first letters and the dress.
+/// The secrets that show in this text, each by its first letters and the encoding.
 pub fn found(text: &str, secrets: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for secret in secrets {

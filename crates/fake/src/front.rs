@@ -1,4 +1,4 @@
-//! GitLab's front: the API's paths, who may do what, and pages.
+//! GitLab's API: its paths, who may do what, and pages.
 
 use serde_json::{Value, json};
 

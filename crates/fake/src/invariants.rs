@@ -1,8 +1,8 @@
-//! The judge: after every single change, whether the invariants of `ARCHITECTURE.md` still hold. It
-//! knows what no caller can know.
+//! The invariants of `ARCHITECTURE.md`, checked after every single change, with all that the fake
+//! knows and no caller can know.
 //!
-//! What a person does (through the tests' own functions) is never a violation; what it breaks is
-//! taken as it then is.
+//! What an operator does (through the tests' own functions) is never a violation; what it breaks
+//! is taken as it then is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ pub(crate) struct Invariants {
     /// Every key that a watched target has ever named.
     pub(crate) published: BTreeSet<String>,
     pub(crate) violations: Vec<String>,
-    /// A person is at work: nothing is a violation.
+    /// An operator is at work: nothing is a violation.
     pub(crate) operator: bool,
 }
 
@@ -226,7 +226,7 @@ impl State {
         }
     }
 
-    /// What the tests do themselves: judged as nobody's, and the invariants takes note of how
+    /// What the tests do themselves: never a violation, and the invariants take note of how
     /// things are now.
     pub(crate) fn as_operator<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let before = std::mem::replace(&mut self.check.operator, true);

@@ -1,4 +1,4 @@
-//! What pipelines consist of: jobs as they are written, as they run, and as the tests see them.
+//! Jobs and pipelines: as they are configured, as they run, and as tests see them.
 
 use serde_json::Value;
 

@@ -1,50 +1,58 @@
-//! The fake: a hostile stand-in for AWS IAM, AWS STS and GitLab over real HTTP on loopback.
+//! The fake: a stand-in for AWS IAM, AWS STS and GitLab over real HTTP on loopback.
 //!
-//! One fake is one server on its own thread (a test may block as it likes), one clock, one lock,
-//! one log and one judge. It behaves as AWS and GitLab do, and no kinder. Hostile by default
-//! (`.calm()` turns that off); the chaos is seeded.
+//! One [`Fake`] is one server on a thread of its own (so a test may block), with one clock, one
+//! lock and one log. It behaves as AWS and GitLab do, and no kinder: it is hostile unless
+//! [`Builder::calm`] turns that off, and everything random follows from a seed. After every change
+//! it checks the invariants of `ARCHITECTURE.md`; [`Fake::violations`] says what broke.
 //!
-//! ```ignore
-//! #[path = "fake/mod.rs"] mod fake;
-//! use fake::*;
+//! [`Fixture`] is the usual fake of a test, [`Run`] starts the program in it, and [`cases`] makes a
+//! test of each case. This crate does not know the program: a test says where the binary is.
 //!
-//! let fake = Fake::builder().seed(7).calm().start();     // or `.build().await`; hostile without `.calm()`
-//! fake.add_user("/service/ci/", "deployer");              // in account 123456789012, allowed to rotate itself
-//! let key = fake.add_key("deployer", 75);                 // 75 days old: `key.id`, `key.secret`
+//! ```no_run
+//! use fake::{Fake, Fault, JobSpec, Variable};
+//!
+//! # async fn example() {
+//! let fake = Fake::builder().seed(7).calm().start();
+//! // A user in account 123456789012 that may rotate its own keys, and a key of 75 days.
+//! fake.add_user("/service/ci/", "deployer");
+//! let key = fake.add_key("deployer", 75);
+//! // A project with the pair, and what production runs with today.
 //! fake.add_project(42, "group/app");
 //! fake.set_variable(42, Variable::new("AWS_ACCESS_KEY_ID", &key.id).masked());
 //! fake.set_variable(42, Variable::new("AWS_SECRET_ACCESS_KEY", &key.secret).masked());
-//! fake.set_pipeline_config(42, vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").stage("deploy")]);
-//! fake.start_pipeline(42, "push");                        // what production runs with today …
-//! fake.finish_pipelines();                                // … without waiting for it
+//! fake.set_pipeline_config(42, vec![JobSpec::deploy("deploy", "production")]);
+//! fake.start_pipeline(42, "push");
+//! fake.finish_pipelines();
+//! // What the invariants are about.
 //! fake.watch_target(42, "*", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
 //! fake.watch_deploy(42);
-//! fake.add_job(42, 98765, "running");                     // the rotator's own job
-//!
-//! let env = fake.env(42, 98765);                          // hand this, and nothing else, to the program
-//! fake.fault(3, Fault::LoseReply);                        // the third call that is counted
+//! // The rotator's own job. Its environment, and nothing else, is for the program.
+//! fake.add_job(42, 98765, "running");
+//! let env = fake.env(42, 98765);
+//! fake.fault(3, Fault::LoseReply);
 //! // … run the program …
 //! fake.job_set_status(98765, "success");
 //! assert!(fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
 //! assert_eq!(fake.violations(), Vec::<String>::new());
 //! fake.production_signs(42).await.expect("production works");
-//! let keys = fake.keys("deployer");                       // what is left, as plain structs
-//! let deletes = fake.log().iter().filter(|entry| entry.action == "iam:DeleteAccessKey").count();
+//! # }
 //! ```
 //!
-//! Names of actions, for `fault_on` and the log: `iam:CreateAccessKey`, `sts:GetCallerIdentity`,
-//! and for GitLab the verb and the path with its placeholders, `PUT /projects/:id/variables/:key`;
-//! `what` follows (`deployer AKIA…`, `AWS_ACCESS_KEY_ID@*`), so that `fault_on("PUT
-//! /projects/:id/variables/:key AWS_ACCESS_KEY_ID", 1, …)` is the first PUT of that variable.
-
+//! Actions have names, for [`Fake::fault_on`] and in the log: `iam:CreateAccessKey`,
+//! `sts:GetCallerIdentity`, and for GitLab the verb and the path with its placeholders,
+//! `PUT /projects/:id/variables/:key`. What the call is about follows (`deployer AKIA…`,
+//! `AWS_ACCESS_KEY_ID@*`): `PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID` is a PUT of that
+//! variable.
+//!
 //! For a run inside a pipeline (`ROTATOR_DEPLOY=none`) make the rotator a job of the configuration,
-//! `JobSpec::new("rotate").never_ends()`, find its id in `fake.jobs(42)`, and end it with
-//! `job_set_status`: the later stages follow.
+//! `JobSpec::new("rotate").never_ends()`, find its id in [`Fake::jobs`], and end it with
+//! [`Fake::job_set_status`]: the later stages follow.
 
 mod aws;
 pub mod cases;
 mod client;
 mod clock;
+mod control;
 mod encodings;
 mod fixture;
 mod front;
@@ -61,9 +69,8 @@ mod policy;
 mod production;
 mod run;
 mod serve;
-mod setting;
-mod setting_aws;
-mod setting_gitlab;
+mod set_up_aws;
+mod set_up_gitlab;
 mod state;
 mod sts;
 mod transcript;
@@ -158,11 +165,6 @@ impl Builder {
         self
     }
 
-    pub async fn build(self) -> Fake {
-        self.start()
-    }
-
-    /// The same without async.
     pub fn start(self) -> Fake {
         let mut state = State::new(self.seed, &self.partition, &self.prefix);
         state.knobs = if self.calm { Knobs::calm() } else { Knobs::hostile() };

@@ -1,4 +1,4 @@
-//! What persons and other tools do meanwhile. The judge takes it as it is.
+//! What operators and other tools do meanwhile. It is never a violation of an invariant.
 
 use super::Fake;
 use super::aws::{Pair, Principal};
@@ -9,7 +9,7 @@ use super::variables::Variable;
 
 /// AWS.
 impl Fake {
-    /// A person makes a key now; it is not ours.
+    /// An operator makes a key now; it is not ours.
     pub fn operator_creates_key(&self, user: &str) -> Pair {
         self.add_key(user, 0)
     }

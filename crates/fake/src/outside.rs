@@ -1,4 +1,4 @@
-//! The outermost layer: connections as they come in, plain or TLS.
+//! Connections as they come in, plain or TLS.
 
 use std::sync::Arc;
 

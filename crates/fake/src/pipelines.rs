@@ -1,5 +1,5 @@
-//! Pipelines that run by themselves: jobs are picked up, read the variables at that very moment,
-//! end, and leave a production behind.
+//! Pipelines, which run by themselves: a job starts, reads the variables at that moment, ends, and
+//! is deployed.
 
 use serde_json::Value;
 

@@ -1,5 +1,4 @@
-//! What a job gets from GitLab, and whether AWS accepts it: the production that every rotation is
-//! for.
+//! Production: which variables a job gets from GitLab, and whether AWS accepts the pair.
 
 use super::aws::Pair;
 use super::client::signed;

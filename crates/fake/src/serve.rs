@@ -26,7 +26,7 @@ pub(crate) struct Call {
     /// The body, where it is a form.
     pub(crate) form: Vec<(String, String)>,
     pub(crate) connection: u64,
-    /// The test's own call: not counted, no fault, no chaos, judged as nobody's.
+    /// The test's own call: not counted, no fault, no chaos, never a violation.
     pub(crate) harness: bool,
 }
 
@@ -278,7 +278,7 @@ impl State {
         outcome
     }
 
-    /// The ordinary weather.
+    /// The chaos of a hostile fake.
     fn chaos(&mut self, service: &str, method: &str) -> Option<Fault> {
         let knobs = self.knobs.clone();
         match (service, method) {

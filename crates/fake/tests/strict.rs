@@ -186,7 +186,7 @@ async fn the_check_sees_each_breach() {
 }
 
 #[tokio::test]
-async fn a_operator_is_not_judged_and_a_deploy_of_a_dead_key_is() {
+async fn an_operator_is_not_judged_and_a_deploy_of_a_dead_key_is() {
     let (fake, old) = deployed();
     fake.operator_disables_key(&old.id);
     fake.operator_removes_variable(42, ID, "*");

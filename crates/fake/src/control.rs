@@ -1,5 +1,4 @@
-//! How a test sets the fake up, and how it looks at it afterwards: time, switches, faults, log,
-//! judge.
+//! What a test controls and asks: time, switches, faults, the log, the invariants.
 
 use std::sync::Arc;
 
@@ -90,7 +89,7 @@ impl Fake {
         self.lock().secrets.clone()
     }
 
-    /// What the invariants has found, in order; empty is good.
+    /// Which invariants broke, in order.
     pub fn violations(&self) -> Vec<String> {
         self.lock().check.violations.clone()
     }

@@ -1,4 +1,4 @@
-//! How a test sets up AWS, and how it looks at it afterwards.
+//! How a test sets AWS up, and what it asks afterwards.
 
 use super::Fake;
 use super::aws::{Pair, Principal, Role, Trust};

@@ -1,4 +1,4 @@
-//! How a test sets up GitLab, and how it looks at it afterwards.
+//! How a test sets GitLab up, and what it asks afterwards.
 
 use super::Fake;
 use super::aws::Pair;
@@ -44,7 +44,7 @@ impl Fake {
         state.project(project).refs.insert(name.into(), Ref { sha, protected });
     }
 
-    /// Sets a variable, or replaces the one of the same key and scope, as a person would. A key
+    /// Sets a variable, or replaces the one of the same key and scope, as an operator would. A key
     /// that it names becomes ours.
     pub fn set_variable(&self, home: impl Into<Home>, variable: Variable) {
         let home = home.into();
