@@ -323,24 +323,11 @@ fn create(seen: &Observed) -> Step {
 
 /// A new rotation, where there is room for it and nothing speaks against it.
 fn begin(seen: &Observed, policy: &Policy) -> Step {
-    let named = seen.targets.iter().find_map(|target| target.id.key()).cloned();
     if seen.run.attempt != Attempt::No {
         return Step::Done(Done::Tried);
     }
     if seen.keys.len() >= 2 {
-        // A key that some target names is not in the way: it is in use there.
-        if seen.targets.iter().any(|target| {
-            target.id.key().is_some_and(|id| named.as_ref() != Some(id) && seen.key(id).is_some())
-        }) {
-            return Step::Refuse(Refusal::Differ(stage::named_by(seen)));
-        }
-        // The refusal tells when each key that nobody explains was last used.
-        let unasked =
-            seen.keys.iter().find(|key| key.used.is_none() && named.as_ref() != Some(&key.id));
-        if let Some(key) = unasked {
-            return Step::Ask(Query::LastUse(key.id.clone()));
-        }
-        return Step::Refuse(Refusal::NoSlot { keys: seen.keys.clone(), named });
+        return no_slot(seen);
     }
     match &seen.preflight {
         // `check` would only say that a rotation is due: what else it finds, the rotation finds
@@ -351,6 +338,26 @@ fn begin(seen: &Observed, policy: &Policy) -> Step {
             Step::Refuse(Refusal::Preflight(findings.clone()))
         }
         Some(_) => Step::Record(Checkpoint::Begin),
+    }
+}
+
+/// The user has as many keys as it may.
+fn no_slot(seen: &Observed) -> Step {
+    let mut named: Vec<AccessKeyId> = Vec::new();
+    for id in seen.targets.iter().filter_map(|target| target.id.key()) {
+        if !named.contains(id) {
+            named.push(id.clone());
+        }
+    }
+    // A key that some target names is not in the way: it is in use there.
+    if named.iter().filter(|id| seen.key(id).is_some()).count() > 1 {
+        return Step::Refuse(Refusal::Differ(stage::named_by(seen)));
+    }
+    // The refusal tells when each key that nobody explains was last used.
+    let is_unasked = |key: &&Key| key.used.is_none() && !named.contains(&key.id);
+    match seen.keys.iter().find(is_unasked) {
+        Some(key) => Step::Ask(Query::LastUse(key.id.clone())),
+        None => Step::Refuse(Refusal::NoSlot { keys: seen.keys.clone(), named }),
     }
 }
 

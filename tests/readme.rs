@@ -247,6 +247,14 @@ fn the_failures_of_this_test_are_all_that_there_are() {
         }
     });
     complete("aws/error.rs", "CredentialAdvice", &advice);
+    let refused = inner(|error| {
+        if let Error::Aws(AwsError::KeyRefused { refusal, .. }) = error {
+            Some(name(refusal))
+        } else {
+            None
+        }
+    });
+    complete("aws/error.rs", "KeyRefusal", &refused);
     complete(
         "aws/error.rs",
         "RoleRefusal",
@@ -494,6 +502,8 @@ fn failures() -> Vec<Error> {
             all.push(Error::Aws(AwsError::KeyRefused { what: WHAT, refusal }));
         }
     }
+    let refusal = KeyRefusal::Temporary(key());
+    all.push(Error::Aws(AwsError::KeyRefused { what: WHAT, refusal }));
     for (explicit, session_token) in [(false, false), (true, false), (false, true)] {
         all.push(Error::Aws(AwsError::Denied {
             action: "ACTION",
@@ -585,7 +595,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Mismatch { target: target(), id: key(), tag: key() },
         Refusal::Unknown { target: target(), key: key() },
         Refusal::Unusable { target: target(), why: text("REASON") },
-        Refusal::NoSlot { keys: Vec::new(), named: None },
+        Refusal::NoSlot { keys: Vec::new(), named: Vec::new() },
         Refusal::Preflight(Vec::new()),
         Refusal::Several(Vec::new()),
         Refusal::ChangedExternally { target: target(), new_key: key() },

@@ -141,13 +141,13 @@ pub const VARIABLES: &[Variable] = &[
         name: "ROTATOR_OVERLAP",
         default: "12h",
         meaning: "How long the old key stays active after the deploy. `0s`: it is disabled at \
-            once, whoever may still use it.",
+            once, even if something still uses it.",
     },
     Variable {
         name: "ROTATOR_GRACE_PERIOD",
         default: "7d",
         meaning: "How long the old key then stays disabled before it is deleted. Whole days are \
-            over an hour early, for a daily job is not punctual.",
+            over an hour early, because a daily job does not start at the same second each day.",
     },
     Variable {
         name: "ROTATOR_VERIFY_TIMEOUT",

@@ -28,9 +28,10 @@ pub enum Refusal {
     Unusable { target: String, why: String },
     #[error(
         "no room for a new key: {}",
-        list(keys.iter().map(|key| described(key, named.as_ref())), "; ")
+        list(keys.iter().map(|key| described(key, named)), "; ")
     )]
-    NoSlot { keys: Vec<Key>, named: Option<AccessKeyId> },
+    /// `named`: the ids that the targets hold.
+    NoSlot { keys: Vec<Key>, named: Vec<AccessKeyId> },
     #[error("a rotation is due, but would not end well:\n- {}", .0.join("\n- "))]
     Preflight(Vec<String>),
     #[error("several keys could be the one that an earlier run made: {}", list(.0, ", "))]
@@ -127,7 +128,7 @@ impl Refusal {
                  ROTATOR_KEY_ID_VARIABLE and ROTATOR_SECRET_VARIABLE"
                     .into()
             }
-            Self::NoSlot { keys, named } => removal(keys, named.as_ref()),
+            Self::NoSlot { keys, named } => removal(keys, named),
             Self::Preflight(_) => "fix what is listed; nothing was written".into(),
             Self::Several(_) => {
                 "delete the one that nothing uses: `aws iam get-access-key-last-used` tells which"
@@ -192,8 +193,8 @@ fn named((target, id): &(String, Option<AccessKeyId>)) -> String {
     }
 }
 
-fn described(key: &Key, named: Option<&AccessKeyId>) -> String {
-    let role = if named == Some(&key.id) { "published" } else { "unexplained" };
+fn described(key: &Key, named: &[AccessKeyId]) -> String {
+    let role = if named.contains(&key.id) { "published" } else { "unexplained" };
     let state = if key.active { "active" } else { "disabled" };
     let used = match &key.used {
         Some(Use::At { when, service }) => format!(", last used {} ({service})", day(*when)),
@@ -203,8 +204,8 @@ fn described(key: &Key, named: Option<&AccessKeyId>) -> String {
     format!("{role} key {}, {state}, made {}{used}", key.id.full(), day(key.created))
 }
 
-fn removal(keys: &[Key], named: Option<&AccessKeyId>) -> String {
-    let unexplained = keys.iter().filter(|key| named != Some(&key.id));
+fn removal(keys: &[Key], named: &[AccessKeyId]) -> String {
+    let unexplained = keys.iter().filter(|key| !named.contains(&key.id));
     let commands = unexplained
         .map(|key| format!("`aws iam delete-access-key --access-key-id {}`", key.id.full()));
     format!(

@@ -753,7 +753,7 @@ fn a_key_that_is_due_without_a_free_slot_is_a_persons_matter() {
     let asked = seen.with(|seen| seen.keys[1].used = Some(Use::Never));
     assert_eq!(
         plan(&asked),
-        Refuse(Refusal::NoSlot { keys: asked.keys.clone(), named: Some(id(OLD)) })
+        Refuse(Refusal::NoSlot { keys: asked.keys.clone(), named: vec![id(OLD)] })
     );
 }
 
