@@ -250,7 +250,7 @@ fn what_may_be_an_external_change_is_looked_at_twice() {
 }
 
 #[test]
-fn a_abandoned_key_is_still_told_of() {
+fn an_abandoned_key_is_still_told_of() {
     let seen = publishing().with(|seen| {
         seen.run.new_key = Some(NewKey { key: id(NEW), verified: false, abandoned: true });
     });

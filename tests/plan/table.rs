@@ -110,7 +110,7 @@ fn a_question_and_a_wait_need_no_claim() {
 }
 
 #[test]
-fn the_progress_of_an_earlier_run_are_taken_over_before_anything_else() {
+fn the_progress_of_an_earlier_run_is_taken_over_before_anything_else() {
     let seen = unclaimed(with_new_key(true))
         .with(|seen| seen.claim = Some(Claim { name: "own".to_owned(), progress: None }));
     assert_eq!(plan(&seen), TakeOver);
@@ -151,7 +151,7 @@ fn a_key_that_appears_before_ours_is_made_is_a_persons() {
 }
 
 #[test]
-fn where_nothing_was_made_the_progress_are_taken_out() {
+fn where_nothing_was_made_the_progress_is_taken_out() {
     assert_eq!(
         plan(&publishing().with(|seen| drop(seen.keys.pop()))),
         Step::Record(Checkpoint::Nothing)
@@ -222,7 +222,7 @@ fn a_target_that_holds_neither_the_new_nor_an_old_id_is_changed_externally() {
 }
 
 #[test]
-fn a_forced_run_begins_anew_where_a_operator_has_acted_and_a_slot_is_free() {
+fn a_forced_run_begins_anew_after_an_external_change_and_a_slot_is_free() {
     let seen = later(publishing().with(|seen| {
         seen.targets = targets([on(NEW)]);
         seen.keys.pop();
@@ -231,7 +231,7 @@ fn a_forced_run_begins_anew_where_a_operator_has_acted_and_a_slot_is_free() {
     assert_eq!(confirmed(&cleared(seen), &forced()), Step::Record(Checkpoint::Begin));
 }
 
-/// Found by the simulation: the progress were overwritten and the old key was left behind.
+/// Found by the simulation: the progress was overwritten and the old key was left behind.
 #[test]
 fn a_forced_run_does_not_take_a_list_that_lags_for_a_key_that_is_gone() {
     let seen = cleared(published(publication())).with(|seen| drop(seen.keys.pop()));
@@ -411,7 +411,7 @@ fn a_new_key_that_never_came_to_be_used_is_deleted_in_the_same_run() {
 }
 
 #[test]
-fn a_abandoned_key_that_a_variable_names_stays() {
+fn an_abandoned_key_that_a_variable_names_stays() {
     let abandoned = |pairs: Vec<(IdSeen, SecretSeen)>| {
         with_new_key(false).with(|seen| {
             seen.run.new_key = Some(NewKey { key: id(NEW), verified: false, abandoned: true });
@@ -808,7 +808,7 @@ fn check_only_reads() {
 // What is written down.
 
 #[test]
-fn progress_begin_with_the_keys_that_are_there_those_of_tags_and_what_the_targets_held() {
+fn progress_begins_with_the_keys_that_are_there_those_of_tags_and_what_the_targets_held() {
     let seen = idle(75).with(|seen| {
         seen.targets =
             targets([(named(OLD), hidden(Some(FOREIGN))), (IdSeen::Absent, SecretSeen::Absent)]);
