@@ -162,14 +162,8 @@ impl Run<'_> {
         }
         let progress = Progress::after(&self.seen, checkpoint);
         self.write_record(progress, checkpoint != Checkpoint::Finished).await?;
-        match checkpoint {
-            Checkpoint::Published => self.sign_with_the_new_key(),
-            Checkpoint::Finished => self.record.own = None,
-            Checkpoint::Begin
-            | Checkpoint::Nothing
-            | Checkpoint::Drained
-            | Checkpoint::Proven
-            | Checkpoint::Disabled => {}
+        if checkpoint == Checkpoint::Finished {
+            self.record.own = None;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::aws::CreateFailure;
 use crate::deploy::{self, places};
 use crate::error::Error;
 use crate::fence::Fenced;
-use crate::plan::{CREATION_WINDOW, Cause, Made, Observed, Scope, Step, Waiting};
+use crate::plan::{CREATION_WINDOW, Cause, Made, Scope, Step, Waiting};
 use crate::targets::{self, PairPart};
 
 /// A refusal that blames a person is pronounced only when a second observation, so much later, says
@@ -29,6 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 impl Run<'_> {
     pub(super) async fn execute(&mut self, step: &Step) -> Result<Option<Made>, Error> {
+        self.sign_with_the_new_key();
         match step {
             Step::Ask(query) => self.answer(query).await?,
             Step::Claim => return self.claim().await.map(Some),
@@ -204,23 +205,22 @@ impl Run<'_> {
     }
 
     async fn disable(&mut self, key: &AccessKeyId) -> Result<(), Error> {
-        self.sign_with_the_new_key();
         let Self { context, seen, .. } = self;
         context.aws.disable(&seen.user, key, || context.gitlab.may_act()).await?;
         Ok(())
     }
 
     async fn delete(&mut self, key: &AccessKeyId) -> Result<(), Error> {
-        self.sign_with_the_new_key();
         let Self { context, seen, .. } = self;
         context.aws.delete(&seen.user, key, || context.gitlab.may_act()).await?;
         Ok(())
     }
 
-    /// Where the credentials in use are the old key's own, the new key retires it.
-    pub(super) fn sign_with_the_new_key(&self) {
+    /// Once the new key is published it signs in the old one's place: it retires the old key, and
+    /// this run's own calls must not count as a use of it.
+    fn sign_with_the_new_key(&self) {
         let aws = self.context.aws;
-        let progress = Observed::progress(&self.seen);
+        let progress = self.seen.progress();
         let published = progress.and_then(|progress| progress.published.as_ref());
         let (Some(progress), Some(published), Some(signer)) =
             (progress, published, aws.signing_key())

@@ -9,6 +9,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         // A run ends as the key needs it.
         a_key_that_is_not_due_costs_one_round_trip,
         a_due_key_is_replaced_from_end_to_end,
+        the_old_key_signs_nothing_once_the_new_one_is_published,
         the_days_of_a_rotation_are_waited_for_by_scheduled_runs,
         an_old_key_that_is_still_used_stays,
         a_deploy_is_left_to_the_next_run,
@@ -74,6 +75,20 @@ Deploy     none in this run
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
+}
+
+/// A call of this run would count as a use of the old key, which would then stay in use.
+fn the_old_key_signs_nothing_once_the_new_one_is_published() {
+    let fixture = Fixture::of_days(75);
+    let ended = fixture.run().set("ROTATOR_OVERLAP", "1m").go();
+    ended.ends(0, "rotated");
+    let is_publication =
+        |entry: &Entry| entry.action.starts_with("PUT") && entry.what.starts_with(ID);
+    let published = ended.log.iter().position(is_publication).expect("the id is written");
+    let later: Vec<&Entry> =
+        ended.log[published..].iter().filter(|entry| entry.service == "iam").collect();
+    assert!(!later.is_empty(), "IAM was asked nothing");
+    assert!(later.iter().all(|entry| !entry.who.contains(&fixture.old.id)), "{later:?}");
 }
 
 fn a_due_key_is_replaced_from_end_to_end() {
