@@ -4,8 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 crate=${1:-$(mktemp -d)}
-mkdir -p "$crate/src" "$crate/tests"
+mkdir -p "$crate/src/error" "$crate/tests"
 cp -r src/plan.rs src/plan src/record.rs src/access_key.rs src/net.rs "$crate/src/"
+cp src/error/refusal.rs "$crate/src/error/"
 cp -r tests/plan.rs tests/plan "$crate/tests/"
 cp rust-toolchain.toml Cargo.lock clippy.toml "$crate/"
 {
@@ -13,10 +14,14 @@ cp rust-toolchain.toml Cargo.lock clippy.toml "$crate/"
   echo 'pub mod config {'
   grep -B1 -A5 '^pub enum Action {' src/config.rs
   echo '}'
+  echo 'pub mod error {'
+  sed -n '/^pub mod exit {/,/^}/p' src/error.rs
+  echo 'mod refusal; pub use refusal::Refusal;'
+  echo '}'
 } >"$crate/src/lib.rs"
 {
   printf '[package]\nname = "credential-rotator"\nedition = "2024"\n[dependencies]\n'
-  grep -E '^(jiff|secrecy|serde|serde_json) = ' Cargo.toml
+  grep -E '^(jiff|secrecy|serde|serde_json|thiserror) = ' Cargo.toml
   echo '[dev-dependencies]'
   grep -E '^proptest = ' Cargo.toml
   printf '[profile.dev]\ndebug = false\nopt-level = 1\n[profile.dev.package."*"]\nopt-level = 3\n'

@@ -1,10 +1,10 @@
-//! The deploy: what is running, what became of a deploy, what to start or adopt, and the proof that
-//! it ran with the new pair.
+//! The deploy: finds running jobs, checks a deploy, starts or adopts one, and proves that it ran
+//! with the new pair.
 //!
 //! A deploy that this rotation started began after the publication was `drained`, so it read the
-//! new pair. In any other each job must have *started* later than that. What is not proven keeps
-//! both keys alive. Nothing here waits for the end of a deploy; the loop does. The requests are in
-//! [`crate::gitlab`].
+//! new pair. In any other deploy, each job must have *started* after `drained`. Until every deploy
+//! is proven, both keys stay active. The run waits for the end of a deploy; this module does not.
+//! The requests are in [`crate::gitlab`].
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ mod start;
 use proof::prove;
 pub use start::{Ours, start};
 
-/// A pipeline that has had no jobs for so long never gets any (gitlab-org/gitlab#452059).
+/// A pipeline without jobs after this time never gets any (gitlab-org/gitlab#452059).
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
 /// What the report says of one deploy.
@@ -42,7 +42,7 @@ pub struct Deployed {
 pub struct Place<'a> {
     project: &'a Name,
     mode: &'a DeployMode,
-    /// As the record names it.
+    /// The name in the record.
     pub name: String,
 }
 

@@ -1,39 +1,41 @@
 //! The plan: what is seen, and the one step that follows from it.
 //!
-//! Pure: no I/O, no clock, no randomness, no secret. [`Observed`] says what is there and what this
-//! run has done; a `Stage` reduces it to what matters, and one total `match` for each stage decides.
-//! A row of this table is an arm; B is the new key of the unfinished rotation.
+//! Pure: no I/O, no clock, no randomness, no secret. [`Observed`] has what was seen and what this
+//! run has done. A `Stage` is a summary of it, and one total `match` for each stage picks the step.
+//! A row of this table is an arm. B stands for the new key of the unfinished rotation.
 //!
-//! | stage | seen | step | dying right after it leaves | who repairs |
+//! | stage | seen | step | what is left if the run dies right after it | who repairs |
 //! | --- | --- | --- | --- | --- |
-//! | any | a step failed: B's secret went nowhere, or B was refused | give B up | an orphan | orphan row |
+//! | any | a step failed: B's secret was never sent, or `CreateAccessKey` was refused | give B up | an orphan | orphan row |
 //! | any | a step failed: a write, and a pair may be torn | try again until the job ends | torn pair | torn row |
-//! | any | a step failed otherwise, or an error is kept and nothing is left to do | stop | – | the next run |
-//! | any | a signal: B's secret went nowhere / a torn pair, a record of nothing / else | give B up / complete it / stop | – | the next run |
+//! | any | a step failed otherwise, or there is a deferred error and nothing left to do | stop | – | the next run |
+//! | any | a signal: B's secret was never sent | give B up | an orphan | orphan row |
+//! | any | a signal: a torn pair, or a record of a key that is not made | complete it, or take it back | torn pair | torn row |
+//! | any | a signal, otherwise | stop | – | the next run |
 //! | any | a refusal that a person may have caused, seen once | observe again 10 s later | – | – |
 //! | any | a claim was made, or a long wait is over, or an old key is to be touched | observe first | – | – |
 //! | any | another run is alive and there is something to do | refuse: busy | – | – |
 //! | any | something to do, no claim held | claim | a bare record | the next run |
 //! | any | claim held, other records left | take their progress over, delete them | two records | the next run |
-//! | publishing | nothing was made, or B is gone and every target untouched | take the progress out | nothing | – |
-//! | publishing | … but a run that ended in order recorded `creating` within the last two minutes | wait: lists lag | – | – |
-//! | publishing | a target holds neither B nor a previous id; B, written somewhere, gone or disabled | refuse (forced: begin anew) | – | a person |
+//! | publishing | nothing was made, or B is gone and every target untouched | remove the progress from the record | nothing | – |
+//! | publishing | the same, but a run that ended in order recorded `creating` less than two minutes ago | wait: lists lag | – | – |
+//! | publishing | a target holds neither B nor a previous id; B, written somewhere, gone or disabled | refuse (with force: begin a new rotation) | – | a person |
 //! | publishing | a torn target: the secret is B's, the id is a previous one | write the id | published pair | rows below |
 //! | publishing | B made by this run, not verified | verify | an orphan | orphan row |
 //! | publishing | B given up before its secret was sent: named nowhere / somewhere | delete / refuse | nothing | – / a person |
 //! | publishing | a target not on B, B's secret known | write the secret, then the id; hidden targets last | torn or partly published | this row |
 //! | publishing | B's secret unknown, written nowhere, used by `sts` alone | disable, delete | disabled orphan | this row |
 //! | publishing | B's secret unknown, written nowhere, used by something else or named by another variable | refuse | – | a person |
-//! | publishing | a target not on B, B's secret readable nowhere | refuse (forced: begin anew) | – | a person |
+//! | publishing | a target not on B, B's secret readable nowhere | refuse (with force: begin a new rotation) | – | a person |
 //! | publishing | every target on B | record `published` | two good keys | deploying rows |
-//! | deploying | a target not on B, or B not active | refuse (forced: begin anew) | – | a person |
+//! | deploying | a target not on B, or B not active | refuse (with force: begin a new rotation) | – | a person |
 //! | deploying | a job older than the publication still runs / none does | wait, or done / record `drained` | two good keys | this row |
 //! | deploying | deploys not all proven / all proven | start or wait / record `deployed` | two good keys | this row |
 //! | retiring | overlap not over, or the old key still in use | done: waiting | two good keys | this row |
 //! | retiring | the old key was disabled by us and is active again | refuse | – | a person |
 //! | retiring | old key active / disabled / grace over / grace not over | disable / record / delete / done: waiting | old key disabled | this row |
 //! | retiring | nothing left to do | record `finished` | – | this row |
-//! | idle | targets differ, mismatch, name an unknown key, a reference, a path | refuse (forced, where that fixes it: begin) | – | a person |
+//! | idle | the targets name different keys, a pair does not match, an id is unknown, or a value is a reference or a path | refuse (with force, where that fixes it: begin a new rotation) | – | a person |
 //! | idle | no variables | `setup`: begin; else refuse | an orphan | orphan row |
 //! | idle | the key is due | begin: preflight, progress, create | an orphan | orphan row |
 //! | idle | due, but no slot | refuse, naming each key | – | a person |
@@ -54,13 +56,14 @@ pub use crate::error::Refusal;
 pub use model::*;
 use stage::{Deploys, Drain, Due, Intact, Named, NewKeyState, Old, Stage, TargetsState};
 
-/// How long after the list that recorded `creating` a key may have been made by us.
+/// A key counts as ours if it was created at most this long after `creating`.
 pub(crate) const CREATION_WINDOW: SignedDuration = SignedDuration::from_mins(2);
-/// `CreateAccessKey` is sent only so soon after the list that recorded what was there.
+/// How old the list of keys may be when the run sends `CreateAccessKey`.
 const LIST_HOLDS: SignedDuration = SignedDuration::from_secs(60);
-/// A torn pair is retried until so shortly before the job ends.
+/// The run stops retrying a torn pair this long before the job ends.
 const LAST_MOMENT: SignedDuration = SignedDuration::from_secs(30);
-/// Dates of jobs are whole seconds in places: a start this close to `drained` proves nothing.
+/// GitLab gives some dates of jobs in whole seconds, so a job that started less than this long
+/// after `drained` does not prove the deploy.
 pub const START_MARGIN: SignedDuration = SignedDuration::from_secs(2);
 
 /// The one step that follows from what is seen.

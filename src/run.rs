@@ -1,8 +1,8 @@
 //! A run: observe, plan one step, carry it out, until the plan is done, refuses or stops.
 //!
-//! House rules. The loop decides nothing: what this run has done and what went wrong is input of the
-//! plan (`RunState`). What a step changes is applied to what was observed, not asked again. A secret
-//! lives in [`Secrets`](observe::Secrets) and goes nowhere but into its variable.
+//! Rules of this module: The loop decides nothing. What this run has done and what failed is input
+//! to the plan (`RunState`). After a step, its change is applied to `Observed`, and nothing is read
+//! again. A secret is kept in [`Secrets`](observe::Secrets) and is written only to its variable.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,10 +27,10 @@ mod execute;
 mod observe;
 mod query;
 
-/// What is left of the runner's patience once a run that was told to stop has used up its own.
+/// How long the release of the record may take once a stopped run is out of time.
 const LAST_WRITE: Duration = Duration::from_millis(500);
 
-/// The clients and the settings of a run. None of it changes while it runs.
+/// The clients and the settings of a run. They do not change during the run.
 struct Context<'a> {
     config: &'a Config,
     gitlab: &'a Gitlab,
@@ -46,9 +46,9 @@ struct Run<'a> {
     record: OwnRecord,
     deploys: Deploys,
     waits: Waits,
-    /// What went wrong in the step that has just failed.
+    /// The error of the step that has just failed.
     error: Option<Error>,
-    /// What is told at the end, once what was begun is in order.
+    /// The error that ends the run after it has cleaned up.
     deferred: Option<Error>,
     report: &'a mut Report,
 }

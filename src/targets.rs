@@ -1,8 +1,8 @@
 //! The targets: what the variables of their projects and groups hold, and (in [`write()`]) the two
 //! writes of a pair.
 //!
-//! Values of a list are looked at and dropped; none is kept that does not belong to a target's
-//! pair. What it means for the next step is decided in [`crate::plan`].
+//! Only the values of the targets' pairs are kept. All other values are dropped after reading.
+//! [`crate::plan`] decides what they mean for the next step.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ mod write;
 
 pub use write::{PairPart, write};
 
-/// Page size of the lists. GitLab's own limit.
+/// The page size of the lists: GitLab's maximum.
 const PAGE: usize = 100;
 
 /// All variables of one project or group.
@@ -32,10 +32,10 @@ pub struct List {
     pub variables: Vec<Variable>,
 }
 
-/// The lists of every project and group that a target is in, each once.
+/// The lists of every project and group that a target is in, without duplicates.
 pub struct Lists(pub Vec<List>);
 
-/// The projects and groups of the targets, each once, the home first.
+/// The projects and groups of the targets, without duplicates, the home first.
 pub fn owners(targets: &[Target]) -> Vec<Owner> {
     let mut owners: Vec<Owner> = Vec::new();
     for target in targets {

@@ -1,4 +1,4 @@
-//! IAM: the user's keys listed, created, disabled and deleted, and when one was last used.
+//! IAM: lists, creates, disables and deletes the user's keys, and asks when a key was last used.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use super::failure::{Code, Operation, is_ambiguous};
 use crate::access_key::{AccessKeyId, CreatedKey, Key, Use};
 use crate::fence::Fenced;
 
-/// A user has two keys, an account that may have more lists a hundred to a page.
+/// The most pages that a list may have. A user has two keys; an account with a higher quota gets up
+/// to 100 keys on each page.
 const PAGES: u32 = 20;
 
 const LIST: Operation =
@@ -35,7 +36,7 @@ pub struct Listing {
     pub date: Timestamp,
 }
 
-/// Why no key was made, or why that is not known.
+/// Why `create` returned no key: IAM refused, or the outcome is unclear.
 pub enum CreateFailure {
     Refused(AwsError),
     Unclear,

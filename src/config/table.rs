@@ -1,8 +1,13 @@
-//! The table of variables: names, defaults and meanings. `--help`, the README and the parser read
-//! it; nothing else repeats a default.
+//! The table of variables: names, defaults and meanings. `--help` and the parser read it. The tests
+//! compare docs/reference.md and the inputs of the components with it.
 //!
-//! To add a variable, add a row here, a field of `Raw` in `env.rs` with the line of
-//! `Config::from_env` that reads it, and an input of the components. The tests compare the four.
+//! To add a variable, add:
+//! 1. a row here;
+//! 2. a field of `Raw` in `env.rs`;
+//! 3. a field of `Config` and the line of `Config::from_env` in `config.rs` that reads it, and its
+//!    cross-checks in `parts.rs`;
+//! 4. an input, and the variable that passes it on, in both files of `templates/`;
+//! 5. its row in docs/reference.md (`table_markdown` prints the table) and a case in tests/config.rs.
 
 /// How the names of all our variables begin.
 pub(super) const PREFIX: &str = "ROTATOR_";

@@ -1,10 +1,10 @@
 //! The client: HTTP under the `gitlab` crate's endpoints, with time-outs, retries, bounds and
 //! GitLab's clock.
 //!
-//! House rules. No redirect is followed, and no link to a next page that leads away, for the token
-//! would follow it to another host. A reply's body is read for the reason of a refusal and dropped:
-//! no text of it enters an error. Only what is safe to repeat is repeated, and before each try of
-//! anything but a GET the [`Fence`] is asked whether this run may still act.
+//! Rules: the client follows no redirect, and no link to a next page on another host, because the
+//! request carries the token. It reads a reply's body only to classify a refusal. No text of a
+//! reply enters an error. It repeats only requests that are safe to repeat. Before each try of
+//! anything but a GET it asks the [`Fence`] whether this run may still act.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -27,14 +27,14 @@ use crate::config::{CaFile, Config};
 use crate::fence::{Boottime, Fence, Fenced};
 use crate::net::{ConnectError, connect_timeout, parse_date};
 
-/// A reply larger than this is not one of GitLab's: 100 variables of 10,000 characters, each
-/// escaped, are 6 MB; 100 jobs carry their commit's message.
+/// The largest reply that the client reads. 100 variables of 10,000 characters, each escaped, are 6
+/// MB, and 100 jobs contain their commits' messages.
 const REPLY_LIMIT: usize = 32 << 20;
-/// No list is longer: GitLab lets a project have 8,000 variables and a group 30,000.
+/// The longest list: GitLab allows a project 8,000 variables and a group 30,000.
 const LIST_LIMIT: usize = 40_000;
-/// All pages of a list together.
+/// The largest size of all pages of a list together.
 const PAGES_LIMIT: usize = 64 << 20;
-/// Longer than this no reply may make us wait before the next try.
+/// The longest that a reply may make the client wait before the next try.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const TRIES: usize = 5;
 

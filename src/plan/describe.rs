@@ -204,7 +204,7 @@ impl fmt::Display for Checkpoint {
             Self::Begin => "a rotation begins",
             Self::Nothing => "nothing came of the rotation",
             Self::Published => "the new key is published",
-            Self::Drained => "no in-flight job runs any more",
+            Self::Drained => "every job that started before the publication has ended",
             Self::Proven => "the deploy runs with the new key",
             Self::Disabled => "the old key is disabled",
             Self::Finished => "the rotation is finished",

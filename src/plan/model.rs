@@ -1,6 +1,6 @@
-//! What the plan speaks of: what is seen, what this run has done, and the steps that follow.
+//! The types of the plan: what was seen, what this run has done, and the steps.
 //!
-//! Plain data. What follows from it is decided in `plan`, how a step changes it stands in `apply`.
+//! Plain data. `plan` decides what follows from it, and `apply` changes it after a step.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +19,13 @@ pub struct Policy {
     pub max_age: SignedDuration,
     pub overlap: SignedDuration,
     pub grace_period: SignedDuration,
-    /// The key in use at the end must be younger than this.
+    /// Set by force: a key created before this time is due, whatever its age.
     pub forced: Option<Timestamp>,
-    /// The deploy is the pipeline's own.
+    /// The pipeline of this job deploys (`ROTATOR_DEPLOY=none`); the run starts no deploy.
     pub own_deploy: bool,
-    /// Deploys are started and left to the next run.
+    /// This run starts the deploys and leaves the proof to the next run.
     pub leave_deploys: bool,
-    /// How many places are deployed.
+    /// How many projects the rotation deploys.
     pub places: usize,
     pub dry_run: bool,
 }
@@ -41,13 +41,13 @@ pub struct Observed {
     pub user: String,
     pub keys: Vec<Key>,
     pub targets: Vec<TargetSeen>,
-    /// Where else a key's id stands among the variables that we can read.
+    /// The other readable variables that contain a key's id.
     pub other_references: BTreeMap<AccessKeyId, Vec<String>>,
     /// The records of other runs for the same user, and our own released one.
     pub records: Vec<RecordSeen>,
     pub claim: Option<Claim>,
     pub preflight: Option<Vec<String>>,
-    /// Whether jobs run that started before the publication.
+    /// Jobs that started before the publication and still run; `None` until asked.
     pub in_flight_jobs: Option<Vec<String>>,
     pub deploys: Option<Vec<DeploySeen>>,
     /// This run is a job of the deploy that a rotation has started.

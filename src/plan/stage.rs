@@ -1,6 +1,6 @@
-//! The stage of a rotation and what matters in it, reduced from what is seen.
+//! The stage of a rotation, derived from `Observed`.
 //!
-//! Reduces only: the step that follows from a stage is decided in `plan`.
+//! This module only derives the stage. `plan` decides the step.
 
 use jiff::Timestamp;
 
@@ -24,22 +24,25 @@ pub(super) enum Stage {
 pub(super) enum Named {
     Nothing,
     One(Key),
-    /// Force fixes it.
+    /// `ROTATOR_FORCE` fixes it.
     Wrong(Refusal),
-    /// Nothing but a person fixes it.
+    /// Only a person can fix it.
     Hopeless(Refusal),
     Unasked,
 }
 
+/// Whether the published key is replaced now.
 pub(super) enum Due {
     Yes,
     No { created: Timestamp, due: Timestamp },
     Irrelevant,
 }
 
-/// What became of the key of the unfinished rotation.
+/// The state of the new key of the unfinished rotation.
 pub(super) enum NewKeyState {
+    /// It is recorded and still to be created.
     ToMake,
+    /// None was created.
     Never,
     Several(Vec<AccessKeyId>),
     Gone(AccessKeyId),

@@ -122,7 +122,7 @@ pub(super) fn past(step: &Step, targets: &[String]) -> String {
             Checkpoint::Begin => "recorded that a rotation begins",
             Checkpoint::Nothing => "recorded that nothing came of the rotation",
             Checkpoint::Published => "recorded that the new key is published",
-            Checkpoint::Drained => "no in-flight job runs any more",
+            Checkpoint::Drained => "every job that started before the publication has ended",
             Checkpoint::Proven => "the deploy is proven to run with the new key",
             Checkpoint::Disabled => "recorded that the old key is disabled",
             Checkpoint::Finished => "the rotation is finished",

@@ -67,8 +67,8 @@ fn key_line(
     let mut line = match named.map(|id| (id, seen.key(id))) {
         Some((id, Some(key))) => {
             let age = days(seen.now.duration_since(key.created));
-            let old = old.map(|old| format!("; before: key {old}")).unwrap_or_default();
-            format!("key {id} of user {user}, made {}, {age} days old{old}", date(key.created))
+            let old = old.map(|old| format!("; replaces key {old}")).unwrap_or_default();
+            format!("key {id} of user {user}, created {} ({age} days old){old}", date(key.created))
         }
         Some((id, None)) => format!("key {id}, which the user {user} does not have"),
         None => format!("the user {user} has no published key"),

@@ -1,5 +1,5 @@
-//! The record of this run: the claim that it announces, the progress that it writes down, and its
-//! release at the end.
+//! The record of this run: how the run claims the rotation, saves its progress and releases the
+//! record at the end.
 
 use std::time::Duration;
 
@@ -19,22 +19,22 @@ use crate::targets::{self, List, Lists};
 const WRITING: &str = "writing this run's record";
 
 const CLAIM_TRIES: u32 = 4;
-/// How often a run deletes a record that it has taken over.
+/// How many times a run tries to delete the same record.
 const TAKEOVERS: usize = 3;
 
 #[derive(Default)]
 pub(super) struct OwnRecord {
-    /// The variable of our own record and what it says; none while no claim is held.
+    /// The variable of this run's record, and its content; `None` without a claim.
     pub(super) own: Option<StoredRecord>,
-    /// The end is not in order: the record stays as it is.
+    /// This run did not end in order, so its record stays as it is.
     pub(super) keep: bool,
-    /// Records that this run has taken over, each as often: one that stays however often it is
-    /// deleted is left to the next run.
+    /// Names of the records that this run took over, one entry for each delete. A record that stays
+    /// after `TAKEOVERS` deletes is left to the next run.
     taken_over: Vec<String>,
 }
 
 impl OwnRecord {
-    /// Whether a record that is listed is another run's, and may be taken over.
+    /// Whether a listed record belongs to another run, and this run may take it over.
     pub(super) fn is_another(&self, other: &StoredRecord) -> bool {
         let is_own = self.own.as_ref().is_some_and(|own| own.name == other.name);
         let taken = self.taken_over.iter().filter(|taken| **taken == other.name).count();
@@ -70,8 +70,8 @@ impl Context<'_> {
 }
 
 impl Run<'_> {
-    /// Announce, then look: sound without compare-and-swap, for of two runs at least the later one
-    /// sees the other.
+    /// Announces this run, then looks for others. This needs no compare-and-swap, because the later
+    /// of two runs always sees the other.
     pub(super) async fn claim(&mut self) -> Result<Made, Error> {
         for tries in 1..=CLAIM_TRIES {
             let name = self.announce().await?;

@@ -1,6 +1,6 @@
-//! Observation: keys, variables, records and token, read at once, as the plan's `Observed`.
+//! Observation: reads keys, variables, records and the token concurrently, into `Observed`.
 //!
-//! What only the steps need beside it (values, lists, the token) is kept in [`Sources`].
+//! [`Sources`] has what only the steps need: values, lists and the token.
 
 use std::collections::BTreeMap;
 
@@ -24,18 +24,18 @@ use crate::plan::{
 use crate::record::{JobRef, Record};
 use crate::targets::Lists;
 
-/// How long a record counts after its job has ended, or after its `ends`.
+/// How long a record still counts as alive after its job, or its `ends`, is over.
 const AFTERLIFE: SignedDuration = SignedDuration::from_mins(2);
-/// So long a list of IAM may leave out a key that this process has made.
+/// How long IAM's list may leave out a key that this process has created.
 const LIST_LAG: SignedDuration = SignedDuration::from_mins(1);
 
-/// What was read beside ids and dates.
+/// What the observation read besides ids and dates.
 pub(super) struct Sources {
     pub(super) lists: Lists,
     /// The records of other runs for the same user.
     pub(super) records: Vec<StoredRecord>,
-    /// The jobs of all records at home, whatever their user: rotations do not wait for each other as
-    /// for deploys.
+    /// The jobs of all records at home, for every user. A rotation does not wait for these jobs to
+    /// end.
     pub(super) rotators: Vec<JobRef>,
     pub(super) token: Token,
     pub(super) identity: Option<Identity>,

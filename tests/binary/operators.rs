@@ -260,7 +260,7 @@ fn a_second_key_is_mentioned_while_nothing_is_due() {
     let other = fixture.fake.add_key(USER, 200);
     fixture.name(&other.id, "[OTHER]");
     fixture.run().go().ends(0, "not_due").sums_up(str![[r#"
-Key        key …[OLD] of user deployer, made [DATE], 10 days old; a second key …[OTHER] is not of this rotation and will be in its way
+Key        key …[OLD] of user deployer, created [DATE] (10 days old); a second key …[OTHER] is not of this rotation and will be in its way
 Why        not due: a key is replaced after 60 days, this one on [DATE]
 Published  project:42
 Deploy     none in this run

@@ -68,7 +68,7 @@ fn a_key_that_is_not_due_costs_one_round_trip() {
     assert_eq!(ended.effects(), Vec::<String>::new());
     ended.shows(str![[r#"
 
-Key        key …[OLD] of user deployer, made [DATE], 10 days old
+Key        key …[OLD] of user deployer, created [DATE] (10 days old)
 Why        not due: a key is replaced after 60 days, this one on [DATE]
 Published  project:42
 Deploy     none in this run
@@ -109,7 +109,7 @@ section_start:[TIME]:rotator_publish A new key: create, verify, publish
  INFO recorded that the new key is published
 section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
- INFO no in-flight job runs any more
+ INFO every job that started before the publication has ended
  INFO started deploy 1
  INFO the deploy is proven to run with the new key
 section_end:[TIME]:rotator_deploy
@@ -120,7 +120,7 @@ section_start:[TIME]:rotator_retire The old key
  INFO the rotation is finished
 section_end:[TIME]:rotator_retire
 
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
@@ -162,7 +162,7 @@ fn the_days_of_a_rotation_are_waited_for_by_scheduled_runs() {
     let fixture = Fixture::of_days(75);
     let run = || fixture.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "1m").go();
     run().ends(0, "rotated").sums_up(str![[r#"
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
@@ -173,7 +173,7 @@ Next       old key …[OLD] is disabled after [TIME] and deleted 1 min later, ea
     let waiting = run();
     waiting.ends(0, "waiting").shows(str![[r#"
 
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        a rotation is under way and waits
 Published  project:42
 Deploy     none in this run
@@ -193,7 +193,7 @@ section_start:[TIME]:rotator_retire The old key
  INFO recorded that the old key is disabled
 section_end:[TIME]:rotator_retire
 
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        went on with a rotation that an earlier run had begun
 Published  project:42
 Deploy     none in this run
@@ -203,7 +203,7 @@ Next       old key …[OLD] is deleted after [TIME] by the next scheduled run
     assert_eq!(fixture.old_is_active(), Some(false));
     let waiting = run();
     waiting.ends(0, "waiting").sums_up(str![[r#"
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        a rotation is under way and waits
 Published  project:42
 Deploy     none in this run
@@ -223,7 +223,7 @@ section_start:[TIME]:rotator_retire The old key
  INFO the rotation is finished
 section_end:[TIME]:rotator_retire
 
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        went on with a rotation that an earlier run had begun
 Published  project:42
 Deploy     none in this run
@@ -242,7 +242,7 @@ fn an_old_key_that_is_still_used_stays() {
     fixture.fake.use_key(&fixture.old.id, "s3", 30);
     let ended = run();
     ended.ends(0, "waiting").sums_up(str![[r#"
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        a rotation is under way and waits
 Published  project:42
 Deploy     none in this run
@@ -258,7 +258,7 @@ fn a_deploy_is_left_to_the_next_run() {
     fixture.fake.tune(|knobs| knobs.queue_ms = 60_000);
     let run = || fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go();
     run().ends(0, "deploying").sums_up(str![[r#"
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     project 42 of commit [SHA]: pending http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
@@ -283,7 +283,7 @@ section_start:[TIME]:rotator_retire The old key
  INFO the rotation is finished
 section_end:[TIME]:rotator_retire
 
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        went on with a rotation that an earlier run had begun
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
@@ -306,7 +306,7 @@ A run would:
    5. write the secret of new key …[KEY] to target 1
    6. write the id of new key …[KEY] to target 1
    7. record that the new key is published
-   8. record that no in-flight job runs any more
+   8. record that every job that started before the publication has ended
    9. start deploy 1
   10. record that the deploy runs with the new key
   11. disable old key …[OLD]
@@ -314,7 +314,7 @@ A run would:
   13. delete old key …[OLD]
   14. record that the rotation is finished
 
-Key        key …[OLD] of user deployer, made [DATE], 75 days old
+Key        key …[OLD] of user deployer, created [DATE] (75 days old)
 Why        dry run: nothing was changed
 Published  project:42
 Deploy     none in this run
@@ -457,7 +457,7 @@ fn a_disabled_published_key_is_replaced_whatever_its_age() {
     let fixture = Fixture::of_days(10);
     fixture.fake.operator_disables_key(&fixture.old.id);
     fixture.run().with_role().go().ends(0, "rotated").sums_up(str![[r#"
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        rotated because the key was disabled
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
@@ -471,7 +471,7 @@ fn check_says_what_a_run_would_do() {
     let fixture = Fixture::of_days(75);
     let ended = fixture.run().set("ROTATOR_ACTION", "check").go();
     ended.ends(0, "due").sums_up(str![[r#"
-Key        key …[OLD] of user deployer, made [DATE], 75 days old
+Key        key …[OLD] of user deployer, created [DATE] (75 days old)
 Why        checked only; a rotation would: replace the key
 Published  project:42
 Deploy     none in this run
@@ -483,7 +483,7 @@ Next       the next scheduled run of the rotation replaces this key
     let fixture = Fixture::of_days(10);
     let check = || fixture.run().with_role().set("ROTATOR_ACTION", "check").go();
     check().ends(0, "healthy").sums_up(str![[r#"
-Key        key …[OLD] of user deployer, made [DATE], 10 days old
+Key        key …[OLD] of user deployer, created [DATE] (10 days old)
 Why        checked only; not due: a key is replaced after 60 days, this one on [DATE]
 Published  project:42
 Deploy     none in this run
@@ -492,7 +492,7 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 "#]]);
     fixture.fake.operator_disables_key(&fixture.old.id);
     check().ends(0, "due").sums_up(str![[r#"
-Key        key …[OLD] of user deployer, made [DATE], 10 days old
+Key        key …[OLD] of user deployer, created [DATE] (10 days old)
 Why        checked only; a rotation would: replace the key
 Published  project:42
 Deploy     none in this run
@@ -551,7 +551,7 @@ section_start:[TIME]:rotator_publish A new key: create, verify, publish
  INFO recorded that the new key is published
 section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
- INFO no in-flight job runs any more
+ INFO every job that started before the publication has ended
  INFO started deploy 1
  INFO the deploy is proven to run with the new key
 section_end:[TIME]:rotator_deploy
@@ -559,7 +559,7 @@ section_start:[TIME]:rotator_retire The old key
  INFO the rotation is finished
 section_end:[TIME]:rotator_retire
 
-Key        key …[NEW] of user deployer, made [DATE], 0 days old
+Key        key …[NEW] of user deployer, created [DATE] (0 days old)
 Why        set up: the first key, and the variables that hold it
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
@@ -613,7 +613,7 @@ fn setup_on_an_unprotected_branch_makes_unprotected_variables() {
 fn setup_leaves_a_pair_alone() {
     let fixture = Fixture::of_days(75);
     fixture.run().set("ROTATOR_ACTION", "setup").go().ends(0, "not_due").sums_up(str![[r#"
-Key        key …[OLD] of user deployer, made [DATE], 75 days old
+Key        key …[OLD] of user deployer, created [DATE] (75 days old)
 Why        the variables are there already, so nothing was set up
 Published  project:42
 Deploy     none in this run
@@ -652,7 +652,7 @@ fn retire_takes_a_proven_deploy_of_its_own_pipeline() {
         vec![rotate_job(), JobSpec::deploy("deploy", "production").stage("2"), retire_job()],
     );
     in_job(&fixture, "rotate", "rotate").go().ends(0, "deploying").sums_up(str![[r#"
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     none in this run
@@ -676,7 +676,7 @@ section_start:[TIME]:rotator_retire The old key
  INFO the rotation is finished
 section_end:[TIME]:rotator_retire
 
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        finished the rotation: disabled old key …[OLD], deleted old key …[OLD]
 Published  project:42
 Deploy     project 42: success
@@ -735,7 +735,7 @@ fn retire_by_hand_takes_the_callers_word() {
     in_job(&fixture, "rotate", "rotate").go().ends(0, "deploying");
     let ended = in_job(&fixture, "retire", "retire").unset("ROTATOR_DEPLOY_JOBS").go();
     ended.ends(0, "resumed").sums_up(str![[r#"
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        finished the rotation: disabled old key …[OLD], deleted old key …[OLD]
 Published  project:42
 Deploy     project 42: taken on trust
@@ -753,7 +753,7 @@ fn retire_without_a_rotation_has_nothing_to_do() {
         .set("ROTATOR_ACTION", "retire")
         .set("ROTATOR_DEPLOY_JOBS", "deploy");
     run.go().ends(0, "not_due").sums_up(str![[r#"
-Key        key …[OLD] of user deployer, made [DATE], 10 days old
+Key        key …[OLD] of user deployer, created [DATE] (10 days old)
 Why        no rotation is under way, so there is nothing to retire
 Published  project:42
 Deploy     none in this run
@@ -768,7 +768,7 @@ fn force_replaces_a_young_key_once() {
     let first = fixture.run().set("ROTATOR_FORCE", "true");
     let pipeline = first.env("CI_PIPELINE_CREATED_AT");
     first.go().ends(0, "rotated").sums_up(str![[r#"
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        rotated because it was forced
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
@@ -859,7 +859,7 @@ fn two_projects_are_published_and_deployed() {
     fake.watch_deploy(43);
     let ended = fixture.run().set("ROTATOR_TARGETS", "project:42,project:acme/api").go();
     ended.ends(0, "rotated").sums_up(str![[r#"
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        rotated because the key was older than 60 days
 Published  project:42, project:acme/api
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]; project acme/api of commit [SHA]: success http://127.0.0.1:[PORT]/acme/api/-/pipelines/[PIPELINE]
@@ -896,7 +896,7 @@ fn a_group_is_published_and_its_project_deployed() {
     let run =
         fixture.run().set("ROTATOR_TARGETS", "group:acme").set("ROTATOR_DEPLOY_PROJECTS", "42");
     run.go().ends(0, "rotated").sums_up(str![[r#"
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        rotated because the key was older than 60 days
 Published  group:acme
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
@@ -922,7 +922,7 @@ fn an_environment_is_redeployed_from_the_live_commit() {
         .expect("the live deploy");
     let ended = fixture.run().set("ROTATOR_DEPLOY", "environment/production").go();
     ended.ends(0, "rotated").sums_up(str![[r#"
-Key        key …[NEW] of user deployer, made [DATE], 0 days old; before: key …[OLD]
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
 Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB]

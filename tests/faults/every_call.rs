@@ -1,4 +1,6 @@
 //! A fault at every call, of every kind; then jobs follow until the rotation is finished.
+//!
+//! To add a kind of fault, add its name to `REFUSALS` or `OTHERS`, and an arm to `fault`.
 
 use crate::calls::{Call, clean_calls};
 use crate::sample;

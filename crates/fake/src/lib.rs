@@ -1,12 +1,13 @@
 //! The fake: a stand-in for AWS IAM, AWS STS and GitLab over real HTTP on loopback.
 //!
-//! One [`Fake`] is one server on a thread of its own (so a test may block), with one clock, one
-//! lock and one log. It behaves as AWS and GitLab do, and no kinder: it is hostile unless
-//! [`Builder::calm`] turns that off, and everything random follows from a seed. After every change
-//! it checks the invariants of `ARCHITECTURE.md`; [`Fake::violations`] says what broke.
+//! One [`Fake`] is one server on a thread of its own so that a test can block, with one clock, one
+//! lock and one log. It is as strict as AWS and GitLab. By default it adds delays, races and
+//! errors, which [`Builder::calm`] turns off. Everything random follows from a seed. After every
+//! change it checks the invariants of `ARCHITECTURE.md`; [`Fake::violations`] says what broke.
 //!
-//! [`Fixture`] is the usual fake of a test, [`Run`] starts the program in it, and [`cases`] makes a
-//! test of each case. This crate does not know the program: a test says where the binary is.
+//! [`Fixture`] is the fake that most tests use, [`Run`] starts the program against it, and
+//! [`cases`] makes a test of each case. This crate does not know the program: the test passes the
+//! path of the binary.
 //!
 //! ```no_run
 //! use fake::{Fake, Fault, JobSpec, Variable};
