@@ -59,7 +59,7 @@ use stage::{Deploys, Drain, Due, Intact, Named, NewKeyState, Old, Stage, Targets
 /// A key counts as ours if it was created at most this long after `creating`.
 pub(crate) const CREATION_WINDOW: SignedDuration = SignedDuration::from_mins(2);
 /// How old the list of keys may be when the run sends `CreateAccessKey`.
-const LIST_HOLDS: SignedDuration = SignedDuration::from_secs(60);
+const LIST_HOLDS: SignedDuration = SignedDuration::from_secs(45);
 /// The run stops retrying a torn pair this long before the job ends.
 const LAST_MOMENT: SignedDuration = SignedDuration::from_secs(30);
 /// GitLab gives some dates of jobs in whole seconds, so a job that started less than this long
@@ -87,6 +87,8 @@ pub fn plan(seen: &Observed, policy: &Policy) -> Step {
     }
     match step {
         Step::Refuse(refusal) if run.has_unsent_key() => Step::Abandon(Cause::Refusal(refusal)),
+        // With nothing left to put in order, the error is told at once.
+        Step::Refuse(_) if run.error_deferred && !seen.is_unfinished() => Step::Stop,
         Step::Refuse(refusal)
             if refusal.needs_confirmation() && run.suspected.as_ref() != Some(&refusal) =>
         {
@@ -313,9 +315,12 @@ fn retiring(old: Old) -> Step {
 /// `CreateAccessKey`, so soon after the list that the record tells of that what appears is ours.
 fn create(seen: &Observed) -> Step {
     let recorded = seen.progress().is_some_and(|progress| progress.creating == seen.listed);
+    // A list that took so long itself is recorded all the same: whoever records looks at the time
+    // that the job has left, so this ends.
+    let is_new = seen.run.freshness == Freshness::Fresh && !recorded;
     if seen.run.stop_requested {
         Step::Record(Checkpoint::Nothing)
-    } else if seen.run.list_age > LIST_HOLDS {
+    } else if seen.run.list_age > LIST_HOLDS && !is_new {
         Step::Observe(Scope::Everything)
     } else if recorded {
         Step::Create

@@ -181,8 +181,13 @@ impl<'a> Run<'a> {
         match result {
             Ok(made) => self.seen.apply(step, made),
             Err(error) => {
-                self.seen.failed(step, failure_kind(&error), is_misdirected(&error));
-                self.error = Some(error);
+                let kind = failure_kind(&error);
+                // An observation that fails after a write went elsewhere does not hide that.
+                let is_pending = self.seen.run.failure.is_some();
+                self.seen.failed(step, kind, is_misdirected(&error));
+                if !is_pending || kind == FailureKind::ClaimLost {
+                    self.error = Some(error);
+                }
             }
         }
     }

@@ -384,6 +384,10 @@ impl Observed {
         own.or_else(|| self.latest_record().and_then(|record| record.progress.as_ref()))
     }
 
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.progress().is_some_and(Progress::unfinished)
+    }
+
     pub(super) fn latest_record(&self) -> Option<&RecordSeen> {
         self.records
             .iter()

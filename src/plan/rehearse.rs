@@ -1,5 +1,7 @@
 //! A dry run: the steps that a run would take, as far as everything goes well.
 
+use jiff::SignedDuration;
+
 use super::model::{
     DeploySeen, Done, Made, Observed, Policy, Query, SecretOwner, SecretSeen, Step, Waiting,
 };
@@ -34,6 +36,7 @@ pub(super) fn rehearse(seen: &Observed, policy: &Policy) -> Vec<Step> {
                 steps.push(step);
                 break;
             }
+            Step::Observe(_) => seen.run.list_age = SignedDuration::ZERO,
             Step::Ask(query) => suppose(&mut seen, query, policy.places),
             Step::Create => {
                 let id = AccessKeyId::parse(NEW_KEY).expect("the form of a key's id");
@@ -56,7 +59,6 @@ pub(super) fn rehearse(seen: &Observed, policy: &Policy) -> Vec<Step> {
             | Step::WriteId { .. }
             | Step::Disable(..)
             | Step::Delete(..)
-            | Step::Observe(_)
             | Step::Abandon(_)
             | Step::Retry => {}
         }

@@ -96,7 +96,10 @@ impl Run<'_> {
         let now = self.context.gitlab.now().unwrap_or(self.seen.now);
         if let Waiting::Margin { until } = waiting {
             let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-            return self.context.shutdown.sleep(left).await;
+            self.context.shutdown.sleep(left).await;
+            // Where no reply carries a date, the wait itself is the clock.
+            self.seen.now = self.context.gitlab.now().unwrap_or(*until);
+            return;
         }
         let limit = now + self.context.config.deploy.timeout;
         let ends = self.context.gitlab.fence.job_ends().map(|ends| ends - RESERVE);

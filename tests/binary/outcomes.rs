@@ -1,5 +1,7 @@
 //! Each outcome and its exit code, in words and in calls.
 
+use std::time::Duration;
+
 use snapbox::str;
 
 use fake::*;
@@ -9,6 +11,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         // A run ends as the key needs it.
         a_key_that_is_not_due_costs_one_round_trip,
         a_due_key_is_replaced_from_end_to_end,
+        a_gitlab_without_dates_ends_a_run_of_stages_too,
         the_old_key_signs_nothing_once_the_new_one_is_published,
         the_days_of_a_rotation_are_waited_for_by_scheduled_runs,
         an_old_key_that_is_still_used_stays,
@@ -75,6 +78,15 @@ Deploy     none in this run
 Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
+}
+
+/// Without a clock of GitLab's the run must not wait for a moment that never comes.
+fn a_gitlab_without_dates_ends_a_run_of_stages_too() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| knobs.no_date = true);
+    let ended = fixture.run().set("ROTATOR_DEPLOY", "none").go();
+    ended.ends(0, "deploying");
+    assert!(ended.took < Duration::from_secs(30), "{:?}", ended.took);
 }
 
 /// A call of this run would count as a use of the old key, which would then stay in use.

@@ -332,7 +332,7 @@ fn a_key_is_made_once_and_recorded_before(planned: &Planned) -> Judgement {
     )?;
     ensure(
         planned.progress.is_some_and(|progress| progress.creating == seen.listed)
-            && run.list_age.as_secs() <= 60,
+            && run.list_age.as_secs() <= 45,
         "created long after the list that was recorded",
     )
 }

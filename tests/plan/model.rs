@@ -978,7 +978,7 @@ impl Model {
     }
 
     fn create(&mut self, process: &mut Process, fault: Fault) -> Result<Option<Made>, Wrong> {
-        if self.now > process.listed + 60 {
+        if self.now > process.listed + 45 {
             self.wrong("a key is made of an old list");
         }
         if fault == Fault::Refused || self.keys.len() >= 2 {

@@ -8,8 +8,9 @@ use credential_rotator::plan::Step::{
     WriteId, WriteSecret,
 };
 use credential_rotator::plan::{
-    self, Attempt, Cause, Checkpoint, Claim, DeploySeen, IdSeen, KeyRole, NewKey, Observed, Policy,
-    Query, RecordSeen, Refusal, SecretOwner, SecretSeen, Step, Waiting,
+    self, Attempt, Cause, Checkpoint, Claim, DeploySeen, FailureKind, Freshness, IdSeen, KeyRole,
+    NewKey, Observed, Policy, Query, RecordSeen, Refusal, Scope, SecretOwner, SecretSeen, Step,
+    Waiting,
 };
 use credential_rotator::record::{Progress, RecordedDeploy};
 use jiff::SignedDuration;
@@ -137,6 +138,78 @@ fn a_rotation_that_this_run_has_recorded_creates_its_key() {
         seen.run.attempt = Attempt::Recorded;
     });
     assert_eq!(plan(&seen), Create);
+}
+
+#[test]
+fn a_key_is_made_of_a_young_list_that_the_record_tells_of() {
+    let recorded = |age: i64, listed: i64| {
+        publishing().with(|seen| {
+            seen.keys.pop();
+            seen.listed = at(listed);
+            seen.run.attempt = Attempt::Recorded;
+            seen.run.list_age = SignedDuration::from_secs(age);
+            seen.run.freshness = Freshness::Applied;
+            seen.preflight = Some(Vec::new());
+        })
+    };
+    assert_eq!(plan(&recorded(45, NOW - 60)), Create);
+    let old = recorded(46, NOW - 60);
+    assert_eq!(plan(&old), Step::Observe(Scope::Everything));
+    // Another list than the recorded one is recorded first, however long it took.
+    for age in [0, 46] {
+        let fresh = recorded(age, NOW).with(|seen| seen.run.freshness = Freshness::Fresh);
+        assert_eq!(plan(&fresh), Step::Record(Checkpoint::Begin));
+    }
+    let stopped = old.with(|seen| seen.run.stop_requested = true);
+    assert_eq!(plan(&stopped), Step::Record(Checkpoint::Nothing));
+}
+
+#[test]
+fn a_dry_run_shows_the_same_however_old_its_list_is() {
+    let dry = policy().with(|policy| policy.dry_run = true);
+    let steps = |age: i64| {
+        let seen = cleared(idle(75)).with(|seen| {
+            seen.targets = targets([on(OLD)]);
+            seen.run.list_age = SignedDuration::from_secs(age);
+        });
+        match plan::plan(&seen, &dry) {
+            Done(plan::Done::DryRun(steps)) => steps,
+            step => panic!("not rehearsed: {step:?}"),
+        }
+    };
+    assert!(steps(0).contains(&Create));
+    assert_eq!(steps(0), steps(3600));
+}
+
+/// A refused `CreateAccessKey` is told once the record is taken back, without another look.
+#[test]
+fn with_nothing_left_to_put_in_order_an_error_is_told_at_once() {
+    let mut seen = cleared(idle(75)).with(|seen| {
+        seen.targets = targets([on(OLD), on(FOREIGN)]);
+        seen.claim = Some(Claim { name: "own".to_owned(), progress: None });
+    });
+    let mut steps = Vec::new();
+    for _ in 0..8 {
+        let step = plan::plan(&seen, &forced());
+        match &step {
+            Create => seen.failed(&step, FailureKind::Refused, false),
+            _ => seen.apply(&step, None),
+        }
+        steps.push(step);
+        if steps.last() == Some(&Step::Stop) {
+            break;
+        }
+    }
+    assert_eq!(
+        steps,
+        [
+            Step::Record(Checkpoint::Begin),
+            Create,
+            Abandon(Cause::Failure),
+            Step::Record(Checkpoint::Nothing),
+            Step::Stop
+        ]
+    );
 }
 
 /// Between the record and the creation a person makes a key: it is not ours, for nothing was sent.

@@ -63,7 +63,7 @@ impl Count {
     fn see_recorded(&mut self, seen: &Observed, policy: &Policy) {
         let Some(progress) = seen.progress() else { return };
         let mut other = Observed { listed: progress.creating, ..seen.clone() };
-        for seconds in [0, 60, 61] {
+        for seconds in [0, 45, 46] {
             other.run.list_age = SignedDuration::from_secs(seconds);
             self.see_one(&other, policy);
         }

@@ -14,6 +14,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_group_without_scopes_keeps_the_records_for_all,
         a_scope_that_a_group_drops_is_refused_and_leaves_nothing,
         a_scope_that_a_group_drops_never_gets_an_id,
+        a_write_that_went_elsewhere_is_told_although_the_look_after_it_fails,
         a_scope_that_a_group_drops_onto_another_variable_leaves_it_alone,
         deploy_projects_may_be_others_than_the_targets,
     ]
@@ -265,6 +266,26 @@ fn a_scope_that_a_group_drops_never_gets_an_id() {
         "an id was published for all environments"
     );
     assert_eq!(fixture.old_is_active(), Some(true));
+}
+
+/// What went wrong first is told, not that GitLab could not be asked about it afterwards.
+fn a_write_that_went_elsewhere_is_told_although_the_look_after_it_fails() {
+    let fixture = Fixture::of_days(75);
+    let elsewhere = serde_json::json!({
+        "key": SECRET, "value": null, "hidden": true, "masked": true, "raw": true,
+        "environment_scope": "production",
+    });
+    let echo = Fault::Instead { status: 200, body: elsewhere.to_string(), headers: Vec::new() };
+    let writes = "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY";
+    fixture.fake.fault_from(writes, 1, echo);
+    let fake = fixture.fake.clone();
+    let refused = move || fake.fault_from("GET /projects/:id/variables", 1, Fault::refuse(403));
+    let run = fixture.run().unset("CI_JOB_TIMEOUT").unset("CI_JOB_STARTED_AT");
+    let ended = run.once(|entry| entry.action == "iam:CreateAccessKey", refused).go();
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    let told = "error: writing AWS_SECRET_ACCESS_KEY to project:42: GitLab stored another \
+                environment scope than was sent";
+    assert!(ended.stderr.contains(told), "{}", ended.stderr);
 }
 
 fn a_scope_that_a_group_drops_onto_another_variable_leaves_it_alone() {

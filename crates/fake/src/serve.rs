@@ -105,11 +105,16 @@ async fn handle(
         line.cut();
         return Response::new(Body::empty());
     };
-    let (outcome, close) = {
+    let (outcome, (close, no_date)) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.take(&call), state.knobs.close_connections)
+        let knobs = (state.knobs.close_connections, state.knobs.no_date);
+        (state.take(&call), knobs)
     };
     let mut response = answer(state, &line, away, outcome).await;
+    if no_date {
+        // Without one the server would add its own.
+        response.headers_mut().insert("date", http::HeaderValue::from_static("none"));
+    }
     if close {
         response.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
     }

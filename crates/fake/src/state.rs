@@ -71,6 +71,8 @@ pub struct Knobs {
     pub delay_ms: u64,
     /// Each answer ends its connection.
     pub close_connections: bool,
+    /// A proxy takes the `Date` away from each answer.
+    pub no_date: bool,
     /// Whether the account has an identity provider for this GitLab.
     pub oidc_provider: bool,
     /// Every signed STS call is an invalid token, as where the regional endpoint is off.
@@ -115,6 +117,7 @@ impl Knobs {
             iam_throttling: 0,
             delay_ms: 0,
             close_connections: false,
+            no_date: false,
             oidc_provider: true,
             sts_off: false,
             last_used_lag: 0,
