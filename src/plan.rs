@@ -161,14 +161,14 @@ fn winds_down(step: &Step, run: &RunState) -> bool {
 
 /// What has to be observed again before this step.
 fn outdated(step: &Step, freshness: Freshness) -> Option<Scope> {
-    // What only continues a wait needs no new observation.
-    let continues = matches!(step, Step::Record(Checkpoint::Drained) | Step::StartDeploy(_));
+    // It touches nothing but our own record; the deploy that follows is looked at first.
+    let is_drained = matches!(step, Step::Record(Checkpoint::Drained));
     let touches_old =
         matches!(step, Step::Disable(_, KeyRole::Old) | Step::Delete(_, KeyRole::Old));
     match freshness {
         Freshness::Outdated => Some(Scope::Everything),
         Freshness::VariablesOutdated => Some(Scope::Variables),
-        Freshness::AfterWait if step.has_effect() && !continues => Some(Scope::Everything),
+        Freshness::AfterWait if step.has_effect() && !is_drained => Some(Scope::Everything),
         Freshness::Applied | Freshness::AfterWait if touches_old => Some(Scope::Variables),
         Freshness::Fresh | Freshness::Applied | Freshness::AfterWait => None,
     }

@@ -179,9 +179,7 @@ fn freshness_after(before: Freshness, step: &Step) -> Freshness {
         Step::Record(Checkpoint::Published) => Freshness::VariablesOutdated,
         Step::Wait(Waiting::Margin { .. }) => before,
         Step::Wait(_) => Freshness::AfterWait,
-        Step::Ask(_) | Step::Record(Checkpoint::Drained) | Step::StartDeploy(_)
-            if before == Freshness::AfterWait =>
-        {
+        Step::Ask(_) | Step::Record(Checkpoint::Drained) if before == Freshness::AfterWait => {
             Freshness::AfterWait
         }
         Step::Ask(_)

@@ -198,8 +198,7 @@ fn effects_need_the_claim(planned: &Planned) -> Judgement {
 
 fn effects_rest_on_fresh_observations(planned: &Planned) -> Judgement {
     let freshness = planned.seen.run.freshness;
-    let only_waits_on =
-        matches!(planned.step, Step::Record(Checkpoint::Drained) | Step::StartDeploy(_));
+    let only_waits_on = matches!(planned.step, Step::Record(Checkpoint::Drained));
     let takes_old =
         matches!(planned.step, Step::Disable(_, KeyRole::Old) | Step::Delete(_, KeyRole::Old));
     ensure(

@@ -1184,7 +1184,7 @@ impl Process {
         }
         let waited = self.run.freshness == Freshness::AfterWait;
         let waits_on = match step {
-            Step::Ask(_) | Step::StartDeploy(_) => true,
+            Step::Ask(_) => true,
             Step::Record(checkpoint) => *checkpoint == Checkpoint::Drained,
             _ => false,
         };

@@ -586,6 +586,18 @@ fn one_deploy_that_is_not_proven_keeps_both_keys() {
     assert_eq!(progress.deployed, None);
 }
 
+/// While it was waited for, a person may have put the old pair back, and the deploy would read it.
+#[test]
+fn after_a_long_wait_everything_is_looked_at_before_a_deploy_starts() {
+    let waited = published(drained()).with(|seen| {
+        seen.deploys = Some(vec![DeploySeen::Startable]);
+        seen.run.freshness = Freshness::AfterWait;
+    });
+    assert_eq!(plan(&waited), Step::Observe(Scope::Everything));
+    let looked = waited.with(|seen| seen.run.freshness = Freshness::Fresh);
+    assert_eq!(plan(&looked), StartDeploy(0));
+}
+
 #[test]
 fn a_deploy_that_takes_too_long_is_told_or_left_to_the_next_run() {
     let seen = published(drained()).with(|seen| {

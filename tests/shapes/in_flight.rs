@@ -7,6 +7,7 @@ use fake::*;
 pub(crate) fn cases() -> Vec<Trial> {
     cases![
         an_in_flight_job_push_pipeline_is_over_before_the_deploy_starts,
+        a_pair_that_was_put_back_during_the_wait_is_not_deployed,
         an_environment_is_redeployed_as_the_in_flight_job_leaves_it,
         an_in_flight_job_that_outlasts_the_run_is_left_to_the_next_one,
         an_in_flight_job_of_a_deploy_project_counts,
@@ -52,6 +53,24 @@ fn an_in_flight_job_push_pipeline_is_over_before_the_deploy_starts() {
     assert!(over < started && started < disabled_at(&fixture, &ended.log));
     production_is_new(&fixture, PROJECT);
     fixture.is_rotated();
+}
+
+/// An operator puts the old pair back while the push is waited for: a deploy that started now would
+/// ship it and count as proof of the new one.
+fn a_pair_that_was_put_back_during_the_wait_is_not_deployed() {
+    let fixture = Fixture::of_days(75);
+    let in_flight = push(&fixture, PROJECT);
+    let (fake, old) = (fixture.fake.clone(), fixture.old.clone());
+    let put_back = move || {
+        fake.set_pair(PROJECT, &old);
+        ends(&fake, in_flight.id);
+    };
+    let ended = fixture.run().once(|entry| entry.action == "GET /projects/:id/jobs", put_back).go();
+    ended.ends(3, "refused");
+    assert!(ended.stderr.contains("was changed by someone after key"), "{}", ended.stderr);
+    let starts = |entry: &&Entry| entry.action == "POST /projects/:id/pipeline";
+    assert_eq!(ended.log.iter().filter(starts).count(), 0);
+    assert_eq!((fixture.old_is_active(), fixture.fresh().len()), (Some(true), 1));
 }
 
 /// The push ships a newer commit and ends last: its job is the live one then, and that one is
