@@ -50,11 +50,15 @@ mod apply;
 mod describe;
 mod model;
 mod rehearse;
+mod run_state;
 mod stage;
+mod step;
 
 pub use crate::error::Refusal;
 pub use model::*;
+pub use run_state::*;
 use stage::{Deploys, Drain, Due, Intact, Named, NewKeyState, Old, Stage, TargetsState};
+pub use step::*;
 
 /// A key counts as ours if it was created at most this long after `creating`.
 pub(crate) const CREATION_WINDOW: SignedDuration = SignedDuration::from_mins(2);
@@ -463,35 +467,5 @@ fn check(seen: &Observed, policy: &Policy) -> Step {
                 Step::Done(Done::Checked { key: named.cloned(), next: Box::new(step) })
             }
         },
-    }
-}
-
-impl Refusal {
-    /// Whether a second, complete look must say the same before it is pronounced: lists lag, and
-    /// other runs move.
-    pub fn needs_confirmation(&self) -> bool {
-        match self {
-            Self::NoVariables
-            | Self::PartMissing { .. }
-            | Self::Differ(_)
-            | Self::Mismatch { .. }
-            | Self::Unknown { .. }
-            | Self::Unusable { .. }
-            | Self::NoSlot { .. }
-            | Self::Several(_)
-            | Self::ChangedExternally { .. }
-            | Self::NewKeyLost { .. }
-            | Self::SecretLost { .. }
-            | Self::KeyCompromised { .. }
-            | Self::NotPublishedAnyMore { .. }
-            | Self::EnabledAgain { .. }
-            | Self::StillNamed { .. } => true,
-            Self::Busy
-            | Self::Preflight(_)
-            | Self::TooOld { .. }
-            | Self::DeployFailed(_)
-            | Self::DeployUnproven(_)
-            | Self::DeployTimedOut(_) => false,
-        }
     }
 }

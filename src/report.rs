@@ -27,6 +27,8 @@ use summary::Summary;
 pub struct Report {
     json: Json,
     log: JobLog,
+    /// The projects that are deployed, in the order of the configuration.
+    deploys: Vec<String>,
     did: Did,
     summary: Option<Summary>,
 }
@@ -63,6 +65,7 @@ impl Report {
         Self {
             json: Json::new(config),
             log: JobLog::new(config),
+            deploys: config.deploy.projects.iter().map(ToString::to_string).collect(),
             did: Did::default(),
             summary: None,
         }
@@ -111,7 +114,7 @@ impl Report {
     }
 
     fn tell_effect(&mut self, step: &Step) {
-        let done = job_log::past(step, &self.json.targets);
+        let done = job_log::past(step, &self.json.targets, &self.deploys);
         tracing::info!("{done}");
         self.did.effects += 1;
         self.did.created |= *step == Step::Create;

@@ -4,10 +4,9 @@
 //! What only an observation can tell (answers, waits, what others did) is not changed here.
 
 use super::Refusal;
-use super::model::{
-    Attempt, Checkpoint, Claim, DeploySeen, Failure, FailureKind, Freshness, IdSeen, Made,
-    Misdirected, NewKey, Observed, RecordSeen, Scope, SecretOwner, SecretSeen, Step, Waiting,
-};
+use super::model::{Claim, DeploySeen, IdSeen, Observed, RecordSeen, SecretOwner, SecretSeen};
+use super::run_state::{Attempt, Failure, FailureKind, Freshness, Misdirected, NewKey};
+use super::step::{Checkpoint, Made, Scope, Step, Waiting};
 use crate::access_key::{AccessKeyId, Key};
 use crate::record::{Progress, Published, RecordedDeploy};
 

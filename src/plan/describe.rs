@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use super::model::{
-    Attempt, Checkpoint, Done, IdSeen, KeyRole, Observed, Query, Scope, SecretOwner, SecretSeen,
-    Step, TargetSeen, Waiting,
-};
+use super::model::{IdSeen, Observed, SecretOwner, SecretSeen, TargetSeen};
+use super::run_state::Attempt;
 use super::stage::{NewKeyState, new_key_state};
+use super::step::{Checkpoint, Done, KeyRole, Query, Scope, Step, Waiting};
 use crate::access_key::AccessKeyId;
 use crate::record::Progress;
 

@@ -2,10 +2,9 @@
 
 use jiff::SignedDuration;
 
-use super::model::{
-    DeploySeen, Done, Made, Observed, Policy, Query, SecretOwner, SecretSeen, Step, Waiting,
-};
+use super::model::{DeploySeen, Observed, Policy, SecretOwner, SecretSeen};
 use super::plan;
+use super::step::{Done, Made, Query, Step, Waiting};
 use crate::access_key::{AccessKeyId, Key, Use};
 use crate::record::RecordedDeploy;
 

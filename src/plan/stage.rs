@@ -4,9 +4,9 @@
 
 use jiff::Timestamp;
 
-use super::model::{
-    Attempt, DeploySeen, IdSeen, Observed, Policy, SecretOwner, SecretSeen, TargetSeen, Waiting,
-};
+use super::model::{DeploySeen, IdSeen, Observed, Policy, SecretOwner, SecretSeen, TargetSeen};
+use super::run_state::Attempt;
+use super::step::Waiting;
 use super::{CREATION_WINDOW, Refusal};
 use crate::access_key::{AccessKeyId, Key, Use};
 use crate::config::Action;
@@ -168,40 +168,42 @@ pub(super) fn named(seen: &Observed) -> Named {
     if seen.targets.iter().any(|target| target.id.key() != Some(id)) {
         return Named::Wrong(Refusal::Differ(named_by(seen)));
     }
-    for target in &seen.targets {
-        let mismatch = |tag: &AccessKeyId| {
-            Named::Wrong(Refusal::Mismatch {
-                target: target.name.clone(),
-                id: id.clone(),
-                tag: tag.clone(),
-            })
-        };
-        match &target.secret {
-            SecretSeen::Absent => {
-                return Named::Wrong(Refusal::PartMissing {
-                    target: target.name.clone(),
-                    missing_secret: true,
-                });
-            }
-            SecretSeen::Hidden { tag: Some(tag) } if tag != id => return mismatch(tag),
-            SecretSeen::Readable { tag: Some(tag), owner: SecretOwner::NotAsked }
-                if tag != id && seen.key(id).is_some() =>
-            {
-                return Named::Unasked;
-            }
-            SecretSeen::Readable { tag: Some(tag), owner }
-                if tag != id && *owner != SecretOwner::Key(id.clone()) =>
-            {
-                return mismatch(tag);
-            }
-            SecretSeen::Hidden { .. } | SecretSeen::Readable { .. } | SecretSeen::Unusable(_) => {}
-        }
+    if let Some(wrong) = seen.targets.iter().find_map(|target| wrong_secret(target, id, seen)) {
+        return wrong;
     }
     match seen.key(id) {
         Some(key) => Named::One(key.clone()),
         None => {
             Named::Wrong(Refusal::Unknown { target: seen.targets[0].name.clone(), key: id.clone() })
         }
+    }
+}
+
+/// What is wrong with the secret beside this id, as far as that can be seen.
+fn wrong_secret(target: &TargetSeen, id: &AccessKeyId, seen: &Observed) -> Option<Named> {
+    let name = target.name.clone();
+    let mismatch = |tag: &AccessKeyId| {
+        let refusal =
+            Refusal::Mismatch { target: target.name.clone(), id: id.clone(), tag: tag.clone() };
+        Some(Named::Wrong(refusal))
+    };
+    match &target.secret {
+        SecretSeen::Absent => {
+            let refusal = Refusal::PartMissing { target: name, missing_secret: true };
+            Some(Named::Wrong(refusal))
+        }
+        SecretSeen::Hidden { tag: Some(tag) } if tag != id => mismatch(tag),
+        SecretSeen::Readable { tag: Some(tag), owner: SecretOwner::NotAsked }
+            if tag != id && seen.key(id).is_some() =>
+        {
+            Some(Named::Unasked)
+        }
+        SecretSeen::Readable { tag: Some(tag), owner }
+            if tag != id && *owner != SecretOwner::Key(id.clone()) =>
+        {
+            mismatch(tag)
+        }
+        SecretSeen::Hidden { .. } | SecretSeen::Readable { .. } | SecretSeen::Unusable(_) => None,
     }
 }
 

@@ -112,18 +112,19 @@ impl Section {
     }
 }
 
-/// The line that the log gets once a step is done. Targets go by their names.
-pub(super) fn past(step: &Step, targets: &[String]) -> String {
+/// The line that the log gets once a step is done. Targets and deployed projects go by their names.
+pub(super) fn past(step: &Step, targets: &[String], projects: &[String]) -> String {
     let name = |target: usize| targets.get(target).map_or("a target", String::as_str);
+    let project = |place: usize| projects.get(place).map_or("a project", String::as_str);
     match step {
-        Step::Claim => "claimed the rotation".to_owned(),
+        Step::Claim => "claimed the rotation: no other run is working on this key".to_owned(),
         Step::TakeOver => "took over the record of an earlier run".to_owned(),
         Step::Record(checkpoint) => match checkpoint {
             Checkpoint::Begin => "recorded that a rotation begins",
             Checkpoint::Nothing => "recorded that nothing came of the rotation",
             Checkpoint::Published => "recorded that the new key is published",
             Checkpoint::Drained => "every job that started before the publication has ended",
-            Checkpoint::Proven => "the deploy is proven to run with the new key",
+            Checkpoint::Proven => "the deploy succeeded with the new key",
             Checkpoint::Disabled => "recorded that the old key is disabled",
             Checkpoint::Finished => "the rotation is finished",
         }
@@ -132,7 +133,7 @@ pub(super) fn past(step: &Step, targets: &[String]) -> String {
         Step::Verify(key) => format!("verified new key {key} with its own credentials"),
         Step::WriteSecret { target, .. } => format!("wrote the new secret to {}", name(*target)),
         Step::WriteId { target, .. } => format!("wrote the new id to {}", name(*target)),
-        Step::StartDeploy(place) => format!("started deploy {}", place + 1),
+        Step::StartDeploy(place) => format!("started the deploy of project {}", project(*place)),
         Step::Disable(key, KeyRole::Old) => format!("disabled old key {key}"),
         Step::Disable(key, KeyRole::Orphan) => format!("disabled orphaned key {key}"),
         Step::Delete(key, KeyRole::Old) => format!("deleted old key {key}"),

@@ -179,14 +179,14 @@ fn next_after(waiting: &Waiting, config: &Config) -> String {
                 days => format!("{days} days"),
             };
             format!(
-                "old key {old} is disabled after {} and deleted {grace} later, each by the next \
-                 scheduled run",
+                "the next scheduled run after {} disables old key {old}, and a run {grace} later \
+                 deletes it",
                 time(*until)
             )
         }
         Waiting::StillUsed { .. } => format!("{waiting}; it is disabled once nothing uses it"),
         Waiting::Grace { old, until } => {
-            format!("old key {old} is deleted after {} by the next scheduled run", time(*until))
+            format!("the next scheduled run after {} deletes old key {old}", time(*until))
         }
     }
 }

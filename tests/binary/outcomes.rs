@@ -110,7 +110,7 @@ fn a_due_key_is_replaced_from_end_to_end() {
     ended.ends(0, "rotated");
     ended.shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
- INFO claimed the rotation
+ INFO claimed the rotation: no other run is working on this key
 section_end:[TIME]:rotator_look
 section_start:[TIME]:rotator_publish A new key: create, verify, publish
  INFO recorded that a rotation begins
@@ -122,8 +122,8 @@ section_start:[TIME]:rotator_publish A new key: create, verify, publish
 section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
  INFO every job that started before the publication has ended
- INFO started deploy 1
- INFO the deploy is proven to run with the new key
+ INFO started the deploy of project 42
+ INFO the deploy succeeded with the new key
 section_end:[TIME]:rotator_deploy
 section_start:[TIME]:rotator_retire The old key
  INFO disabled old key …[OLD]
@@ -178,7 +178,7 @@ Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces 
 Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
-Next       old key …[OLD] is disabled after [TIME] and deleted 1 min later, each by the next scheduled run
+Next       the next scheduled run after [TIME] disables old key …[OLD], and a run 1 min later deletes it
 
 "#]]);
     assert_eq!(fixture.old_is_active(), Some(true));
@@ -189,7 +189,7 @@ Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces 
 Why        a rotation is under way and waits
 Published  project:42
 Deploy     none in this run
-Next       old key …[OLD] is disabled after [TIME] and deleted 1 min later, each by the next scheduled run
+Next       the next scheduled run after [TIME] disables old key …[OLD], and a run 1 min later deletes it
 
 "#]]);
     assert_eq!((waiting.effects(), waiting.calls("iam")), (Vec::new(), 1));
@@ -197,7 +197,7 @@ Next       old key …[OLD] is disabled after [TIME] and deleted 1 min later, ea
     fixture.fake.shift_clock(100);
     run().ends(0, "resumed").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
- INFO claimed the rotation
+ INFO claimed the rotation: no other run is working on this key
  INFO took over the record of an earlier run
 section_end:[TIME]:rotator_look
 section_start:[TIME]:rotator_retire The old key
@@ -209,7 +209,7 @@ Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces 
 Why        went on with a rotation that an earlier run had begun
 Published  project:42
 Deploy     none in this run
-Next       old key …[OLD] is deleted after [TIME] by the next scheduled run
+Next       the next scheduled run after [TIME] deletes old key …[OLD]
 
 "#]]);
     assert_eq!(fixture.old_is_active(), Some(false));
@@ -219,7 +219,7 @@ Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces 
 Why        a rotation is under way and waits
 Published  project:42
 Deploy     none in this run
-Next       old key …[OLD] is deleted after [TIME] by the next scheduled run
+Next       the next scheduled run after [TIME] deletes old key …[OLD]
 
 "#]]);
     assert_eq!((waiting.effects(), waiting.calls("iam")), (Vec::new(), 1));
@@ -227,7 +227,7 @@ Next       old key …[OLD] is deleted after [TIME] by the next scheduled run
     fixture.fake.shift_clock(200);
     run().ends(0, "resumed").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
- INFO claimed the rotation
+ INFO claimed the rotation: no other run is working on this key
  INFO took over the record of an earlier run
 section_end:[TIME]:rotator_look
 section_start:[TIME]:rotator_retire The old key
@@ -282,11 +282,11 @@ Next       pipeline http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] is 
     let ended = run();
     ended.ends(0, "resumed").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
- INFO claimed the rotation
+ INFO claimed the rotation: no other run is working on this key
  INFO took over the record of an earlier run
 section_end:[TIME]:rotator_look
 section_start:[TIME]:rotator_deploy The deploy
- INFO the deploy is proven to run with the new key
+ INFO the deploy succeeded with the new key
 section_end:[TIME]:rotator_deploy
 section_start:[TIME]:rotator_retire The old key
  INFO disabled old key …[OLD]
@@ -552,7 +552,7 @@ fn setup_makes_the_first_pair() {
     let ended = fixture.run().with_role().set("ROTATOR_ACTION", "setup").go();
     ended.ends(0, "rotated").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
- INFO claimed the rotation
+ INFO claimed the rotation: no other run is working on this key
 section_end:[TIME]:rotator_look
 section_start:[TIME]:rotator_publish A new key: create, verify, publish
  INFO recorded that a rotation begins
@@ -564,8 +564,8 @@ section_start:[TIME]:rotator_publish A new key: create, verify, publish
 section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
  INFO every job that started before the publication has ended
- INFO started deploy 1
- INFO the deploy is proven to run with the new key
+ INFO started the deploy of project 42
+ INFO the deploy succeeded with the new key
 section_end:[TIME]:rotator_deploy
 section_start:[TIME]:rotator_retire The old key
  INFO the rotation is finished
@@ -675,11 +675,11 @@ Next       the pipeline's own deploy comes next, then its `retire` job proves it
     let ended = in_job(&fixture, "retire", "retire").go();
     ended.ends(0, "resumed").shows(str![[r#"
 section_start:[TIME]:rotator_look Looking at keys and variables
- INFO claimed the rotation
+ INFO claimed the rotation: no other run is working on this key
  INFO took over the record of an earlier run
 section_end:[TIME]:rotator_look
 section_start:[TIME]:rotator_deploy The deploy
- INFO the deploy is proven to run with the new key
+ INFO the deploy succeeded with the new key
 section_end:[TIME]:rotator_deploy
 section_start:[TIME]:rotator_retire The old key
  INFO disabled old key …[OLD]

@@ -1,0 +1,118 @@
+//! What a run has done and what it was told: the part of the plan's input that no observation shows.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Refusal;
+use super::step::Step;
+use crate::access_key::AccessKeyId;
+
+/// What this run itself has done, and what it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunState {
+    pub attempt: Attempt,
+    /// The key that this process has made.
+    pub new_key: Option<NewKey>,
+    /// A write of the new key's secret may have had its effect.
+    pub secret_sent: bool,
+    /// The step that has just failed, until it is decided what follows.
+    pub failure: Option<Failure>,
+    /// An error is kept: it ends the run once what it has begun is in order.
+    pub error_deferred: bool,
+    /// A signal told this run to stop.
+    pub stop_requested: bool,
+    /// The refusal that the latest `Confirm` was for.
+    pub suspected: Option<Refusal>,
+    pub freshness: Freshness,
+    /// How long ago the keys were listed.
+    pub list_age: SignedDuration,
+    /// The time that this run may wait is over.
+    pub waited_out: bool,
+    /// When the runner ends this job, where that is known.
+    pub job_ends: Option<Timestamp>,
+}
+
+/// How far what is seen can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// The variables were read since the last step.
+    Fresh,
+    /// Since then only steps of this run changed something, which was applied.
+    Applied,
+    /// A long wait has passed: an effect needs a new observation first.
+    AfterWait,
+    /// The last step needs the variables read again.
+    VariablesOutdated,
+    /// The last step needs everything observed again.
+    Outdated,
+}
+
+/// A step that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub step: Box<Step>,
+    pub kind: FailureKind,
+    pub misdirected: Misdirected,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// This run may not act any more.
+    ClaimLost,
+    /// Surely without an effect.
+    Refused,
+    /// The effect may have happened.
+    Unclear,
+}
+
+/// Whether GitLab put the value into another variable: it would land there again, however often it
+/// is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misdirected {
+    No,
+    Yes,
+    /// The variables were read since.
+    Read,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    pub key: AccessKeyId,
+    pub verified: bool,
+    /// The run gave up before the secret was sent anywhere: the key has to go.
+    pub abandoned: bool,
+}
+
+/// How far this run has come with a rotation of its own. A run begins at most one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    No,
+    Recorded,
+    Tried,
+    /// `CreateAccessKey` was sent, and whether it made a key is not known.
+    Unclear,
+}
+
+impl RunState {
+    /// Nothing done yet. `job_ends`: when the runner ends this job, where that is known.
+    pub fn new(job_ends: Option<Timestamp>) -> Self {
+        Self {
+            attempt: Attempt::No,
+            new_key: None,
+            secret_sent: false,
+            failure: None,
+            error_deferred: false,
+            stop_requested: false,
+            suspected: None,
+            freshness: Freshness::Fresh,
+            list_age: SignedDuration::ZERO,
+            waited_out: false,
+            job_ends,
+        }
+    }
+
+    /// Whether this process holds a key whose secret has gone nowhere: whatever goes wrong now, it
+    /// can be deleted again.
+    pub fn has_unsent_key(&self) -> bool {
+        !self.secret_sent && self.new_key.as_ref().is_some_and(|new_key| !new_key.abandoned)
+    }
+}

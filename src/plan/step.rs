@@ -1,0 +1,237 @@
+//! The steps of a run, and what they are about. What follows a step is decided in `plan`.
+
+use jiff::Timestamp;
+
+use super::Refusal;
+use crate::access_key::{AccessKeyId, Key};
+use crate::record::RecordedDeploy;
+
+/// What a step has brought into being.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// Our own record, by its name.
+    Record(String),
+    Key(Key),
+    /// A key whose secret was lost with the reply.
+    Orphan,
+    Deploy(RecordedDeploy),
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Ask(Query),
+    Claim,
+    TakeOver,
+    Record(Checkpoint),
+    Create,
+    Verify(AccessKeyId),
+    WriteSecret {
+        target: usize,
+        key: AccessKeyId,
+    },
+    WriteId {
+        target: usize,
+        key: AccessKeyId,
+    },
+    StartDeploy(usize),
+    Wait(Waiting),
+    Disable(AccessKeyId, KeyRole),
+    Delete(AccessKeyId, KeyRole),
+    /// Read again what the next step rests on.
+    Observe(Scope),
+    /// Observe everything once more, a little later, before this is pronounced.
+    Confirm(Refusal),
+    /// Give up what this run has begun; the cause is told once it is in order.
+    Abandon(Cause),
+    /// A write of a pair failed and the pair may be torn: pause, read the variables, try again.
+    Retry,
+    Done(Done),
+    Refuse(Refusal),
+    /// End with the error that is kept, or because of the signal.
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Everything,
+    /// The variables and the records, not the keys.
+    Variables,
+}
+
+/// Why a run gives up what it has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The step that has just failed.
+    Failure,
+    Refusal(Refusal),
+    Signal,
+}
+
+/// What the plan needs to know and nobody has asked yet. None has an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    WhoseSecrets,
+    LastUse(AccessKeyId),
+    Preflight,
+    InFlightJobs,
+    Deploys,
+}
+
+/// What our record is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    Begin,
+    Nothing,
+    Published,
+    Drained,
+    Proven,
+    Disabled,
+    Finished,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyRole {
+    Old,
+    /// Made by a run that died before its secret was written anywhere, or never verified.
+    Orphan,
+}
+
+/// What a rotation waits for. `OwnDeploy`: the pipeline's own, which `retire` proves; `Margin`: the
+/// next stage may start at once, and a job that starts so soon after `drained` proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// An earlier run may have made a key that IAM's list does not show yet.
+    Unsettled {
+        until: Timestamp,
+    },
+    InFlightJobs(Vec<String>),
+    Deploys(Vec<String>),
+    Margin {
+        until: Timestamp,
+    },
+    OwnDeploy,
+    Overlap {
+        old: AccessKeyId,
+        until: Timestamp,
+    },
+    StillUsed {
+        old: AccessKeyId,
+        last: Timestamp,
+        service: String,
+    },
+    Grace {
+        old: AccessKeyId,
+        until: Timestamp,
+    },
+}
+
+/// Why there is nothing to do now. `Tried`: this run has tried its one rotation; `Checked` tells
+/// what `rotate` would do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    NotDue {
+        key: AccessKeyId,
+        created: Timestamp,
+        due: Timestamp,
+        unexplained: Option<AccessKeyId>,
+    },
+    Waiting(Waiting),
+    Tried,
+    InOwnDeploy,
+    NothingToRetire {
+        key: AccessKeyId,
+    },
+    AlreadySetUp {
+        key: AccessKeyId,
+    },
+    Checked {
+        key: Option<AccessKeyId>,
+        next: Box<Step>,
+    },
+    /// What a dry run would do, step by step.
+    DryRun(Vec<Step>),
+}
+
+impl Step {
+    /// Whether it changes anything outside; those steps need the claim.
+    pub fn has_effect(&self) -> bool {
+        match self {
+            Self::Record(_)
+            | Self::Create
+            | Self::Verify(_)
+            | Self::WriteSecret { .. }
+            | Self::WriteId { .. }
+            | Self::StartDeploy(_)
+            | Self::Disable(..)
+            | Self::Delete(..)
+            | Self::Claim
+            | Self::TakeOver => true,
+            Self::Ask(_)
+            | Self::Wait(_)
+            | Self::Observe(_)
+            | Self::Confirm(_)
+            | Self::Abandon(_)
+            | Self::Retry
+            | Self::Done(_)
+            | Self::Refuse(_)
+            | Self::Stop => false,
+        }
+    }
+
+    /// Whether a signal may cut it short. What is between a key's creation and its publication may
+    /// not: the plan answers the signal once the step is over.
+    pub fn is_interruptible(&self) -> bool {
+        match self {
+            Self::Create
+            | Self::WriteSecret { .. }
+            | Self::WriteId { .. }
+            | Self::Delete(..)
+            | Self::Retry
+            | Self::Abandon(_) => false,
+            Self::Ask(_)
+            | Self::Claim
+            | Self::TakeOver
+            | Self::Record(_)
+            | Self::Verify(_)
+            | Self::StartDeploy(_)
+            | Self::Wait(_)
+            | Self::Disable(..)
+            | Self::Observe(_)
+            | Self::Confirm(_)
+            | Self::Done(_)
+            | Self::Refuse(_)
+            | Self::Stop => true,
+        }
+    }
+}
+
+impl Refusal {
+    /// Whether a second, complete look must say the same before it is pronounced: lists lag, and
+    /// other runs move.
+    pub fn needs_confirmation(&self) -> bool {
+        match self {
+            Self::NoVariables
+            | Self::PartMissing { .. }
+            | Self::Differ(_)
+            | Self::Mismatch { .. }
+            | Self::Unknown { .. }
+            | Self::Unusable { .. }
+            | Self::NoSlot { .. }
+            | Self::Several(_)
+            | Self::ChangedExternally { .. }
+            | Self::NewKeyLost { .. }
+            | Self::SecretLost { .. }
+            | Self::KeyCompromised { .. }
+            | Self::NotPublishedAnyMore { .. }
+            | Self::EnabledAgain { .. }
+            | Self::StillNamed { .. } => true,
+            Self::Busy
+            | Self::Preflight(_)
+            | Self::TooOld { .. }
+            | Self::DeployFailed(_)
+            | Self::DeployUnproven(_)
+            | Self::DeployTimedOut(_) => false,
+        }
+    }
+}
