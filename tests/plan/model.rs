@@ -113,6 +113,8 @@ pub(crate) struct Model {
     pub(crate) verified: BTreeSet<Id>,
     pub(crate) fates: Vec<Fate>,
     pub(crate) lag: i64,
+    /// How often a person has changed something.
+    pub(crate) operator_acts: u64,
     /// A person has changed what production or the records rest on: what follows for production is
     /// that person's.
     pub(crate) tainted: bool,
@@ -184,6 +186,8 @@ pub(crate) struct Process {
     error: Option<&'static str>,
     deferred: Option<&'static str>,
     keep_record: bool,
+    /// How often a person had changed something when it last read the variables.
+    read_after: u64,
     seen: Option<Observed>,
     ends: i64,
     epoch: u64,
@@ -213,6 +217,7 @@ impl Model {
             verified: BTreeSet::new(),
             fates: Vec::new(),
             lag: 0,
+            operator_acts: 0,
             tainted: false,
             wrong: None,
             replaced: BTreeSet::new(),
@@ -283,6 +288,7 @@ impl Model {
             error: None,
             deferred: None,
             keep_record: false,
+            read_after: 0,
             seen: None,
             ends: self.now + 2 * 3600,
             epoch: 0,
@@ -437,6 +443,7 @@ impl Model {
     fn observe(&mut self, process: &mut Process) -> bool {
         process.listed = self.now;
         process.values = self.pairs.iter().map(|pair| pair.value).collect();
+        process.read_after = self.operator_acts;
         process.seen = Some(self.look(process));
         process.own.is_none_or(|own| self.records.iter().any(|record| record.name == own))
     }
@@ -444,6 +451,7 @@ impl Model {
     /// Looks at the variables and records alone.
     fn reread(&mut self, process: &mut Process) -> bool {
         process.values = self.pairs.iter().map(|pair| pair.value).collect();
+        process.read_after = self.operator_acts;
         let look = self.look(process);
         if let Some(seen) = &mut process.seen {
             (seen.targets, seen.other_references, seen.records, seen.now) =
@@ -795,14 +803,14 @@ impl Model {
                 return Ok(Some(Made::Deploy(recorded)));
             }
             Step::Disable(key, _) => {
-                self.check_loss(number(key));
+                self.check_loss(process, number(key));
                 self.keys
                     .iter_mut()
                     .filter(|iam| iam.id == number(key))
                     .for_each(|iam| iam.active = false);
             }
             Step::Delete(key, _) => {
-                self.check_loss(number(key));
+                self.check_loss(process, number(key));
                 self.keys.retain(|iam| iam.id != number(key));
                 if process.run.new_key.as_ref().is_some_and(|new_key| new_key.key == *key) {
                     (process.run.new_key, process.made) = (None, None);
@@ -848,12 +856,18 @@ impl Model {
     }
 
     /// A key is about to stop working at our hands.
-    fn check_loss(&mut self, key: Id) {
+    fn check_loss(&mut self, process: &Process, key: Id) {
         self.count("keys disabled or deleted");
         let named = self.other_references.contains(&key)
             || self.pairs.iter().any(|pair| pair.id == Some(key));
         if named {
-            self.wrong("a key is taken away that a variable names");
+            // GitLab has no compare-and-swap: what a person does between the look and the step that
+            // follows it at once cannot be known.
+            if process.read_after == self.operator_acts {
+                self.wrong("a key is taken away that a variable names");
+            } else {
+                self.count("a variable that a person changed in the same second (a known limit)");
+            }
         }
         let held = self
             .pairs

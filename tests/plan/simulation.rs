@@ -208,6 +208,7 @@ impl History {
 
     fn operator(&mut self, operator: &Operator) {
         let model = &mut self.model;
+        model.operator_acts += 1;
         let nth = |model: &Model, nth: usize| model.keys.get(nth).map(|key| key.id);
         match operator {
             Operator::CreatesKey { used } => {
