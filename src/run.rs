@@ -2,7 +2,7 @@
 //!
 //! Rules of this module: The loop decides nothing. What this run has done and what failed is input
 //! to the plan (`RunState`). After a step, its change is applied to `Observed`, and nothing is read
-//! again. A secret is kept in [`Secrets`](observe::Secrets) and is written only to its variable.
+//! again. A secret is kept in `observe::Secrets` and is written only to its variable.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -6,7 +6,7 @@
 //! change it checks the invariants of `ARCHITECTURE.md`; [`Fake::violations`] says what broke.
 //!
 //! [`Fixture`] is the fake that most tests use, [`Run`] starts the program against it, and
-//! [`cases`] makes a test of each case. This crate does not know the program: the test passes the
+//! [`mod@cases`] makes a test of each case. This crate does not know the program: the test passes the
 //! path of the binary.
 //!
 //! ```no_run
