@@ -130,7 +130,7 @@ fn claimed(step: Step, seen: &Observed, policy: &Policy) -> Step {
     if policy.action == Action::Check || seen.in_own_deploy {
         return step;
     }
-    let others_alive = seen.records.iter().any(|record| record.alive && !record.released);
+    let others_alive = seen.records.iter().any(|record| !record.is_over());
     // What looks like a person's change may be half of another run's step.
     let may_be_theirs = |step: &Step| match step {
         Step::Refuse(refusal) => refusal.needs_confirmation(),

@@ -136,8 +136,7 @@ impl Observed {
         self.deploys = None;
         let progress = self.claim.as_mut().and_then(|claim| claim.progress.as_mut());
         if let (Some(Made::Deploy(recorded)), Some(progress)) = (made, progress) {
-            progress.deploys.retain(|other| other.place != recorded.place);
-            progress.deploys.push(recorded);
+            progress.record_deploy(recorded);
         }
     }
 
@@ -214,6 +213,12 @@ impl Progress {
     pub fn is_old(&self, id: &AccessKeyId) -> bool {
         let published = self.published.as_ref().is_some_and(|published| published.key == *id);
         !published && self.previous.iter().flatten().any(|previous| previous == id)
+    }
+
+    /// A deploy was started: of each place the latest counts.
+    pub fn record_deploy(&mut self, started: RecordedDeploy) {
+        self.deploys.retain(|other| other.place != started.place);
+        self.deploys.push(started);
     }
 
     /// The progress once this checkpoint is reached; `None` where nothing came of the rotation.

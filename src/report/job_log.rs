@@ -120,24 +120,20 @@ pub(super) fn past(step: &Step, targets: &[String], projects: &[String]) -> Stri
         Step::Claim => "claimed the rotation: no other run is working on this key".to_owned(),
         Step::TakeOver => "took over the record of an earlier run".to_owned(),
         Step::Record(checkpoint) => match checkpoint {
-            Checkpoint::Begin => "recorded that a rotation begins",
-            Checkpoint::Nothing => "recorded that nothing came of the rotation",
-            Checkpoint::Published => "recorded that the new key is published",
-            Checkpoint::Drained => "every job that started before the publication has ended",
-            Checkpoint::Proven => "the deploy succeeded with the new key",
-            Checkpoint::Disabled => "recorded that the old key is disabled",
-            Checkpoint::Finished => "the rotation is finished",
-        }
-        .to_owned(),
+            Checkpoint::Begin
+            | Checkpoint::Nothing
+            | Checkpoint::Published
+            | Checkpoint::Disabled => format!("recorded that {checkpoint}"),
+            Checkpoint::Drained | Checkpoint::Finished => checkpoint.to_string(),
+            Checkpoint::Proven => "the deploy succeeded with the new key".to_owned(),
+        },
         Step::Create => "created a new key".to_owned(),
         Step::Verify(key) => format!("verified new key {key} with its own credentials"),
         Step::WriteSecret { target, .. } => format!("wrote the new secret to {}", name(*target)),
         Step::WriteId { target, .. } => format!("wrote the new id to {}", name(*target)),
         Step::StartDeploy(place) => format!("started the deploy of project {}", project(*place)),
-        Step::Disable(key, KeyRole::Old) => format!("disabled old key {key}"),
-        Step::Disable(key, KeyRole::Orphan) => format!("disabled orphaned key {key}"),
-        Step::Delete(key, KeyRole::Old) => format!("deleted old key {key}"),
-        Step::Delete(key, KeyRole::Orphan) => format!("deleted orphaned key {key}"),
+        Step::Disable(key, role) => format!("disabled {role} key {key}"),
+        Step::Delete(key, role) => format!("deleted {role} key {key}"),
         Step::Ask(_)
         | Step::Wait(_)
         | Step::Observe(_)

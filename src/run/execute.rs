@@ -201,8 +201,7 @@ impl Run<'_> {
         let started = deploy::start(context.gitlab, context.config, &places[index], ours).await?;
         self.deploys.started.insert(index);
         self.waits.pause = Duration::from_secs(1);
-        progress.deploys.retain(|other| other.place != started.place);
-        progress.deploys.push(started.clone());
+        progress.record_deploy(started.clone());
         self.write_record(Some(progress), true).await?;
         Ok(Made::Deploy(started))
     }
