@@ -14,8 +14,10 @@ use crate::record;
 
 mod aws;
 mod gitlab;
+mod notice;
 mod refusal;
 
+pub use notice::Notice;
 pub use refusal::Refusal;
 
 /// Exit codes, as the README lists them.
@@ -26,6 +28,8 @@ pub mod exit {
     pub const REFUSED: u8 = 3;
     pub const DEPLOY: u8 = 4;
     pub const BUSY: u8 = 5;
+    /// Done, and a person should look before long.
+    pub const NOTICE: u8 = 6;
     pub const SIGNAL: u8 = 128;
 }
 

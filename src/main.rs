@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use credential_rotator::config::Config;
 use credential_rotator::error::{Error, exit};
-use credential_rotator::outcome::{End, state_without_observation};
+use credential_rotator::outcome::state_without_observation;
 use credential_rotator::run::rotate;
 use credential_rotator::shutdown::Shutdown;
 use credential_rotator::{process, report};
@@ -56,10 +56,7 @@ fn run() -> anyhow::Result<u8> {
         let (end, report) = rotate(&config, secret.map(SecretString::from), &shutdown).await;
         report.write(&config);
         let _ = report.print(&end);
-        Ok(match end {
-            End::Done(_) => exit::OK,
-            End::Error(error) => error.exit_code(),
-        })
+        Ok(report.exit_code(&end))
     })
 }
 

@@ -54,7 +54,7 @@ mod run_state;
 mod stage;
 mod step;
 
-pub use crate::error::Refusal;
+pub use crate::error::{Notice, Refusal};
 pub use model::*;
 pub use run_state::*;
 use stage::{Deploys, Drain, Due, Intact, Named, NewKeyState, Old, Stage, TargetsState};

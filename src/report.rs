@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::access_key::Key;
 use crate::config::Config;
 use crate::deploy::Deployed;
+use crate::error::{Notice, exit};
 use crate::outcome::{End, Outcome};
 use crate::plan::{Checkpoint, KeyRole, Observed, Query, Step, Waiting};
 
@@ -20,7 +21,7 @@ mod job_log;
 mod summary;
 
 pub use files::{Calls, open_files};
-use files::{Json, StepRun};
+use files::{Json, StepRun, Warning};
 use job_log::JobLog;
 use summary::Summary;
 
@@ -30,6 +31,7 @@ pub struct Report {
     /// The projects that are deployed, in the order of the configuration.
     deploys: Vec<String>,
     did: Did,
+    notices: Vec<Notice>,
     summary: Option<Summary>,
 }
 
@@ -67,6 +69,7 @@ impl Report {
             log: JobLog::new(config),
             deploys: config.deploy.projects.iter().map(ToString::to_string).collect(),
             did: Did::default(),
+            notices: Vec::new(),
             summary: None,
         }
     }
@@ -123,10 +126,23 @@ impl Report {
         }
     }
 
+    /// Something that a person should look at before long. Each is told once.
+    pub fn notice(&mut self, notice: Notice) {
+        if !self.notices.contains(&notice) {
+            self.notices.push(notice);
+        }
+    }
+
     /// The run has ended: everything that is known goes into the report.
     pub fn close(&mut self, config: &Config, end: &End, ending: Ending<'_>) {
         let Ending { seen, deploys, calls } = ending;
+        if let End::Done(done) = end
+            && let Some(notice) = done.notice()
+        {
+            self.notice(notice);
+        }
         let json = &mut self.json;
+        json.warnings = self.notices.iter().map(Warning::new).collect();
         json.calls = calls;
         json.deploys = deploys;
         json.outcome = Outcome::of(end, self.did.effects, self.did.created);
@@ -154,7 +170,15 @@ impl Report {
     /// # Errors
     /// Where nobody reads the log any more.
     pub fn print(&self, end: &End) -> io::Result<()> {
-        job_log::print_end(end, self.summary.as_ref(), &self.json.state)
+        job_log::print_end(end, self.summary.as_ref(), &self.notices, &self.json.state)
+    }
+
+    pub fn exit_code(&self, end: &End) -> u8 {
+        match end {
+            End::Done(_) if self.notices.is_empty() => exit::OK,
+            End::Done(_) => exit::NOTICE,
+            End::Error(error) => error.exit_code(),
+        }
     }
 
     /// Writes the files that were asked for.

@@ -8,7 +8,7 @@ use std::path::Path;
 use credential_rotator::access_key::AccessKeyId;
 use credential_rotator::aws::{AwsError, CredentialAdvice, KeyRefusal, RoleRefusal, Signer};
 use credential_rotator::config::{ConfigErrors, VARIABLES, table_markdown};
-use credential_rotator::error::{Error, Refusal, exit};
+use credential_rotator::error::{Error, Notice, Refusal, exit};
 use credential_rotator::fence::Fenced;
 use credential_rotator::gitlab::variables::EchoField;
 use credential_rotator::gitlab::{ApiError, ApiErrorKind, ClientError};
@@ -109,6 +109,7 @@ fn every_exit_code_is_listed() {
         exit::REFUSED,
         exit::DEPLOY,
         exit::BUSY,
+        exit::NOTICE,
         exit::SIGNAL,
     ];
     assert_eq!(
@@ -140,7 +141,19 @@ fn every_recognised_failure_is_in_the_table_of_errors() {
     assert!(missing.is_empty(), "rows of {FAILURES_PAGE} must begin so: {missing:#?}");
 }
 
-/// A failure that no transcript shows has never been seen.
+#[test]
+fn every_notice_is_in_the_table_of_warnings() {
+    let page = read(FAILURES_PAGE);
+    let listed = between(&page, "\n## Warnings\n", "\n## ");
+    let known: Vec<String> = notices().iter().map(|notice| plain(&notice.to_string())).collect();
+    let rows = listed.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let rows: Vec<&str> =
+        rows.map(|(warning, _)| warning).filter(|row| !["warning", "---"].contains(row)).collect();
+    assert_eq!(rows, known, "{FAILURES_PAGE}");
+    complete("error/notice.rs", "Notice", &notices().iter().map(name).collect::<Vec<_>>());
+}
+
+/// A failure or a notice that no transcript shows has never been seen.
 #[test]
 fn every_recognised_failure_is_provoked_by_a_test() {
     let mut transcripts = String::new();
@@ -156,6 +169,7 @@ fn every_recognised_failure_is_provoked_by_a_test() {
     let never: Vec<String> = known
         .iter()
         .map(|error| plain(&error.to_string()))
+        .chain(notices().iter().map(|notice| plain(&notice.to_string())))
         .filter(|error| !lines.iter().any(|line| shows(line, error)))
         .collect();
     assert!(never.is_empty(), "no transcript shows: {never:#?}");
@@ -611,6 +625,11 @@ fn refusals() -> Vec<Refusal> {
         Refusal::DeployUnproven(Vec::new()),
         Refusal::DeployTimedOut(Vec::new()),
     ]
+}
+
+/// Every notice, in the order of the table of warnings.
+fn notices() -> Vec<Notice> {
+    vec![Notice::UnexplainedKey { key: key() }]
 }
 
 fn text(text: &str) -> String {

@@ -67,7 +67,7 @@ pub enum Refusal {
 }
 
 /// What the commands of a hint leave out: the refusals do not know the user.
-const WHOSE: &str = "(with --user-name, where it is not the caller's own)";
+pub(super) const WHOSE: &str = "(with --user-name, where it is not the caller's own)";
 const FORCED: &str =
     "or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere";
 

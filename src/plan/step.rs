@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::Refusal;
+use super::{Notice, Refusal};
 use crate::access_key::{AccessKeyId, Key};
 use crate::record::RecordedDeploy;
 
@@ -151,6 +151,31 @@ pub enum Done {
     },
     /// What a dry run would do, step by step.
     DryRun(Vec<Step>),
+}
+
+impl Done {
+    /// What a person should know although nothing is wrong yet.
+    pub fn notice(&self) -> Option<Notice> {
+        match self {
+            Self::NotDue { unexplained: Some(key), .. } => {
+                Some(Notice::UnexplainedKey { key: key.clone() })
+            }
+            Self::Checked { next, .. } => {
+                if let Step::Done(done) = &**next {
+                    done.notice()
+                } else {
+                    None
+                }
+            }
+            Self::NotDue { unexplained: None, .. }
+            | Self::Waiting(_)
+            | Self::Tried
+            | Self::InOwnDeploy
+            | Self::NothingToRetire { .. }
+            | Self::AlreadySetUp { .. }
+            | Self::DryRun(_) => None,
+        }
+    }
 }
 
 impl Step {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::deploy::Deployed;
-use crate::error::Error;
+use crate::error::{Error, Notice};
 use crate::outcome::Outcome;
 
 /// The version of the JSON report's form.
@@ -30,8 +30,22 @@ pub(super) struct Json {
     pub(super) deploys: Vec<Deployed>,
     pub(super) steps: Vec<StepRun>,
     pub(super) calls: Calls,
+    pub(super) warnings: Vec<Warning>,
     pub(super) state: String,
     pub(super) hint: Option<String>,
+}
+
+/// A notice, and what to do about it.
+#[derive(Debug, Serialize)]
+pub(super) struct Warning {
+    warning: String,
+    hint: String,
+}
+
+impl Warning {
+    pub(super) fn new(notice: &Notice) -> Self {
+        Self { warning: notice.to_string(), hint: notice.hint() }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -65,6 +79,7 @@ impl Json {
             deploys: Vec::new(),
             steps: Vec::new(),
             calls: Calls::default(),
+            warnings: Vec::new(),
             state: String::new(),
             hint: None,
         }

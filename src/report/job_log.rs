@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::summary::Summary;
 use crate::config::Config;
+use crate::error::Notice;
 use crate::outcome::End;
 use crate::plan::{Checkpoint, Done, KeyRole, Query, Step};
 
@@ -146,8 +147,14 @@ pub(super) fn past(step: &Step, targets: &[String], projects: &[String]) -> Stri
     }
 }
 
-/// The end of the log: the plan of a dry run, the summary, and the three lines of an error.
-pub(super) fn print_end(end: &End, summary: Option<&Summary>, state: &str) -> io::Result<()> {
+/// The end of the log: the plan of a dry run, the summary, the notices, and the three lines of an
+/// error.
+pub(super) fn print_end(
+    end: &End,
+    summary: Option<&Summary>,
+    notices: &[Notice],
+    state: &str,
+) -> io::Result<()> {
     let mut out = io::stderr().lock();
     if let End::Done(Done::DryRun(steps)) = end {
         writeln!(out, "A run would:")?;
@@ -157,6 +164,9 @@ pub(super) fn print_end(end: &End, summary: Option<&Summary>, state: &str) -> io
     }
     if let Some(summary) = summary {
         write!(out, "\n{summary}")?;
+    }
+    for notice in notices {
+        writeln!(out, "\nwarning: {notice}\nhint: {}", notice.hint())?;
     }
     if let End::Error(error) = end {
         writeln!(out, "\nerror: {error}\nstate: {state}\nhint: {}", error.hint())?;

@@ -48,7 +48,7 @@ impl Summary {
         let named = seen.targets.iter().find_map(|target| target.id.key());
         let key = named.and_then(|id| seen.key(id));
         Self {
-            key: key_line(end, seen, named, old),
+            key: key_line(seen, named, old),
             why: why(config, end, did, json.outcome),
             published: json.targets.join(", "),
             deploy: deploy_line(&json.deploys),
@@ -57,14 +57,9 @@ impl Summary {
     }
 }
 
-fn key_line(
-    end: &End,
-    seen: &Observed,
-    named: Option<&AccessKeyId>,
-    old: Option<&AccessKeyId>,
-) -> String {
+fn key_line(seen: &Observed, named: Option<&AccessKeyId>, old: Option<&AccessKeyId>) -> String {
     let user = &seen.user;
-    let mut line = match named.map(|id| (id, seen.key(id))) {
+    match named.map(|id| (id, seen.key(id))) {
         Some((id, Some(key))) => {
             let age = days(seen.now.duration_since(key.created));
             let old = old.map(|old| format!("; replaces key {old}")).unwrap_or_default();
@@ -72,11 +67,7 @@ fn key_line(
         }
         Some((id, None)) => format!("key {id}, which the user {user} does not have"),
         None => format!("the user {user} has no published key"),
-    };
-    if let End::Done(Done::NotDue { unexplained: Some(other), .. }) = end {
-        line += &format!("; a second key {other} is not of this rotation and will be in its way");
     }
-    line
 }
 
 fn why(config: &Config, end: &End, did: &Did, outcome: Outcome) -> String {

@@ -22,7 +22,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_tag_of_another_key_on_a_hidden_secret,
         // Keys are not as the rotation left them.
         a_second_key_that_nobody_explains,
-        a_second_key_is_mentioned_while_nothing_is_due,
+        a_second_key_is_a_warning_while_nothing_is_due,
         an_old_key_that_was_enabled_again,
         an_old_key_that_another_scope_still_names,
         a_published_key_that_was_disabled,
@@ -255,16 +255,19 @@ hint: if nothing uses an unexplained key, a person removes it: `aws iam delete-a
     assert!(fixture.fake.keys(USER).iter().all(|key| key.active));
 }
 
-fn a_second_key_is_mentioned_while_nothing_is_due() {
+fn a_second_key_is_a_warning_while_nothing_is_due() {
     let fixture = Fixture::of_days(10);
     let other = fixture.fake.add_key(USER, 200);
     fixture.name(&other.id, "[OTHER]");
-    fixture.run().go().ends(0, "not_due").sums_up(str![[r#"
-Key        key …[OLD] of user deployer, created [DATE] (10 days old); a second key …[OTHER] is not of this rotation and will be in its way
+    fixture.run().go().ends(6, "not_due").sums_up(str![[r#"
+Key        key …[OLD] of user deployer, created [DATE] (10 days old)
 Why        not due: a key is replaced after 60 days, this one on [DATE]
 Published  project:42
 Deploy     none in this run
 Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+warning: a second key …[OTHER] is not of this rotation and will be in its way
+hint: if nothing uses it, a person removes it: `aws iam delete-access-key --access-key-id AKIA[OTHER]` (with --user-name, where it is not the caller's own)
 
 "#]]);
 }

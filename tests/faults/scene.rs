@@ -237,7 +237,7 @@ impl Scene {
             }
             let ended = self.run();
             holds(&ended)?;
-            if ended.code == 0 && self.is_finished() {
+            if ended.is_done() && self.is_finished() {
                 return Ok(count + 1);
             }
         }

@@ -105,7 +105,7 @@ fn check(
     critical: bool,
 ) -> Result<(), String> {
     holds(ended)?;
-    let late = ended.code == 0 && scene.is_finished();
+    let late = ended.is_done() && scene.is_finished();
     // A call that failed without the signal's doing is what the run tells of.
     let failed = ended.code == 1 && way != Way::Meanwhile && critical;
     if ended.code != 128 + sign && !late && !failed {

@@ -12,6 +12,9 @@ use super::run::PATIENCE;
 use super::state::Entry;
 use super::transcript::Transcript;
 
+/// The exit code of a run that is done and has something to tell.
+const NOTICE: i32 = 6;
+
 /// A run that has ended, and everything it left behind.
 pub struct Ended {
     /// The exit code, or minus the signal that killed it.
@@ -54,11 +57,11 @@ impl Ended {
         if self.stderr.contains("panicked") || self.stderr.contains("RUST_BACKTRACE") {
             return Err("a run panicked".to_owned());
         }
-        if ![0, 1, 2, 3, 4, 5, 130, 143, -9].contains(&self.code) {
+        if ![0, 1, 2, 3, 4, 5, NOTICE, 130, 143, -9].contains(&self.code) {
             return Err(format!("a run ended with {}", self.code));
         }
-        if self.code == 0 && self.stderr.contains("\nerror: ") {
-            return Err("a run told of an error and ended with 0".to_owned());
+        if self.is_done() && self.stderr.contains("\nerror: ") {
+            return Err("a run told of an error and ended as if it were done".to_owned());
         }
         self.ends_with_its_hint()?;
         self.report_agrees()
@@ -73,10 +76,14 @@ impl Ended {
             if (self.code == 2 || list.iter().all(|line| line.starts_with("- ")))
                 && state.starts_with("state: ")
                 && hint.starts_with("hint: "));
-        if self.code > 0 && !three {
-            return Err("a run failed without its three lines".to_owned());
+        let warns = matches!(&lines[..], [.., warning, hint]
+            if warning.starts_with("warning: ") && hint.starts_with("hint: "));
+        match self.code {
+            NOTICE if !warns => Err("a run with a notice does not end with it".to_owned()),
+            NOTICE => Ok(()),
+            1.. if !three => Err("a run failed without its three lines".to_owned()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn report_agrees(&self) -> Result<(), String> {
@@ -85,7 +92,7 @@ impl Ended {
         }
         let outcome = self.outcome();
         let fits: &[&str] = match self.code {
-            0 => &[
+            0 | NOTICE => &[
                 "rotated",
                 "resumed",
                 "deploying",
@@ -107,8 +114,12 @@ impl Ended {
             return Err(format!("outcome {outcome}, and for later jobs {}", self.dotenv));
         }
         let text = |name: &str| self.report[name].as_str().unwrap_or_default();
+        let warnings = self.report["warnings"].as_array().map_or(0, Vec::len);
+        if self.is_done() && (self.code == NOTICE) != (warnings > 0) {
+            return Err(format!("exit code {} and {warnings} warnings", self.code));
+        }
         let tail = format!("state: {}\nhint: {}\n", text("state"), text("hint"));
-        if self.code != 0 && !self.stderr.ends_with(&tail) {
+        if !self.is_done() && !self.stderr.ends_with(&tail) {
             return Err(format!("report and log differ:\n{tail}"));
         }
         Ok(())
@@ -127,6 +138,11 @@ impl Ended {
 
 /// What a case asks.
 impl Ended {
+    /// Whether the run ended without an error, with a notice or not.
+    pub fn is_done(&self) -> bool {
+        matches!(self.code, 0 | NOTICE)
+    }
+
     /// How GitLab calls the end of this job.
     pub fn status(&self) -> &'static str {
         if self.code == 0 { "success" } else { "failed" }
