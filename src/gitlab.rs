@@ -16,12 +16,14 @@ pub mod jobs;
 pub mod pipelines;
 pub mod projects;
 pub mod records;
+mod right;
 mod status;
 pub mod token;
 pub mod variables;
 
 pub use client::Gitlab;
 pub use error::{ApiError, ApiErrorKind, ClientError};
+pub use right::{NEEDED as NEEDED_RIGHTS, Right};
 pub use status::{Phase, Status};
 
 /// A project or group as the endpoints take it.

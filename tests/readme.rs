@@ -11,7 +11,7 @@ use credential_rotator::config::{ConfigErrors, VARIABLES, table_markdown};
 use credential_rotator::error::{Error, Notice, Refusal, exit};
 use credential_rotator::fence::Fenced;
 use credential_rotator::gitlab::variables::EchoField;
-use credential_rotator::gitlab::{ApiError, ApiErrorKind, ClientError};
+use credential_rotator::gitlab::{ApiError, ApiErrorKind, ClientError, NEEDED_RIGHTS, Right};
 use credential_rotator::net::ConnectError;
 use jiff::Timestamp;
 use yaml_rust2::{Yaml, YamlLoader};
@@ -98,6 +98,19 @@ fn the_table_of_the_jobs_inputs_is_the_components_own() {
 /// What stands between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_rights_of_a_fine_grained_token_are_those_that_the_hint_names() {
+    let page = read("docs/gitlab.md");
+    let listed =
+        between(&page, "\n| resource | permissions | for |\n| --- | --- | --- |\n", "\n\n");
+    let listed: Vec<Vec<&str>> =
+        listed.lines().map(|row| row.trim_matches(['|', ' ']).split(" | ").collect()).collect();
+    assert_eq!(
+        listed.iter().map(|row| (row[0], row[1])).collect::<Vec<_>>(),
+        NEEDED_RIGHTS.to_vec()
+    );
 }
 
 #[test]
@@ -574,7 +587,7 @@ fn reasons() -> Vec<ApiErrorKind> {
         ApiErrorKind::TokenInvalid,
         ApiErrorKind::TokenExpired,
         ApiErrorKind::TokenScope,
-        ApiErrorKind::TokenGranular,
+        ApiErrorKind::TokenGranular(Right { resource: "RIGHT", action: "ACTION" }),
         ApiErrorKind::Blocked,
         ApiErrorKind::Archived,
         ApiErrorKind::ReadOnly,

@@ -2,7 +2,7 @@
 //! [`crate::gitlab`].
 
 use super::{AFTER_THE_FENCE, exit, exit_of_connect_error, hint_for_connect_error};
-use crate::gitlab::{ApiError, ApiErrorKind};
+use crate::gitlab::{ApiError, ApiErrorKind, NEEDED_RIGHTS};
 
 pub(super) fn exit_code(error: &ApiError) -> u8 {
     match error {
@@ -17,7 +17,7 @@ pub(super) fn exit_code(error: &ApiError) -> u8 {
             ApiErrorKind::TokenInvalid
             | ApiErrorKind::TokenExpired
             | ApiErrorKind::TokenScope
-            | ApiErrorKind::TokenGranular
+            | ApiErrorKind::TokenGranular(_)
             | ApiErrorKind::Blocked
             | ApiErrorKind::Archived
             | ApiErrorKind::Forbidden
@@ -54,13 +54,13 @@ pub(super) fn hint(error: &ApiError) -> String {
                 .to_owned()
         }
         ApiError::Fenced(_) => AFTER_THE_FENCE.to_owned(),
-        ApiError::Denied { kind, .. } => hint_for_kind(kind).to_owned(),
+        ApiError::Denied { kind, .. } => hint_for_kind(kind),
     }
 }
 
 /// Over 60 lines for the number of reasons that GitLab has.
-fn hint_for_kind(kind: &ApiErrorKind) -> &'static str {
-    match kind {
+fn hint_for_kind(kind: &ApiErrorKind) -> String {
+    let hint = match kind {
         ApiErrorKind::TokenInvalid => {
             "store a new token in ROTATOR_GITLAB_TOKEN: it was revoked or mistyped"
         }
@@ -71,9 +71,14 @@ fn hint_for_kind(kind: &ApiErrorKind) -> &'static str {
         ApiErrorKind::TokenScope => {
             "create a token with the scope `api` and store it in ROTATOR_GITLAB_TOKEN"
         }
-        ApiErrorKind::TokenGranular => {
-            "give it the rights to read and write CI/CD variables, pipelines, jobs and deployments \
-             of the targets, or use a token with the scope `api`"
+        ApiErrorKind::TokenGranular(_) => {
+            let needed = NEEDED_RIGHTS.map(|(resource, actions)| format!("{resource}: {actions}"));
+            return format!(
+                "a token's permissions cannot be changed: create one that has, for each target and \
+                 deploy project, {}; a token with the scope `api` needs none of them, except where \
+                 its group takes only fine-grained tokens",
+                needed.join("; ")
+            );
         }
         ApiErrorKind::Blocked => "unblock the user, or use another user's token",
         ApiErrorKind::Archived => "unarchive it, or take it out of ROTATOR_TARGETS",
@@ -123,5 +128,6 @@ fn hint_for_kind(kind: &ApiErrorKind) -> &'static str {
         ApiErrorKind::Other => {
             "compare GitLab's version with the README's minimum, and look at the project's settings"
         }
-    }
+    };
+    hint.to_owned()
 }

@@ -21,8 +21,8 @@ use rustls_pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
-use super::Status;
 use super::error::{ApiError, ClientError, kind, pause};
+use super::{Right, Status};
 use crate::config::{CaFile, Config};
 use crate::fence::{Boottime, Fence, Fenced};
 use crate::net::{ConnectError, connect_timeout, parse_date};
@@ -167,7 +167,8 @@ impl Gitlab {
         let status = response.status();
         if !status.is_success() {
             let pause = pause(response.headers());
-            let kind = kind(status, response.headers(), &whole);
+            let right = Right::of(method, url.path());
+            let kind = kind(right, status, response.headers(), &whole);
             return Err(ApiError::Denied { status: status.as_u16(), kind, pause, doubt: false });
         }
         // A record that is not gone would be deleted again and again.

@@ -10,6 +10,7 @@ use http::header::{LOCATION, RETRY_AFTER};
 use jiff::Timestamp;
 use reqwest::StatusCode;
 
+use super::Right;
 use crate::fence::Fenced;
 use crate::net::{ConnectError, parse_date};
 
@@ -40,8 +41,9 @@ pub enum ApiErrorKind {
     TokenExpired,
     #[error("the token lacks the scope `api`")]
     TokenScope,
-    #[error("the fine-grained token lacks a permission")]
-    TokenGranular,
+    /// A fine-grained token, or one of another kind where a group takes only fine-grained ones.
+    #[error("the token lacks the fine-grained permission {0}")]
+    TokenGranular(Right),
     #[error("the token's user is blocked")]
     Blocked,
     #[error("the project is archived")]
@@ -179,7 +181,12 @@ pub(super) fn pause(headers: &http::HeaderMap) -> Option<Duration> {
 }
 
 /// Texts from GitLab's own source and its API documentation; only the hint depends on them.
-pub(super) fn kind(status: StatusCode, headers: &http::HeaderMap, body: &[u8]) -> ApiErrorKind {
+pub(super) fn kind(
+    right: Right,
+    status: StatusCode,
+    headers: &http::HeaderMap,
+    body: &[u8],
+) -> ApiErrorKind {
     let text = String::from_utf8_lossy(&body[..body.len().min(4096)]).to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let json = body.first() == Some(&b'{');
@@ -190,7 +197,7 @@ pub(super) fn kind(status: StatusCode, headers: &http::HeaderMap, body: &[u8]) -
         400 => refused_pipeline_or_value(says),
         401 if says(&["expired"]) => ApiErrorKind::TokenExpired,
         401 => ApiErrorKind::TokenInvalid,
-        403 if says(&["insufficient_granular_scope"]) => ApiErrorKind::TokenGranular,
+        403 if says(&["insufficient_granular_scope"]) => ApiErrorKind::TokenGranular(right),
         403 if says(&["insufficient_scope"]) => ApiErrorKind::TokenScope,
         403 if says(&["blocked", "deactivated"]) => ApiErrorKind::Blocked,
         403 if says(&["archived"]) => ApiErrorKind::Archived,

@@ -13,6 +13,8 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_revoked_token,
         a_mistyped_token,
         a_fine_grained_token_that_lacks_a_right,
+        a_fine_grained_token_that_may_not_even_read,
+        a_fine_grained_token_with_every_right_rotates,
         a_blocked_user,
         a_token_that_is_no_owner_of_the_group,
         // The project is not as it was.
@@ -117,15 +119,35 @@ hint: store a new token in ROTATOR_GITLAB_TOKEN: it was revoked or mistyped
 }
 
 fn a_fine_grained_token_that_lacks_a_right() {
-    with_token(|token| token.lacks = Some("create_variable".into())).says(
+    with_token(|token| token.make_fine_grained(&["Variable: Create"])).says(
         3,
         str![[r#"
-error: writing this run's record: the fine-grained token lacks a permission (403)
+error: writing this run's record: the token lacks the fine-grained permission Variable: Create (403)
 state: the variables name key …[OLD] (active); production is not affected
-hint: give it the rights to read and write CI/CD variables, pipelines, jobs and deployments of the targets, or use a token with the scope `api`
+hint: a token's permissions cannot be changed: create one that has, for each target and deploy project, Variable: Create, Read, Update, Delete; Pipeline: Create, Read; Job: Read, Run; Deployment: Read; Environment: Read; Project: Read; Group: Read; Commit: Read; Personal Access Token: Read; a token with the scope `api` needs none of them, except where its group takes only fine-grained tokens
 
 "#]],
     );
+}
+
+fn a_fine_grained_token_that_may_not_even_read() {
+    with_token(|token| token.make_fine_grained(&["Variable: Read"])).says(
+        3,
+        str![[r#"
+error: listing the variables of project:42: the token lacks the fine-grained permission Variable: Read (403)
+state: nothing was changed; keys and variables are as they were before this run
+hint: a token's permissions cannot be changed: create one that has, for each target and deploy project, Variable: Create, Read, Update, Delete; Pipeline: Create, Read; Job: Read, Run; Deployment: Read; Environment: Read; Project: Read; Group: Read; Commit: Read; Personal Access Token: Read; a token with the scope `api` needs none of them, except where its group takes only fine-grained tokens
+
+"#]],
+    );
+}
+
+fn a_fine_grained_token_with_every_right_rotates() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.change_token(&fixture.fake.token, |token| token.make_fine_grained(&[]));
+    let ended = fixture.run().go();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_ne!(fixture.stored().0, fixture.old.id);
 }
 
 fn a_blocked_user() {

@@ -109,8 +109,8 @@ pub struct TokenSpec {
     pub tells_about_itself: bool,
     pub blocked: bool,
     pub revoked: bool,
-    /// Fine-grained: the right that it lacks, for every write.
-    pub lacks: Option<String>,
+    /// Fine-grained: the rights that it lacks, such as `Job: Read`.
+    pub lacks: Vec<String>,
 }
 
 impl TokenSpec {
@@ -127,8 +127,14 @@ impl TokenSpec {
             tells_about_itself: true,
             blocked: false,
             revoked: false,
-            lacks: None,
+            lacks: Vec::new(),
         }
+    }
+
+    /// Makes it a fine-grained one that lacks these rights.
+    pub fn make_fine_grained(&mut self, without: &[&str]) {
+        self.scopes = vec!["granular".into()];
+        self.lacks = without.iter().map(|right| (*right).to_owned()).collect();
     }
 
     pub fn scopes(mut self, scopes: &[&str]) -> Self {
