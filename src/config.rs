@@ -29,6 +29,7 @@ mod parse;
 mod parts;
 mod table;
 
+pub use crate::place::{Name, Owner, Target};
 use env::{Environment, Reader};
 pub use table::{VARIABLES, Variable, table_markdown};
 
@@ -39,28 +40,6 @@ pub enum Action {
     Retire,
     Setup,
     Check,
-}
-
-/// A project or group by numeric id or full path. `Display` shows it as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Name {
-    Id(u64),
-    Path(String),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    Project(Name),
-    Group(Name),
-}
-
-/// One place where the pair is published. `Display`: `project:42@production` (no `@` for scope
-/// `*`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    pub owner: Owner,
-    /// The environment scope, `*` unless given.
-    pub scope: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,48 +246,11 @@ impl fmt::Display for Action {
     }
 }
 
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Id(id) => write!(f, "{id}"),
-            Self::Path(path) => f.write_str(path),
-        }
-    }
-}
-
-impl Name {
-    /// Whether this names what has this id and this path, as far as they are known.
-    pub fn is(&self, id: Option<u64>, path: Option<&str>) -> bool {
-        match self {
-            Self::Id(named) => id == Some(*named),
-            Self::Path(named) => path.is_some_and(|path| named.eq_ignore_ascii_case(path)),
-        }
-    }
-}
-
 impl Job {
     /// The branch of this job, where this is the project that it runs in.
     pub fn branch_in(&self, project: &Name) -> Option<&str> {
         let is_own = project.is(self.project, self.project_path.as_deref());
         self.branch.as_deref().filter(|_| is_own)
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Project(name) => write!(f, "project:{name}"),
-            Self::Group(name) => write!(f, "group:{name}"),
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.scope.as_str() {
-            "*" => write!(f, "{}", self.owner),
-            scope => write!(f, "{}@{scope}", self.owner),
-        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod fence;
 pub mod gitlab;
 pub mod net;
 pub mod outcome;
+pub mod place;
 pub mod plan;
 mod preflight;
 pub mod process;

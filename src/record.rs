@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::access_key::AccessKeyId;
 use crate::net::is_plausible;
+use crate::place::Owner;
 
 /// The environment scope of every record.
 pub const SCOPE: &str = "credential-rotator";
@@ -46,6 +47,9 @@ pub struct Progress {
     /// The key ids that the targets held. `None` stands for a target that held none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previous: Vec<Option<AccessKeyId>>,
+    /// Every place that was a target while this rotation published, whether it still is one or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<RecordedTarget>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
     /// When a look after the publication first showed no older job running.
@@ -66,6 +70,36 @@ pub struct Progress {
 pub struct Published {
     pub key: AccessKeyId,
     pub at: Timestamp,
+}
+
+/// Two variables of a project or group that hold a pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    pub owner: Owner,
+    #[serde(default = "everywhere", skip_serializing_if = "is_everywhere")]
+    pub scope: String,
+    /// The names of the two variables; of most of them no record has to tell.
+    #[serde(default, skip_serializing_if = "Names::are_aws_own")]
+    pub names: Names,
+}
+
+/// The variable of the key's id and that of its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Names {
+    pub id: String,
+    pub secret: String,
+}
+
+/// A target of the rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedTarget {
+    pub place: Place,
+    /// It held the new pair when the rotation had published it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub published: bool,
 }
 
 /// A deploy that was started or adopted.
@@ -116,6 +150,39 @@ impl Progress {
     pub fn unfinished(&self) -> bool {
         self.finished.is_none()
     }
+
+    /// Whether the rotation has published the new pair there.
+    pub fn is_published_at(&self, place: &Place) -> bool {
+        self.targets.iter().any(|target| target.published && target.place == *place)
+    }
+
+    /// Notes a target; `published`: it holds the new pair.
+    pub fn record_target(&mut self, place: &Place, published: bool) {
+        match self.targets.iter_mut().find(|target| target.place == *place) {
+            Some(known) => known.published |= published,
+            None => self.targets.push(RecordedTarget { place: place.clone(), published }),
+        }
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { id: "AWS_ACCESS_KEY_ID".to_owned(), secret: "AWS_SECRET_ACCESS_KEY".to_owned() }
+    }
+}
+
+impl Names {
+    fn are_aws_own(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn everywhere() -> String {
+    "*".to_owned()
+}
+
+fn is_everywhere(scope: &str) -> bool {
+    scope == "*"
 }
 
 /// Whether every text that reads as a date is a plausible one: the plan adds to these dates, and a
@@ -157,6 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::place::Name;
 
     fn id() -> impl Strategy<Value = AccessKeyId> {
         "AKIA[A-Z2-7]{16}".prop_map(|text| AccessKeyId::parse(&text).unwrap())
@@ -164,6 +232,23 @@ mod tests {
 
     fn moment() -> impl Strategy<Value = Timestamp> {
         (0_i64..4_000_000_000).prop_map(|second| Timestamp::from_second(second).unwrap())
+    }
+
+    fn target() -> impl Strategy<Value = RecordedTarget> {
+        let name = prop_oneof![
+            any::<u64>().prop_map(Name::Id),
+            "[a-z]{1,9}/[0-9a-z]{1,9}".prop_map(Name::Path)
+        ];
+        let owner = (any::<bool>(), name).prop_map(|(group, name)| {
+            if group { Owner::Group(name) } else { Owner::Project(name) }
+        });
+        let names = proptest::option::of(("[A-Z_]{1,9}", "[A-Z_]{1,9}"));
+        (owner, "[*a-z/]{1,9}", names, any::<bool>()).prop_map(
+            |(owner, scope, names, published)| {
+                let names = names.map(|(id, secret)| Names { id, secret }).unwrap_or_default();
+                RecordedTarget { place: Place { owner, scope, names }, published }
+            },
+        )
     }
 
     fn deploy() -> impl Strategy<Value = RecordedDeploy> {
@@ -184,14 +269,17 @@ mod tests {
             proptest::option::of((id(), moment())),
         );
         let times = [(); 4].map(|()| proptest::option::of(moment()));
-        (ids, proptest::collection::vec(deploy(), 0..3), times).prop_map(
-            |((from, creating, previous, published), deploys, times)| {
+        let lists =
+            (proptest::collection::vec(target(), 0..3), proptest::collection::vec(deploy(), 0..3));
+        (ids, lists, times).prop_map(
+            |((from, creating, previous, published), (targets, deploys), times)| {
                 let [drained, deployed, disabled, finished] = times;
                 let published = published.map(|(key, at)| Published { key, at });
                 Progress {
                     from,
                     creating,
                     previous,
+                    targets,
                     published,
                     drained,
                     deploys,

@@ -8,7 +8,7 @@ use super::model::{Claim, DeploySeen, IdSeen, Observed, RecordSeen, SecretOwner,
 use super::run_state::{Attempt, Failure, FailureKind, Freshness, Misdirected, NewKey};
 use super::step::{Checkpoint, Made, Scope, Step, Waiting};
 use crate::access_key::{AccessKeyId, Key};
-use crate::record::{Progress, Published, RecordedDeploy};
+use crate::record::{Progress, Published, RecordedDeploy, RecordedTarget};
 
 impl Observed {
     /// The step succeeded. `made` is what a `Create` or a `StartDeploy` has brought. Whoever carries
@@ -230,7 +230,8 @@ impl Progress {
             Checkpoint::Begin => Some(Self::begun(seen, progress.filter(Self::unfinished))),
             Checkpoint::Published => progress.map(|progress| {
                 let key = seen.targets.first().and_then(|target| target.id.key()).cloned();
-                Self { published: key.map(|key| Published { key, at: seen.now }), ..progress }
+                let published = key.map(|key| Published { key, at: seen.now });
+                Self { published, ..progress.with_targets(seen, true) }
             }),
             Checkpoint::Drained => progress.map(|progress| Self { drained: now, ..progress }),
             Checkpoint::Proven => progress.map(|progress| progress.proven(seen)),
@@ -244,14 +245,32 @@ impl Progress {
         let tags = seen.targets.iter().filter_map(|target| target.secret.tag().cloned());
         let mut from: Vec<AccessKeyId> = seen.keys.iter().map(ids).chain(tags).collect();
         let held = seen.targets.iter().map(|target| target.id.key().cloned());
-        let mut previous: Vec<Option<AccessKeyId>> =
-            before.map(|progress| progress.previous).unwrap_or_default();
+        // What an unfinished rotation has published to may still hold a key that this one replaces.
+        let (mut previous, targets) =
+            before.map(|progress| (progress.previous, progress.targets)).unwrap_or_default();
         previous.extend(held);
         previous.sort();
         previous.dedup();
         from.sort();
         from.dedup();
-        Self { from, creating: seen.listed, previous, ..Self::default() }
+        let targets =
+            targets.into_iter().map(|target| RecordedTarget { published: false, ..target });
+        Self {
+            from,
+            creating: seen.listed,
+            previous,
+            targets: targets.collect(),
+            ..Self::default()
+        }
+        .with_targets(seen, false)
+    }
+
+    /// The same with the targets as they are now.
+    fn with_targets(mut self, seen: &Observed, published: bool) -> Self {
+        for target in &seen.targets {
+            self.record_target(&target.place, published);
+        }
+        self
     }
 
     fn proven(self, seen: &Observed) -> Self {

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::run_state::RunState;
 use crate::access_key::{AccessKeyId, Key};
 use crate::config::Action;
-use crate::record::{Progress, RecordedDeploy};
+use crate::record::{Place, Progress, RecordedDeploy};
 
 /// What the configuration asks for, as far as the plan needs it.
 #[derive(Clone, Debug)]
@@ -58,7 +58,10 @@ pub struct Observed {
 /// The pair of one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetSeen {
+    /// As the configuration names it.
     pub name: String,
+    /// What the record calls it.
+    pub place: Place,
     pub id: IdSeen,
     pub secret: SecretSeen,
 }

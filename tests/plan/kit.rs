@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use credential_rotator::access_key::{AccessKeyId, Key, Use};
-use credential_rotator::config::Action;
+use credential_rotator::config::{Action, Name, Owner};
 use credential_rotator::plan::{
     Attempt, Claim, IdSeen, NewKey, Observed, Policy, RecordSeen, Refusal, RunState, SecretOwner,
     SecretSeen, Step, TargetSeen, plan,
 };
-use credential_rotator::record::{Progress, Published};
+use credential_rotator::record::{Names, Place, Progress, Published};
 use jiff::{SignedDuration, Timestamp};
 
 pub(crate) const DAY: i64 = 86_400;
@@ -70,9 +70,17 @@ pub(crate) fn hidden(tag: Option<u32>) -> SecretSeen {
 }
 
 pub(crate) fn targets(pairs: impl IntoIterator<Item = (IdSeen, SecretSeen)>) -> Vec<TargetSeen> {
-    let seen =
-        |(number, (id, secret))| TargetSeen { name: format!("project:{}", number + 1), id, secret };
+    let seen = |(number, (id, secret))| {
+        let place = place(number);
+        TargetSeen { name: place.owner.to_string(), place, id, secret }
+    };
     pairs.into_iter().enumerate().map(seen).collect()
+}
+
+/// What a record calls the target of this number.
+pub(crate) fn place(number: usize) -> Place {
+    let owner = Owner::Project(Name::Id(number as u64 + 1));
+    Place { owner, scope: "*".to_owned(), names: Names::default() }
 }
 
 /// One target on one key of this age, nothing else, no claim.

@@ -13,12 +13,12 @@ use credential_rotator::plan::{
     Made, Misdirected, NewKey, Observed, Policy, Query, RecordSeen, Refusal, RunState, Scope,
     SecretOwner, SecretSeen, Step, TargetSeen, Waiting, plan,
 };
-use credential_rotator::record::{Progress, Published, RecordedDeploy};
+use credential_rotator::record::{Progress, Published, RecordedDeploy, RecordedTarget};
 
 use jiff::SignedDuration;
 
 use crate::invariants::check;
-use crate::kit::{DAY, NOW, at, id};
+use crate::kit::{self, DAY, NOW, at, id};
 
 pub(crate) type Id = u32;
 
@@ -196,6 +196,16 @@ pub(crate) struct Process {
 
 fn number(id: &AccessKeyId) -> Id {
     id.full()[4..].parse().expect("an id of ours")
+}
+
+fn note_targets(targets: &mut Vec<RecordedTarget>, count: usize, published: bool) {
+    for place in (0..count).map(kit::place) {
+        let known = targets.iter().position(|target| target.place == place);
+        let at = known.unwrap_or(targets.len());
+        let published = published || known.is_some_and(|known| targets[known].published);
+        let target = RecordedTarget { place, published };
+        if known.is_some() { targets[at] = target } else { targets.push(target) }
+    }
 }
 
 fn place_name(place: usize) -> String {
@@ -394,6 +404,7 @@ impl Model {
         }
         let targets = self.pairs.iter().enumerate().map(|(place, pair)| TargetSeen {
             name: place_name(place),
+            place: kit::place(place),
             id: pair.id.map_or(IdSeen::Absent, |held| IdSeen::Key(id(held))),
             secret: pair.value.map_or(SecretSeen::Absent, |value| match value {
                 Value { hidden: true, tag, .. } => SecretSeen::Hidden { tag: tag.map(id) },
@@ -914,8 +925,11 @@ impl Model {
                     .progress
                     .take()
                     .filter(|progress| progress.finished.is_none())
-                    .map(|progress| progress.previous)
+                    .map(|progress| (progress.previous, progress.targets))
                     .unwrap_or_default();
+                let (old, mut targets) = old;
+                targets.iter_mut().for_each(|target| target.published = false);
+                note_targets(&mut targets, seen.targets.len(), false);
                 let mut from: BTreeSet<AccessKeyId> =
                     seen.keys.iter().map(|key| key.id.clone()).collect();
                 let mut previous: BTreeSet<Option<AccessKeyId>> = old.into_iter().collect();
@@ -936,6 +950,7 @@ impl Model {
                     from: from.into_iter().collect(),
                     creating: listed,
                     previous: previous.into_iter().collect(),
+                    targets,
                     ..Progress::default()
                 });
                 process.run.attempt = Attempt::Recorded;
@@ -947,8 +962,9 @@ impl Model {
                 let IdSeen::Key(key) = seen.targets[0].id.clone() else {
                     return Err((FailureKind::Refused, "nothing is published"));
                 };
-                record.progress.as_mut().ok_or(NO_ROTATION)?.published =
-                    Some(Published { key, at: now });
+                let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
+                progress.published = Some(Published { key, at: now });
+                note_targets(&mut progress.targets, seen.targets.len(), true);
             }
             Checkpoint::Drained => {
                 record.progress.as_mut().ok_or(NO_ROTATION)?.drained = Some(now);

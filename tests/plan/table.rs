@@ -12,13 +12,13 @@ use credential_rotator::plan::{
     NewKey, Observed, Policy, Query, RecordSeen, Refusal, Scope, SecretOwner, SecretSeen, Step,
     Waiting,
 };
-use credential_rotator::record::{Progress, RecordedDeploy};
+use credential_rotator::record::{Progress, RecordedDeploy, RecordedTarget};
 use jiff::SignedDuration;
 
 use crate::kit::{
     DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, confirmed, deployed, disabled, doing,
-    drained, forced, hidden, id, idle, key, named, on, policy, publication, published, publishing,
-    readable, record, targets, used, with_new_key,
+    drained, forced, hidden, id, idle, key, named, on, place, policy, publication, published,
+    publishing, readable, record, targets, used, with_new_key,
 };
 
 fn plan(seen: &Observed) -> Step {
@@ -905,9 +905,29 @@ fn progress_begins_with_the_keys_that_are_there_those_of_tags_and_what_the_targe
             from: vec![id(OLD), id(FOREIGN)],
             creating: at(NOW),
             previous: vec![None, Some(id(OLD))],
+            targets: recorded([false, false]),
             ..Progress::default()
         }
     );
+}
+
+/// The first targets, and which of them are published to.
+fn recorded(published: impl IntoIterator<Item = bool>) -> Vec<RecordedTarget> {
+    let target = |(number, published)| RecordedTarget { place: place(number), published };
+    published.into_iter().enumerate().map(target).collect()
+}
+
+/// A target that leaves the configuration meanwhile may still hold the old pair.
+#[test]
+fn a_record_keeps_every_place_that_was_a_target_and_says_where_it_has_published() {
+    let two = published(begun_progress()).with(|seen| seen.targets = targets([on(NEW), on(OLD)]));
+    let begun = Progress::after(&two, Checkpoint::Begin).unwrap();
+    assert_eq!(begun.targets, recorded([false, false]));
+    let all = Progress::after(&published(begun), Checkpoint::Published).unwrap();
+    assert_eq!(all.targets, recorded([true, false]));
+    assert!(all.is_published_at(&place(0)) && !all.is_published_at(&place(1)));
+    let anew = Progress::after(&published(all), Checkpoint::Begin).unwrap();
+    assert_eq!(anew.targets, recorded([false, false]));
 }
 
 #[test]
