@@ -2,44 +2,48 @@
 //!
 //! Pure: no I/O, no clock, no randomness, no secret. [`Observed`] has what was seen and what this
 //! run has done. A `Stage` is a summary of it, and one total `match` for each stage picks the step.
-//! A row of this table is an arm. B stands for the new key of the unfinished rotation.
+//! A row of this table is an arm. B stands for the new key of the unfinished rotation. *Ends when*:
+//! what ends a refusal or a wait, and `–` where the step is neither.
 //!
-//! | stage | seen | step | what is left if the run dies right after it | who repairs |
-//! | --- | --- | --- | --- | --- |
-//! | any | a step failed: B's secret was never sent, or `CreateAccessKey` was refused | give B up | an orphan | orphan row |
-//! | any | a step failed: a write, and a pair may be torn | try again until the job ends | torn pair | torn row |
-//! | any | a step failed otherwise, or there is a deferred error and nothing left to do | stop | – | the next run |
-//! | any | a signal: B's secret was never sent | give B up | an orphan | orphan row |
-//! | any | a signal: a torn pair, or a record of a key that is not made | complete it, or take it back | torn pair | torn row |
-//! | any | a signal, otherwise | stop | – | the next run |
-//! | any | a refusal that a person may have caused, seen once | observe again 10 s later | – | – |
-//! | any | a claim was made, or a long wait is over, or an old key is to be touched | observe first | – | – |
-//! | any | another run is alive and there is something to do | refuse: busy | – | – |
-//! | any | something to do, no claim held | claim | a bare record | the next run |
-//! | any | claim held, other records left | take their progress over, delete them | two records | the next run |
-//! | publishing | nothing was made, or B is gone and every target untouched | remove the progress from the record | nothing | – |
-//! | publishing | the same, but a run that ended in order recorded `creating` less than two minutes ago | wait: lists lag | – | – |
-//! | publishing | a target holds neither B nor a previous id; B, written somewhere, gone or disabled | refuse (with force: begin a new rotation) | – | a person |
-//! | publishing | a torn target: the secret is B's, the id is a previous one | write the id | published pair | rows below |
-//! | publishing | B made by this run, not verified | verify | an orphan | orphan row |
-//! | publishing | B given up before its secret was sent: named nowhere / somewhere | delete / refuse | nothing | – / a person |
-//! | publishing | a target not on B, B's secret known | write the secret, then the id; hidden targets last | torn or partly published | this row |
-//! | publishing | B's secret unknown, written nowhere, used by `sts` alone | disable, delete | disabled orphan | this row |
-//! | publishing | B's secret unknown, written nowhere, used by something else or named by another variable | refuse | – | a person |
-//! | publishing | a target not on B, B's secret readable nowhere | refuse (with force: begin a new rotation) | – | a person |
-//! | publishing | every target on B | record `published` | two good keys | deploying rows |
-//! | deploying | a target not on B, or B not active | refuse (with force: begin a new rotation) | – | a person |
-//! | deploying | a job older than the publication still runs / none does | wait, or done / record `drained` | two good keys | this row |
-//! | deploying | deploys not all proven / all proven | start or wait / record `deployed` | two good keys | this row |
-//! | retiring | overlap not over, or the old key still in use | done: waiting | two good keys | this row |
-//! | retiring | the old key was disabled by us and is active again | refuse | – | a person |
-//! | retiring | old key active / disabled / grace over / grace not over | disable / record / delete / done: waiting | old key disabled | this row |
-//! | retiring | nothing left to do | record `finished` | – | this row |
-//! | idle | the targets name different keys, a pair does not match, an id is unknown, or a value is a reference or a path | refuse (with force, where that fixes it: begin a new rotation) | – | a person |
-//! | idle | no variables | `setup`: begin; else refuse | an orphan | orphan row |
-//! | idle | the key is due | begin: preflight, progress, create | an orphan | orphan row |
-//! | idle | due, but no slot | refuse, naming each key | – | a person |
-//! | idle | otherwise | done: not due | – | – |
+//! | stage | seen | step | what is left if the run dies right after it | who repairs | ends when |
+//! | --- | --- | --- | --- | --- | --- |
+//! | any | a step failed: B's secret was never sent, or `CreateAccessKey` was refused | give B up | an orphan | orphan row | – |
+//! | any | a step failed: a write, and a pair may be torn | try again until the job ends | torn pair | torn row | – |
+//! | any | a step failed otherwise, or there is a deferred error and nothing left to do | stop | – | the next run | – |
+//! | any | a signal: B's secret was never sent | give B up | an orphan | orphan row | – |
+//! | any | a signal: a torn pair, or a record of a key that is not made | complete it, or take it back | torn pair | torn row | – |
+//! | any | a signal, otherwise | stop | – | the next run | – |
+//! | any | a refusal that a person may have caused, seen once | observe again 10 s later | – | – | – |
+//! | any | a claim was made, or a long wait is over, or an old key is to be touched | observe first | – | – | – |
+//! | any | another run is alive and there is something to do | refuse: busy | – | – | it ends, or two minutes have passed since its job ended |
+//! | any | something to do, no claim held | claim | a bare record | the next run | – |
+//! | any | claim held, other records left | take their progress over, delete them | two records | the next run | – |
+//! | publishing | nothing was made, or B is gone and every target untouched | remove the progress from the record | nothing | – | – |
+//! | publishing | the same, but a run that ended in order recorded `creating` less than two minutes ago | wait: lists lag | – | – | two minutes after `creating` |
+//! | publishing | a target holds neither B nor a previous id; B, written somewhere, gone or disabled | refuse (with force: begin a new rotation) | – | a person | that target holds B or a previous id again, B is active again, or force |
+//! | publishing | several keys could be B | refuse | – | a person | one of them is left |
+//! | publishing | a torn target: the secret is B's, the id is a previous one | write the id | published pair | rows below | – |
+//! | publishing | B made by this run, not verified | verify | an orphan | orphan row | – |
+//! | publishing | B given up before its secret was sent: named nowhere / somewhere | delete / refuse | nothing | – / a person | nothing names B |
+//! | publishing | a target not on B, B's secret known | write the secret, then the id; hidden targets last | torn or partly published | this row | – |
+//! | publishing | B's secret unknown, written nowhere, used by `sts` alone | disable, delete | disabled orphan | this row | – |
+//! | publishing | B's secret unknown, written nowhere, used by something else or named by another variable | refuse | – | a person | nothing names B, or B is deleted |
+//! | publishing | a target not on B, B's secret readable nowhere | refuse (with force: begin a new rotation) | – | a person | B's secret is stored where it can be read, every target is on a previous pair again, or force |
+//! | publishing | every target on B | record `published` | two good keys | deploying rows | – |
+//! | deploying | a target not on B, or B not active | refuse (with force: begin a new rotation) | – | a person | every target is on B again and B is active, or force |
+//! | deploying | a job older than the publication still runs / none does | wait, or done / record `drained` | two good keys | this row | those jobs end |
+//! | deploying | deploys not all proven / all proven | start, wait or refuse / record `deployed` | two good keys | this row | each deploy is proven; each run starts once more what came to nothing |
+//! | retiring | overlap not over, or the old key still in use | done: waiting | two good keys | this row | `deployed` and the overlap are past, and nothing has used the key since the deploy |
+//! | retiring | the old key was disabled by us and is active again | refuse | – | a person | it is disabled again or deleted |
+//! | retiring | old key active / disabled / grace over / grace not over | disable / record / delete / done: waiting | old key disabled | this row | `disabled` and the grace period are past; where another variable names the key (refused): nothing names it |
+//! | retiring | nothing left to do | record `finished` | – | this row | – |
+//! | idle | the targets name different keys, a pair does not match, an id is unknown, or a value is a reference or a path | refuse (with force, where that fixes it: begin a new rotation) | – | a person | the targets hold one whole pair of one of this user's keys, or force |
+//! | idle | no variables | `setup`: begin; else refuse | an orphan | orphan row | both variables are there |
+//! | idle | the key is due | begin: preflight, progress, create | an orphan | orphan row | – |
+//! | idle | due, but no slot | refuse, naming each key | – | a person | the user has one key |
+//! | idle | due, and the preflight finds something | refuse, naming it all | – | a person | nothing is found |
+//! | idle | `check`: the key is older than `max_age` | refuse | – | a person | the key is replaced |
+//! | idle | otherwise | done: not due | – | – | – |
 
 use jiff::{SignedDuration, Timestamp};
 

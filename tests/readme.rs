@@ -13,6 +13,7 @@ use credential_rotator::fence::Fenced;
 use credential_rotator::gitlab::variables::EchoField;
 use credential_rotator::gitlab::{ApiError, ApiErrorKind, ClientError, NEEDED_RIGHTS, Right};
 use credential_rotator::net::ConnectError;
+use credential_rotator::plan::Waiting;
 use jiff::Timestamp;
 use yaml_rust2::{Yaml, YamlLoader};
 
@@ -164,6 +165,46 @@ fn every_notice_is_in_the_table_of_warnings() {
         rows.map(|(warning, _)| warning).filter(|row| !["warning", "---"].contains(row)).collect();
     assert_eq!(rows, known, "{FAILURES_PAGE}");
     complete("error/notice.rs", "Notice", &notices().iter().map(name).collect::<Vec<_>>());
+}
+
+/// Nothing stops for ever: whatever a run waits for or refuses has its end in the page.
+#[test]
+fn every_wait_and_every_refusal_is_listed_with_what_ends_it() {
+    let page = read(VARIABLES_PAGE);
+    let listed = between(&page, "\n## What ends a wait or a refusal\n", "\n## ");
+    let rows = listed.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let rows: Vec<(&str, &str)> = rows.collect();
+    let waits = waits();
+    complete("plan/step.rs", "Waiting", &waits.iter().map(name).collect::<Vec<_>>());
+    let known: Vec<String> = waits
+        .iter()
+        .map(|wait| plain(&wait.to_string()))
+        .chain(refusals().iter().map(|refusal| plain(&refusal.to_string())))
+        .collect();
+    for known in &known {
+        let found = rows.iter().find(|(what, _)| what == known);
+        let (_, end) = found.unwrap_or_else(|| panic!("{VARIABLES_PAGE} has no row: {known}"));
+        assert!(end.trim_end_matches([' ', '|']).len() > 3, "{known} never ends");
+    }
+    let heads = ["wait (exit code 0)", "refusal", "---"];
+    for (what, _) in rows.iter().filter(|(what, _)| !heads.contains(what)) {
+        assert!(known.iter().any(|known| known == what), "no wait and no refusal: {what}");
+    }
+}
+
+#[test]
+fn each_row_of_the_plan_that_waits_or_refuses_says_when_that_ends() {
+    let plan = read("src/plan.rs");
+    let rows = plan.lines().filter_map(|line| line.strip_prefix("//! | "));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
+    assert!(rows.len() > 30);
+    assert_eq!(rows[0].last(), Some(&"ends when |"));
+    for row in &rows[2..] {
+        let step = row[2];
+        let stays = ["wait", "refuse"].iter().any(|word| step.contains(word));
+        let end = row[row.len() - 1].trim_end_matches([' ', '|']);
+        assert_eq!((row.len(), stays), (6, end != "–"), "{row:?}");
+    }
 }
 
 /// A failure or a notice that no transcript shows has never been seen.
@@ -464,6 +505,7 @@ fn plain(error: &str) -> String {
     let line = line
         .replace(&format!(" ({NUMBER})"), "")
         .replace(&NUMBER.to_string(), "N")
+        .replace("1970-01-01T00:00:00Z", "DATE")
         .replace("1970-01-01", "DATE")
         .replace("another value than", "another FIELD than");
     line.trim_end_matches(" ()").trim_end_matches([':', ' ']).to_owned()
@@ -608,6 +650,20 @@ fn reasons() -> Vec<ApiErrorKind> {
         ApiErrorKind::NotRetryable,
         ApiErrorKind::Server,
         ApiErrorKind::Other,
+    ]
+}
+
+fn waits() -> Vec<Waiting> {
+    let until = Timestamp::UNIX_EPOCH;
+    vec![
+        Waiting::Unsettled { until },
+        Waiting::InFlightJobs(Vec::new()),
+        Waiting::Deploys(vec![text("PIPELINES")]),
+        Waiting::Margin { until },
+        Waiting::OwnDeploy,
+        Waiting::Overlap { old: key(), until },
+        Waiting::StillUsed { old: key(), last: until, service: text("SERVICE") },
+        Waiting::Grace { old: key(), until },
     ]
 }
 
