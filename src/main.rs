@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             say(concat!("credential-rotator ", env!("CARGO_PKG_VERSION"), "\n"))
         }
         _ => {
+            report::remove_earlier_files();
             eprint!(
                 "error: the only arguments are --help and --version\nstate: nothing was \
                  changed\nhint: everything is configured by environment variables: --help\n"
@@ -40,13 +41,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<u8> {
+    report::remove_earlier_files();
     process::prepare()?;
     let config = match Config::from_env(std::env::vars_os()) {
         Ok(config) => config,
         Err(errors) => return Ok(refuse(&Error::Configuration(errors))),
     };
     process::log(config.log);
-    if let Err(error) = report::open_files(&config) {
+    if let Err(error) = report::check_files(&config) {
         return Ok(refuse(&error));
     }
     let secret = std::env::var("AWS_SECRET_ACCESS_KEY").ok().filter(|secret| !secret.is_empty());

@@ -18,11 +18,13 @@ use crate::plan::{Checkpoint, KeyRole, Observed, Query, Step, Waiting};
 
 mod files;
 mod job_log;
+mod output;
 mod summary;
 
-pub use files::{Calls, open_files};
+pub use files::{Calls, check_files};
 use files::{Json, StepRun, Warning};
 use job_log::JobLog;
+pub use output::remove_earlier_files;
 use summary::Summary;
 
 pub struct Report {

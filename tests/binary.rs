@@ -11,6 +11,8 @@ mod aws;
 mod configuration;
 #[path = "binary/deploys.rs"]
 mod deploys;
+#[path = "binary/files.rs"]
+mod files;
 #[path = "binary/gitlab.rs"]
 mod gitlab;
 #[path = "binary/operators.rs"]
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         operators::cases(),
         preflight::cases(),
         deploys::cases(),
+        files::cases(),
     ];
     fake::cases::run(env!("CARGO_BIN_EXE_credential-rotator"), 40, cases).exit_code()
 }

@@ -1,12 +1,12 @@
 //! The files for machines: the JSON report, the variables for later jobs (dotenv), and the links on
 //! the job's page (annotations).
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::output;
 use crate::config::Config;
 use crate::deploy::Deployed;
 use crate::error::{Error, Notice};
@@ -91,7 +91,7 @@ impl Json {
         let texts = [report, self.dotenv(), self.annotations()];
         for ((path, _), text) in files(config).into_iter().zip(texts) {
             if let Some(path) = path
-                && std::fs::write(path, text).is_err()
+                && output::write(path, &text).is_err()
             {
                 tracing::warn!("the file {} could not be written", path.display());
             }
@@ -129,15 +129,16 @@ impl Json {
     }
 }
 
-/// Opens the files that will be written, so that a wrong path fails before anything is done.
+/// Whether the files can be written: a wrong path must fail before anything is done.
 ///
 /// # Errors
 /// The first file that cannot be written.
-pub fn open_files(config: &Config) -> Result<(), Error> {
+pub fn check_files(config: &Config) -> Result<(), Error> {
     for (path, variable) in files(config) {
-        if let Some(path) = path {
-            open(path)
-                .map_err(|_| Error::ReportFile { path: path.display().to_string(), variable })?;
+        if let Some(path) = path
+            && !output::can_be_written(path)
+        {
+            return Err(Error::ReportFile { path: path.display().to_string(), variable });
         }
     }
     Ok(())
@@ -149,8 +150,4 @@ fn files(config: &Config) -> [(&Option<PathBuf>, &'static str); 3] {
         (&config.dotenv, "ROTATOR_DOTENV"),
         (&config.annotations, "ROTATOR_ANNOTATIONS"),
     ]
-}
-
-fn open(path: &Path) -> io::Result<()> {
-    std::fs::OpenOptions::new().append(true).create(true).open(path).map(drop)
 }
