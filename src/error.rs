@@ -13,10 +13,12 @@ use crate::net::ConnectError;
 use crate::record;
 
 mod aws;
+mod blocker;
 mod gitlab;
 mod notice;
 mod refusal;
 
+pub use blocker::Blocker;
 pub use notice::Notice;
 pub use refusal::Refusal;
 

@@ -58,7 +58,7 @@ mod run_state;
 mod stage;
 mod step;
 
-pub use crate::error::{Notice, Refusal};
+pub use crate::error::{Blocker, Notice, Refusal};
 pub use model::*;
 pub use run_state::*;
 use stage::{Deploys, Drain, Due, Intact, Named, NewKeyState, Old, Stage, TargetsState};
@@ -350,8 +350,8 @@ fn begin(seen: &Observed, policy: &Policy) -> Step {
         // too, before anything is written.
         None if policy.action == Action::Check => Step::Record(Checkpoint::Begin),
         None => Step::Ask(Query::Preflight),
-        Some(findings) if !findings.is_empty() => {
-            Step::Refuse(Refusal::Preflight(findings.clone()))
+        Some(blockers) if !blockers.is_empty() => {
+            Step::Refuse(Refusal::Preflight(blockers.clone()))
         }
         Some(_) => Step::Record(Checkpoint::Begin),
     }

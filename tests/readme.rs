@@ -8,7 +8,7 @@ use std::path::Path;
 use credential_rotator::access_key::AccessKeyId;
 use credential_rotator::aws::{AwsError, CredentialAdvice, KeyRefusal, RoleRefusal, Signer};
 use credential_rotator::config::{ConfigErrors, VARIABLES, table_markdown};
-use credential_rotator::error::{Error, Notice, Refusal, exit};
+use credential_rotator::error::{Blocker, Error, Notice, Refusal, exit};
 use credential_rotator::fence::Fenced;
 use credential_rotator::gitlab::variables::EchoField;
 use credential_rotator::gitlab::{ApiError, ApiErrorKind, ClientError, NEEDED_RIGHTS, Right};
@@ -207,7 +207,19 @@ fn each_row_of_the_plan_that_waits_or_refuses_says_when_that_ends() {
     }
 }
 
-/// A failure or a notice that no transcript shows has never been seen.
+#[test]
+fn every_blocker_is_in_the_table_of_findings() {
+    let page = read(FAILURES_PAGE);
+    let listed = between(&page, "\n## Findings\n", "\n## ");
+    let known: Vec<String> = blockers().iter().map(|blocker| plain(&blocker.to_string())).collect();
+    let rows = listed.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let rows: Vec<&str> =
+        rows.map(|(finding, _)| finding).filter(|row| !["finding", "---"].contains(row)).collect();
+    assert_eq!(rows, known, "{FAILURES_PAGE}");
+    complete("error/blocker.rs", "Blocker", &blockers().iter().map(name).collect::<Vec<_>>());
+}
+
+/// A failure, a blocker or a notice that no transcript shows has never been seen.
 #[test]
 fn every_recognised_failure_is_provoked_by_a_test() {
     let mut transcripts = String::new();
@@ -223,6 +235,7 @@ fn every_recognised_failure_is_provoked_by_a_test() {
     let never: Vec<String> = known
         .iter()
         .map(|error| plain(&error.to_string()))
+        .chain(blockers().iter().map(|blocker| plain(&blocker.to_string())))
         .chain(notices().iter().map(|notice| plain(&notice.to_string())))
         .filter(|error| !lines.iter().any(|line| shows(line, error)))
         .collect();
@@ -506,6 +519,7 @@ fn plain(error: &str) -> String {
         .replace(&format!(" ({NUMBER})"), "")
         .replace(&NUMBER.to_string(), "N")
         .replace("1970-01-01T00:00:00Z", "DATE")
+        .replace("1970-01-01T00:00:00Z", "TIME")
         .replace("1970-01-01", "DATE")
         .replace("another value than", "another FIELD than");
     line.trim_end_matches(" ()").trim_end_matches([':', ' ']).to_owned()
@@ -693,6 +707,40 @@ fn refusals() -> Vec<Refusal> {
         Refusal::DeployFailed(Vec::new()),
         Refusal::DeployUnproven(Vec::new()),
         Refusal::DeployTimedOut(Vec::new()),
+    ]
+}
+
+/// Every blocker, in the order of the table of findings.
+fn blockers() -> Vec<Blocker> {
+    let (project, target, owner) = (|| text("PROJECT"), || text("TARGET"), || text("OWNER"));
+    let (variable, scope) = (|| text("VARIABLE"), || text("SCOPE"));
+    let environment = || text("ENVIRONMENT");
+    vec![
+        Blocker::TokenExpires { at: Timestamp::UNIX_EPOCH },
+        Blocker::StsRefuses { region: text("REGION") },
+        Blocker::AllHidden,
+        Blocker::OtherReference { key: key(), places: vec![text("PLACES")] },
+        Blocker::NoRoomForTag { secret: variable(), target: target() },
+        Blocker::SessionToken { owner: owner(), scope: scope() },
+        Blocker::HalfPair { secret: variable(), owner: owner(), scope: scope(), target: target() },
+        Blocker::CloserScope {
+            variable: variable(),
+            owner: owner(),
+            scope: scope(),
+            target: target(),
+            environment: environment(),
+        },
+        Blocker::CloserOwner {
+            variable: variable(),
+            owner: owner(),
+            scope: scope(),
+            target: target(),
+        },
+        Blocker::ProjectHidden { project: project() },
+        Blocker::ProjectArchived { project: project() },
+        Blocker::NoRef { project: project(), name: text("REF") },
+        Blocker::NoBranch { project: project() },
+        Blocker::NoDeployment { project: project(), environment: environment() },
     ]
 }
 

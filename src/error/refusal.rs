@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use super::exit;
+use super::{Blocker, exit};
 use crate::access_key::{AccessKeyId, Key, Use};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +32,11 @@ pub enum Refusal {
     )]
     /// `named`: the ids that the targets hold.
     NoSlot { keys: Vec<Key>, named: Vec<AccessKeyId> },
-    #[error("a rotation is due, but would not end well:\n- {}", .0.join("\n- "))]
-    Preflight(Vec<String>),
+    #[error(
+        "a rotation would not end well:\n- {}",
+        list(.0.iter().map(Blocker::line), "\n- ")
+    )]
+    Preflight(Vec<Blocker>),
     #[error("several keys could be the one that an earlier run made: {}", list(.0, ", "))]
     Several(Vec<AccessKeyId>),
     #[error("{target} was changed by someone while key {new_key} was being published")]

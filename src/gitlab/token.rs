@@ -1,6 +1,7 @@
 //! The token in use, as far as GitLab tells about it: some kinds are told nothing.
 
 use gitlab::api::personal_access_tokens::PersonalAccessTokenSelf;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{ApiError, Gitlab, built};
@@ -10,9 +11,15 @@ pub struct Token {
     #[serde(default)]
     pub user_id: Option<u64>,
     #[serde(default)]
-    pub scopes: Option<Vec<String>>,
-    #[serde(default)]
     pub expires_at: Option<String>,
+}
+
+impl Token {
+    /// When it ends: at midnight UTC. `None` also where GitLab does not tell.
+    pub fn expires(&self) -> Option<Timestamp> {
+        let day = self.expires_at.as_deref()?.get(..10)?;
+        format!("{day}T00:00:00Z").parse().ok()
+    }
 }
 
 impl Gitlab {

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::run_state::RunState;
 use crate::access_key::{AccessKeyId, Key};
 use crate::config::Action;
+use crate::error::Blocker;
 use crate::record::{Place, Progress, RecordedDeploy};
 
 /// What the configuration asks for, as far as the plan needs it.
@@ -46,7 +47,8 @@ pub struct Observed {
     /// The records of other runs for the same user, and our own released one.
     pub records: Vec<RecordSeen>,
     pub claim: Option<Claim>,
-    pub preflight: Option<Vec<String>>,
+    /// What stands in the way of a rotation; `None` until asked.
+    pub preflight: Option<Vec<Blocker>>,
     /// Jobs that started before the publication and still run; `None` until asked.
     pub in_flight_jobs: Option<Vec<String>>,
     pub deploys: Option<Vec<DeploySeen>>,

@@ -77,7 +77,7 @@ impl Run<'_> {
     async fn ask_preflight(&mut self) -> Result<(), Error> {
         let context = &self.context;
         let (lists, token) = (&self.sources.lists, &self.sources.token);
-        let (findings, identity) = preflight::findings(
+        let (blockers, identity) = preflight::blockers(
             context.config,
             context.gitlab,
             context.aws,
@@ -87,7 +87,7 @@ impl Run<'_> {
         )
         .await?;
         self.sources.identity = identity;
-        self.seen.preflight = Some(findings);
+        self.seen.preflight = Some(blockers);
         Ok(())
     }
 

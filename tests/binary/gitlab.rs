@@ -198,8 +198,8 @@ fn an_archived_project() {
     fixture.run().go().says(
         3,
         str![[r#"
-error: a rotation is due, but would not end well:
-- project 42 is archived, so nothing can be deployed there
+error: a rotation would not end well:
+- project 42 is archived, so nothing can be deployed there: unarchive it, or deploy another project
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
 

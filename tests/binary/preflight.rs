@@ -24,6 +24,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_pair_that_is_blank_or_whole_in_a_closer_scope_is_meant,
         every_secret_will_be_hidden,
         an_archived_deploy_project,
+        an_empty_repository,
     ]
 }
 
@@ -59,7 +60,7 @@ fn every_finding_is_told_at_once() {
         &fixture,
         fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "42,4711"),
         str![[r#"
-error: a rotation is due, but would not end well:
+error: a rotation would not end well:
 - the GitLab token expires at [TIME], before this rotation could end: create a new one
 - key …[OLD] is also named by AWS_ACCESS_KEY_ID of project:42 (scope staging: project:42@staging in ROTATOR_TARGETS), LEGACY_KEY of project:42: publish there too, or delete what is named
 - the description of AWS_SECRET_ACCESS_KEY in project:42 leaves no room for the rotation's tag: shorten it to 210 characters
@@ -79,7 +80,7 @@ fn sts_that_verifies_nothing() {
         &fixture,
         fixture.run(),
         str![[r#"
-error: a rotation is due, but would not end well:
+error: a rotation would not end well:
 - the STS endpoint of us-east-1 refuses credentials that IAM accepts, so it could not verify a new key: set AWS_REGION to a region that is enabled in the account
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
@@ -98,7 +99,7 @@ fn a_pair_that_outranks_the_target() {
         &fixture,
         fixture.run().set("ROTATOR_DEPLOY", "environment/production"),
         str![[r#"
-error: a rotation is due, but would not end well:
+error: a rotation would not end well:
 - AWS_ACCESS_KEY_ID of project:42 in scope production outranks project:42 in environment production: name project:42@production in ROTATOR_TARGETS, or delete that variable
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
@@ -113,7 +114,7 @@ fn an_environment_without_a_deployment() {
         &fixture,
         fixture.run().set("ROTATOR_DEPLOY", "environment/live"),
         str![[r#"
-error: a rotation is due, but would not end well:
+error: a rotation would not end well:
 - project 42 has no successful deployment to live, so there is nothing to redeploy: deploy once, or use ROTATOR_DEPLOY=pipeline
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
@@ -128,7 +129,7 @@ fn a_deploy_project_that_is_not_there() {
         &fixture,
         fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "acme/elsewhere"),
         str![[r#"
-error: a rotation is due, but would not end well:
+error: a rotation would not end well:
 - the GitLab token cannot see the deploy project acme/elsewhere: check the name, and add the token's user as Maintainer
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
@@ -143,7 +144,7 @@ fn a_ref_that_is_not_there() {
         &fixture,
         fixture.run().set("ROTATOR_DEPLOY", "pipeline@release"),
         str![[r#"
-error: a rotation is due, but would not end well:
+error: a rotation would not end well:
 - project 42 has no ref release to deploy: check ROTATOR_DEPLOY
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
@@ -160,7 +161,7 @@ fn a_token_that_ends_before_the_deploy() {
         &fixture,
         fixture.run(),
         str![[r#"
-error: a rotation is due, but would not end well:
+error: a rotation would not end well:
 - the GitLab token expires at [TIME], before this rotation could end: create a new one
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
@@ -195,7 +196,7 @@ fn every_secret_is_hidden() {
         &fixture,
         fixture.run().set("ROTATOR_TARGETS", "project:42,project:43"),
         str![[r#"
-error: a rotation is due, but would not end well:
+error: a rotation would not end well:
 - every target's secret is hidden, so a run that dies half-way could not be continued: make one of them visible (masked)
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
@@ -215,8 +216,8 @@ fn a_project_that_shadows_its_group() {
             .set("ROTATOR_TARGETS", "group:acme")
             .set("ROTATOR_DEPLOY_PROJECTS", "acme/shop"),
         str![[r#"
-error: a rotation is due, but would not end well:
-- project:acme/shop has its own AWS_ACCESS_KEY_ID (scope *), which outranks group:acme's: name project:acme/shop in ROTATOR_TARGETS, or delete that variable
+error: a rotation would not end well:
+- project:acme/shop has its own AWS_ACCESS_KEY_ID (scope *), which outranks that of group:acme: name project:acme/shop in ROTATOR_TARGETS, or delete that variable
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
 
@@ -242,9 +243,9 @@ fn a_group_between_that_shadows_the_target() {
             .set("ROTATOR_TARGETS", "project:42,group:7")
             .set("ROTATOR_DEPLOY_PROJECTS", "42,43"),
         str![[r#"
-error: a rotation is due, but would not end well:
+error: a rotation would not end well:
 - key …[OLD] is also named by LEGACY_KEY of project:acme/eu/shop (scope *): publish there too, or delete what is named
-- group:acme/eu has its own AWS_ACCESS_KEY_ID (scope *), which outranks group:7's: name group:acme/eu in ROTATOR_TARGETS, or delete that variable
+- group:acme/eu has its own AWS_ACCESS_KEY_ID (scope *), which outranks that of group:7: name group:acme/eu in ROTATOR_TARGETS, or delete that variable
 - group:acme/eu has a variable AWS_SESSION_TOKEN (scope *), which makes the pair invalid: delete it
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
@@ -303,7 +304,7 @@ fn half_a_pair_in_a_closer_scope() {
         &fixture,
         fixture.run(),
         str![[r#"
-error: a rotation is due, but would not end well:
+error: a rotation would not end well:
 - AWS_SECRET_ACCESS_KEY of project:42 stands alone in scope review/*, so jobs there get the id of project:42 with it: publish there too (project:42@review/* in ROTATOR_TARGETS), or delete it
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
@@ -353,8 +354,25 @@ fn an_archived_deploy_project() {
         &fixture,
         fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "43"),
         str![[r#"
-error: a rotation is due, but would not end well:
-- project 43 is archived, so nothing can be deployed there
+error: a rotation would not end well:
+- project 43 is archived, so nothing can be deployed there: unarchive it, or deploy another project
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+    );
+}
+
+fn an_empty_repository() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_project(43, "acme/api");
+    fixture.fake.empty_repository(43);
+    finds(
+        &fixture,
+        fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "43"),
+        str![[r#"
+error: a rotation would not end well:
+- project 43 has no branch to deploy: its repository is empty; push to it
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
 

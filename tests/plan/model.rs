@@ -9,16 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Attempt, Cause, Checkpoint, Claim, DeploySeen, Done, Failure, FailureKind, Freshness, IdSeen,
-    Made, Misdirected, NewKey, Observed, Policy, Query, RecordSeen, Refusal, RunState, Scope,
-    SecretOwner, SecretSeen, Step, TargetSeen, Waiting, plan,
+    Attempt, Blocker, Cause, Checkpoint, Claim, DeploySeen, Done, Failure, FailureKind, Freshness,
+    IdSeen, Made, Misdirected, NewKey, Observed, Policy, Query, RecordSeen, Refusal, RunState,
+    Scope, SecretOwner, SecretSeen, Step, TargetSeen, Waiting, plan,
 };
 use credential_rotator::record::{Progress, Published, RecordedDeploy, RecordedTarget};
 
 use jiff::SignedDuration;
 
 use crate::invariants::check;
-use crate::kit::{self, DAY, NOW, at, id};
+use crate::kit::{self, DAY, NOW, OLD, at, id};
 
 pub(crate) type Id = u32;
 
@@ -178,7 +178,7 @@ pub(crate) struct Process {
     owners: BTreeMap<Secret, SecretOwner>,
     values: Vec<Option<Value>>,
     used: BTreeMap<Id, Use>,
-    preflight: Option<Vec<String>>,
+    preflight: Option<Vec<Blocker>>,
     listed: i64,
     started: BTreeSet<usize>,
     wait_until: Option<i64>,
@@ -1095,7 +1095,7 @@ impl Model {
                     .and_then(|pair| pair.id)
                     .is_some_and(|id| self.other_references.contains(&id));
                 process.preflight = Some(if old {
-                    vec!["another variable holds the old key".to_owned()]
+                    vec![Blocker::OtherReference { key: id(OLD), places: Vec::new() }]
                 } else {
                     Vec::new()
                 });

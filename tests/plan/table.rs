@@ -8,9 +8,9 @@ use credential_rotator::plan::Step::{
     WriteId, WriteSecret,
 };
 use credential_rotator::plan::{
-    self, Attempt, Cause, Checkpoint, Claim, DeploySeen, FailureKind, Freshness, IdSeen, KeyRole,
-    NewKey, Observed, Policy, Query, RecordSeen, Refusal, Scope, SecretOwner, SecretSeen, Step,
-    Waiting,
+    self, Attempt, Blocker, Cause, Checkpoint, Claim, DeploySeen, FailureKind, Freshness, IdSeen,
+    KeyRole, NewKey, Observed, Policy, Query, RecordSeen, Refusal, Scope, SecretOwner, SecretSeen,
+    Step, Waiting,
 };
 use credential_rotator::record::{Progress, RecordedDeploy, RecordedTarget};
 use jiff::SignedDuration;
@@ -817,16 +817,16 @@ fn a_retried_forced_job_does_not_rotate_twice() {
 
 #[test]
 fn a_rotation_begins_once_the_preflight_has_passed() {
-    let claimed = |findings: Option<Vec<String>>| {
+    let claimed = |blockers: Option<Vec<Blocker>>| {
         idle(75).with(|seen| {
             seen.claim = Some(Claim { name: "own".to_owned(), progress: None });
-            seen.preflight = findings;
+            seen.preflight = blockers;
         })
     };
     assert_eq!(plan(&claimed(None)), Ask(Query::Preflight));
     assert_eq!(
-        plan(&claimed(Some(text("no deploy")))),
-        Refuse(Refusal::Preflight(text("no deploy")))
+        plan(&claimed(Some(vec![Blocker::AllHidden]))),
+        Refuse(Refusal::Preflight(vec![Blocker::AllHidden]))
     );
     assert_eq!(plan(&claimed(Some(Vec::new()))), Step::Record(Checkpoint::Begin));
 }

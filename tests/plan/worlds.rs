@@ -8,7 +8,7 @@ use std::time::Instant;
 use credential_rotator::access_key::{Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Attempt, Claim, DeploySeen, FailureKind, Freshness, IdSeen, NewKey, Observed, Policy,
+    Attempt, Blocker, Claim, DeploySeen, FailureKind, Freshness, IdSeen, NewKey, Observed, Policy,
     SecretOwner, SecretSeen, Step, plan,
 };
 use credential_rotator::record::{Progress, RecordedDeploy};
@@ -282,7 +282,7 @@ fn every_small_world_at_rest() {
     let finished = Progress { finished: Some(at(NOW - 10)), ..disabled(DAY) };
     let policies =
         [policy(), forced(), doing(Action::Retire), doing(Action::Setup), doing(Action::Check)];
-    let preflights = [None, Some(Vec::new()), Some(vec!["no deploy".to_owned()])];
+    let preflights = [None, Some(Vec::new()), Some(vec![Blocker::AllHidden])];
     let lists: Vec<Vec<Key>> = [10, 75].into_iter().flat_map(every_keys).collect();
     for (number, mut seen) in [None, Some(&finished)].into_iter().flat_map(claims).enumerate() {
         for pair in every_pair() {

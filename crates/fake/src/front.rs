@@ -449,10 +449,12 @@ impl State {
     fn project_json(&self, id: u64, level: u32) -> Value {
         let project = &self.lab.projects[&id];
         let name = project.path.rsplit('/').next().unwrap_or_default();
+        let is_empty = project.refs.is_empty();
+        let default_branch = (!is_empty).then_some(&project.default_branch);
         json!({
             "id": id, "description": null, "name": name, "path": name, "path_with_namespace": project.path, "name_with_namespace": project.path.replace('/', " / "),
-            "default_branch": project.default_branch, "web_url": self.web(id), "archived": project.archived, "visibility": "private",
-            "namespace": self.namespace_json(&project.path), "empty_repo": false, "created_at": iso(0), "jobs_enabled": true,
+            "default_branch": default_branch, "web_url": self.web(id), "archived": project.archived, "visibility": "private",
+            "namespace": self.namespace_json(&project.path), "empty_repo": is_empty, "created_at": iso(0), "jobs_enabled": true,
             "permissions": { "project_access": { "access_level": level, "notification_level": 3 }, "group_access": null },
         })
     }

@@ -199,6 +199,11 @@ impl Fake {
         self.lock().project(project).archived = archived;
     }
 
+    /// As right after its creation: no commit, no ref.
+    pub fn empty_repository(&self, project: u64) {
+        self.lock().project(project).refs.clear();
+    }
+
     /// The project gets another path; the old one answers 301 and 405.
     pub fn move_project(&self, project: u64, path: &str) {
         let mut state = self.lock();

@@ -1,0 +1,99 @@
+//! What stands in the way of a rotation, found before anything is written: it would fail, or could
+//! not be proven. The sentence stands at the variant, what to do in a total match.
+//!
+//! Made by `preflight`. Targets, projects and places go by their names.
+
+use jiff::Timestamp;
+
+use crate::access_key::AccessKeyId;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Blocker {
+    #[error(
+        "the STS endpoint of {region} refuses credentials that IAM accepts, so it could not \
+         verify a new key"
+    )]
+    StsRefuses { region: String },
+    #[error("the GitLab token expires at {at}, before this rotation could end")]
+    TokenExpires { at: Timestamp },
+    #[error("every target's secret is hidden, so a run that dies half-way could not be continued")]
+    AllHidden,
+    #[error("key {key} is also named by {}", places.join(", "))]
+    OtherReference { key: AccessKeyId, places: Vec<String> },
+    #[error("the description of {secret} in {target} leaves no room for the rotation's tag")]
+    NoRoomForTag { secret: String, target: String },
+    #[error(
+        "{owner} has a variable AWS_SESSION_TOKEN (scope {scope}), which makes the pair invalid"
+    )]
+    SessionToken { owner: String, scope: String },
+    /// A secret alone in a closer scope than the target's works with the old id only.
+    #[error(
+        "{secret} of {owner} stands alone in scope {scope}, so jobs there get the id of {target} \
+         with it"
+    )]
+    HalfPair { secret: String, owner: String, scope: String, target: String },
+    #[error(
+        "{variable} of {owner} in scope {scope} outranks {target} in environment {environment}"
+    )]
+    CloserScope {
+        variable: String,
+        owner: String,
+        scope: String,
+        target: String,
+        environment: String,
+    },
+    /// A project or a group nearer to the deploy than a target.
+    #[error("{owner} has its own {variable} (scope {scope}), which outranks that of {target}")]
+    CloserOwner { variable: String, owner: String, scope: String, target: String },
+    #[error("the GitLab token cannot see the deploy project {project}")]
+    ProjectHidden { project: String },
+    #[error("project {project} is archived, so nothing can be deployed there")]
+    ProjectArchived { project: String },
+    #[error("project {project} has no ref {name} to deploy")]
+    NoRef { project: String, name: String },
+    #[error("project {project} has no branch to deploy")]
+    NoBranch { project: String },
+    #[error(
+        "project {project} has no successful deployment to {environment}, so there is nothing to \
+         redeploy"
+    )]
+    NoDeployment { project: String, environment: String },
+}
+
+impl Blocker {
+    /// What to do about it.
+    pub fn fix(&self) -> String {
+        match self {
+            Self::StsRefuses { .. } => {
+                "set AWS_REGION to a region that is enabled in the account".into()
+            }
+            Self::TokenExpires { .. } => "create a new one".into(),
+            Self::AllHidden => "make one of them visible (masked)".into(),
+            Self::OtherReference { .. } => "publish there too, or delete what is named".into(),
+            Self::NoRoomForTag { .. } => "shorten it to 210 characters".into(),
+            Self::SessionToken { .. } => "delete it".into(),
+            Self::HalfPair { owner, scope, .. } => {
+                format!("publish there too ({owner}@{scope} in ROTATOR_TARGETS), or delete it")
+            }
+            Self::CloserScope { owner, scope, .. } => {
+                format!("name {owner}@{scope} in ROTATOR_TARGETS, or delete that variable")
+            }
+            Self::CloserOwner { owner, scope, .. } => {
+                let place = if scope == "*" { owner.clone() } else { format!("{owner}@{scope}") };
+                format!("name {place} in ROTATOR_TARGETS, or delete that variable")
+            }
+            Self::ProjectHidden { .. } => {
+                "check the name, and add the token's user as Maintainer".into()
+            }
+            Self::ProjectArchived { .. } => "unarchive it, or deploy another project".into(),
+            Self::NoRef { .. } => "check ROTATOR_DEPLOY".into(),
+            Self::NoBranch { .. } => "its repository is empty; push to it".into(),
+            Self::NoDeployment { .. } => "deploy once, or use ROTATOR_DEPLOY=pipeline".into(),
+        }
+    }
+
+    /// The sentence and what to do, as a line of a list.
+    pub fn line(&self) -> String {
+        format!("{self}: {}", self.fix())
+    }
+}
