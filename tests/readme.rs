@@ -519,7 +519,6 @@ fn plain(error: &str) -> String {
         .replace(&format!(" ({NUMBER})"), "")
         .replace(&NUMBER.to_string(), "N")
         .replace("1970-01-01T00:00:00Z", "DATE")
-        .replace("1970-01-01T00:00:00Z", "TIME")
         .replace("1970-01-01", "DATE")
         .replace("another value than", "another FIELD than");
     line.trim_end_matches(" ()").trim_end_matches([':', ' ']).to_owned()
