@@ -2,7 +2,7 @@
 //!
 //! Another run takes over once GitLab says that our job has ended, or once the `ends` of our record
 //! has passed. So that it never meets us at work we act only shortly after a reply that said our
-//! job is running, only before our `ends`, and only while our record is there. This module keeps
+//! job has not ended, only before our `ends`, and only while our record is there. This module keeps
 //! the state; [`Gitlab::may_act`](crate::gitlab::Gitlab::may_act) asks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::config::Config;
 use crate::record::JobRef;
 
-/// How long a reply that says "running" lets us act. Others leave us two minutes.
+/// How long a reply that says that our job is alive lets us act. Others leave us two minutes.
 const TRUSTED_FOR: Duration = Duration::from_secs(60);
 /// What a run without a job timeout needs besides its waiting.
 const MARGIN: SignedDuration = SignedDuration::from_mins(30);
@@ -43,10 +43,8 @@ impl Boottime {
 pub enum Fenced {
     #[error("GitLab says that this job has ended, so it does nothing more")]
     JobEnded,
-    #[error(
-        "GitLab could not be asked whether this job still counts as running, so it does nothing \
-         more"
-    )]
+    /// Nobody has taken over: what is torn is tried again.
+    #[error("GitLab could not be asked whether this job still counts as running")]
     Unseen,
     /// The time that its record promised.
     #[error("the time that this run may take is over")]
@@ -56,11 +54,21 @@ pub enum Fenced {
     RecordGone,
 }
 
+impl Fenced {
+    /// Whether this run may never act again. GitLab that cannot be asked may answer later.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::JobEnded | Self::TimeOver | Self::RecordGone => true,
+            Self::Unseen => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Fence {
     job: Option<JobRef>,
     ends: Mutex<Option<Timestamp>>,
-    seen_running: Mutex<Option<Boottime>>,
+    seen_alive: Mutex<Option<Boottime>>,
     invisible: AtomicBool,
     record_gone: AtomicBool,
     /// From the configuration: when the runner will end the job, else how long we may take at most.
@@ -78,7 +86,7 @@ impl Fence {
         Self {
             job,
             ends: Mutex::new(None),
-            seen_running: Mutex::new(None),
+            seen_alive: Mutex::new(None),
             invisible: AtomicBool::new(false),
             record_gone: AtomicBool::new(false),
             job_ends,
@@ -109,14 +117,14 @@ impl Fence {
         if now.is_some_and(|now| now >= self.ends(now)) {
             return Err(Fenced::TimeOver);
         }
-        let seen = *self.seen_running.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = *self.seen_alive.lock().unwrap_or_else(PoisonError::into_inner);
         let holds = seen.is_some_and(|seen| seen.elapsed() < TRUSTED_FOR)
             || self.invisible.load(Ordering::Relaxed);
         Ok(self.job.filter(|_| !holds))
     }
 
-    pub(crate) fn saw_running(&self, asked: Boottime) {
-        *self.seen_running.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+    pub(crate) fn saw_alive(&self, asked: Boottime) {
+        *self.seen_alive.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
     }
 
     pub(crate) fn cannot_see(&self) {

@@ -8,7 +8,8 @@
 //! | stage | seen | step | what is left if the run dies right after it | who repairs | ends when |
 //! | --- | --- | --- | --- | --- | --- |
 //! | any | a step failed: B's secret was never sent, or `CreateAccessKey` was refused | give B up | an orphan | orphan row | – |
-//! | any | a step failed: a write, and a pair may be torn | try again until the job ends | torn pair | torn row | – |
+//! | any | a step failed, and a pair is torn, or may be by the failed write | read and try again until the run's promised end | torn pair | torn row | – |
+//! | any | a step failed: the record tells of a key that was not asked for | take it back | – | – | – |
 //! | any | a step failed otherwise, or there is a deferred error and nothing left to do | stop | – | the next run | – |
 //! | any | a signal: B's secret was never sent | give B up | an orphan | orphan row | – |
 //! | any | a signal: a torn pair, or a record of a key that is not made | complete it, or take it back | torn pair | torn row | – |
@@ -68,7 +69,7 @@ pub use step::*;
 pub(crate) const CREATION_WINDOW: SignedDuration = SignedDuration::from_mins(2);
 /// How old the list of keys may be when the run sends `CreateAccessKey`.
 const LIST_HOLDS: SignedDuration = SignedDuration::from_secs(45);
-/// The run stops retrying a torn pair this long before the job ends.
+/// The run stops retrying a torn pair this long before its end.
 const LAST_MOMENT: SignedDuration = SignedDuration::from_secs(30);
 /// GitLab gives some dates of jobs in whole seconds, so a job that started less than this long
 /// after `drained` does not prove the deploy.
@@ -110,16 +111,23 @@ pub fn plan(seen: &Observed, policy: &Policy) -> Step {
 /// What follows from a step that failed.
 fn after_failure(failure: &Failure, seen: &Observed, policy: &Policy) -> Step {
     let run = &seen.run;
-    let is_torn = || matches!(decide(seen, policy), Step::WriteId { .. });
-    let may_be_torn = matches!(*failure.step, Step::WriteSecret { .. } | Step::WriteId { .. })
-        && (run.secret_sent || is_torn());
-    let time_left = run.job_ends.is_some_and(|ends| seen.now + LAST_MOMENT < ends);
+    let is_torn = || seen.claim.is_some() && matches!(decide(seen, policy), Step::WriteId { .. });
+    // A target that surely refuses the secret is as it was, whatever the others hold.
+    let may_be_torn = match (&*failure.step, failure.kind) {
+        (Step::WriteSecret { .. }, FailureKind::Unclear) => true,
+        _ => is_torn(),
+    };
+    let time_left = seen.now + LAST_MOMENT < run.ends;
     match (&*failure.step, failure.kind, failure.misdirected) {
         (_, FailureKind::ClaimLost, _) => Step::Stop,
         // What it has made, if anything, shows up late: the next run removes it.
         (Step::Create, FailureKind::Unclear, _) => Step::Stop,
         (Step::Create, FailureKind::Refused, _) => Step::Abandon(Cause::Failure),
         _ if run.has_unsent_key() => Step::Abandon(Cause::Failure),
+        // Recorded and not made: the record is taken back.
+        _ if run.attempt == Attempt::Recorded && !run.error_deferred => {
+            Step::Abandon(Cause::Failure)
+        }
         (_, _, Misdirected::Yes) if may_be_torn => Step::Observe(Scope::Variables),
         (_, _, Misdirected::Read) if !is_torn() => Step::Stop,
         // A run that was told to stop has a few seconds, which `Shutdown::expired` counts.
@@ -326,7 +334,7 @@ fn create(seen: &Observed) -> Step {
     // A list that took so long itself is recorded all the same: whoever records looks at the time
     // that the job has left, so this ends.
     let is_new = seen.run.freshness == Freshness::Fresh && !recorded;
-    if seen.run.stop_requested {
+    if seen.run.stop_requested || seen.run.error_deferred {
         Step::Record(Checkpoint::Nothing)
     } else if seen.run.list_age > LIST_HOLDS && !is_new {
         Step::Observe(Scope::Everything)
@@ -339,7 +347,7 @@ fn create(seen: &Observed) -> Step {
 
 /// A new rotation, where there is room for it and nothing speaks against it.
 fn begin(seen: &Observed, policy: &Policy) -> Step {
-    if seen.run.attempt != Attempt::No {
+    if seen.run.attempt != Attempt::No || seen.run.error_deferred {
         return Step::Done(Done::Tried);
     }
     if seen.keys.len() >= 2 {

@@ -185,7 +185,8 @@ impl<'a> Run<'a> {
                 // An observation that fails after a write went elsewhere does not hide that.
                 let is_pending = self.seen.run.failure.is_some();
                 self.seen.failed(step, kind, is_misdirected(&error));
-                if !is_pending || kind == FailureKind::ClaimLost {
+                let is_newer = !is_pending || *step == Step::Retry;
+                if is_newer || kind == FailureKind::ClaimLost {
                     self.error = Some(error);
                 }
             }
@@ -195,8 +196,10 @@ impl<'a> Run<'a> {
     /// A lost claim tells more than what went before; else what came first is told.
     fn why_it_stops(&mut self) -> Error {
         let error = self.error.take();
-        if let Some(error @ Error::ClaimLost(_)) = error {
-            return error;
+        if let Some(Error::ClaimLost(why)) = error
+            && why.is_final()
+        {
+            return Error::ClaimLost(why);
         }
         let signal = || self.context.shutdown.signal().map(|signal| Error::Stopped { signal });
         let first = self.deferred.take().or(error).or_else(signal);
@@ -206,7 +209,9 @@ impl<'a> Run<'a> {
 
 fn failure_kind(error: &Error) -> FailureKind {
     match error {
-        Error::ClaimLost(_) => FailureKind::ClaimLost,
+        Error::ClaimLost(why) if why.is_final() => FailureKind::ClaimLost,
+        // Nothing was sent.
+        Error::ClaimLost(_) => FailureKind::Refused,
         Error::CreateUnclear => FailureKind::Unclear,
         error if error.is_definite() => FailureKind::Refused,
         _ => FailureKind::Unclear,

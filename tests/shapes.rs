@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         targets::cases(),
         torn::healed(),
         torn::refused(),
+        torn::while_gitlab_is_away(),
         values::cases(),
     ];
     fake::cases::run(env!("CARGO_BIN_EXE_credential-rotator"), 24, cases).exit_code()

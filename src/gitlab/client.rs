@@ -126,8 +126,10 @@ impl Gitlab {
         let Some(job) = self.fence.wants_to_see(self.now())? else { return Ok(()) };
         let asked = Boottime::now();
         match self.job_state(job).await {
-            Ok(Some(state)) if state.status == Status::Running => self.fence.saw_running(asked),
-            Ok(Some(_)) => return Err(Fenced::JobEnded),
+            Ok(Some(state)) if state.status.has_ended() => return Err(Fenced::JobEnded),
+            // This process runs, whatever else GitLab says of its job: an old answer is `pending`,
+            // and a job that is being canceled has a few seconds left.
+            Ok(Some(_)) => self.fence.saw_alive(asked),
             Ok(None) => self.fence.cannot_see(),
             // Without a word from GitLab the run may act no longer than on its last one.
             Err(_) => return Err(Fenced::Unseen),

@@ -71,6 +71,7 @@ impl Observed {
                     return;
                 }
             }
+            Step::Retry if kind != FailureKind::ClaimLost => return,
             _ => {}
         }
         let misdirected = if misdirected { Misdirected::Yes } else { Misdirected::No };

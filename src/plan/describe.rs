@@ -52,10 +52,29 @@ impl Observed {
             None if named().next().is_none() => {
                 format!("no variable names a key of this user; {}", self.new_key_text(&found))
             }
-            None => {
-                format!("the variables name a key that works; {keys}; production is not affected")
-            }
+            None => match self.partly_published(new_key) {
+                Some((on_new, on_old)) => format!(
+                    "{} holds the new pair, {} the old one, and both work; {keys}; production is \
+                     not affected",
+                    on_new.join(", "),
+                    on_old.join(", ")
+                ),
+                None => format!(
+                    "the variables name a key that works; {keys}; production is not affected"
+                ),
+            },
         }
+    }
+
+    /// Which targets name the new key and which another one, where there are both.
+    fn partly_published(&self, new_key: Option<&AccessKeyId>) -> Option<(Vec<&str>, Vec<&str>)> {
+        let key = new_key?;
+        let (mut on_new, mut on_old) = (Vec::new(), Vec::new());
+        for target in &self.targets {
+            let side = if target.id.key() == Some(key) { &mut on_new } else { &mut on_old };
+            side.push(target.name.as_str());
+        }
+        (!on_new.is_empty() && !on_old.is_empty()).then_some((on_new, on_old))
     }
 
     /// The old keys and the new one, with their states.

@@ -175,7 +175,7 @@ impl SecretSeen {
 
     /// Whatever works with a key is that key's; a hidden value, and one that works with no active
     /// key, is the key's if its tag says so.
-    pub(super) fn is_of(&self, key: &AccessKeyId) -> bool {
+    pub fn is_of(&self, key: &AccessKeyId) -> bool {
         match self {
             Self::Absent | Self::Unusable(_) => false,
             Self::Hidden { tag }

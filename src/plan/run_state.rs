@@ -27,8 +27,8 @@ pub struct RunState {
     pub list_age: SignedDuration,
     /// The time that this run may wait is over.
     pub waited_out: bool,
-    /// When the runner ends this job, where that is known.
-    pub job_ends: Option<Timestamp>,
+    /// The latest moment at which this run may act: what its record promises.
+    pub ends: Timestamp,
 }
 
 /// How far what is seen can be relied on.
@@ -93,8 +93,8 @@ pub enum Attempt {
 }
 
 impl RunState {
-    /// Nothing done yet. `job_ends`: when the runner ends this job, where that is known.
-    pub fn new(job_ends: Option<Timestamp>) -> Self {
+    /// Nothing done yet. `ends`: the latest moment at which this run may act.
+    pub fn new(ends: Timestamp) -> Self {
         Self {
             attempt: Attempt::No,
             new_key: None,
@@ -106,7 +106,7 @@ impl RunState {
             freshness: Freshness::Fresh,
             list_age: SignedDuration::ZERO,
             waited_out: false,
-            job_ends,
+            ends,
         }
     }
 

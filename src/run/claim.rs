@@ -6,15 +6,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Context, Run};
+use crate::access_key::AccessKeyId;
 use crate::config::Owner;
 use crate::error::Error;
 use crate::fence::Fenced;
 use crate::gitlab::records::StoredRecord;
 use crate::outcome::End;
-use crate::plan::{Checkpoint, Made, RecordSeen, Refusal};
+use crate::plan::{Checkpoint, Made, RecordSeen, Refusal, TargetSeen};
 use crate::preflight;
 use crate::record::{self, Progress, Record};
-use crate::targets::{self, List, Lists};
+use crate::targets::{self, List, Lists, PairPart};
 
 const WRITING: &str = "writing this run's record";
 
@@ -26,14 +27,34 @@ const TAKEOVERS: usize = 3;
 pub(super) struct OwnRecord {
     /// The variable of this run's record, and its content; `None` without a claim.
     pub(super) own: Option<StoredRecord>,
-    /// This run did not end in order, so its record stays as it is.
-    pub(super) keep: bool,
+    /// The record stays as it is while this may still have its effect.
+    pub(super) unclear: Option<Unclear>,
     /// Names of the records that this run took over, one entry for each delete. A record that stays
     /// after `TAKEOVERS` deletes is left to the next run.
     taken_over: Vec<String>,
 }
 
+/// What this run has asked for without knowing how it ended.
+pub(super) enum Unclear {
+    Creation,
+    Write { target: usize, part: PairPart, key: AccessKeyId },
+}
+
 impl OwnRecord {
+    /// A write that the variables show has had its effect.
+    pub(super) fn settle(&mut self, targets: &[TargetSeen]) {
+        let is_done = match &self.unclear {
+            None | Some(Unclear::Creation) => false,
+            Some(Unclear::Write { target, part, key }) => match part {
+                PairPart::Id => targets[*target].id.key() == Some(key),
+                PairPart::Secret => targets[*target].secret.is_of(key),
+            },
+        };
+        if is_done {
+            self.unclear = None;
+        }
+    }
+
     /// Whether a listed record belongs to another run, and this run may take it over.
     pub(super) fn is_another(&self, other: &StoredRecord) -> bool {
         let is_own = self.own.as_ref().is_some_and(|own| own.name == other.name);
@@ -195,7 +216,8 @@ impl Run<'_> {
     /// An end in order takes `ends` out of the record, and a record without progress away.
     pub(super) async fn release(&mut self, end: &End) {
         let Some(own) = &self.record.own else { return };
-        if self.record.keep || matches!(end, End::Error(Error::ClaimLost(_))) {
+        let is_lost = matches!(end, End::Error(Error::ClaimLost(why)) if why.is_final());
+        if is_lost || self.record.unclear.is_some() {
             return;
         }
         let released = match own.record.progress.clone() {

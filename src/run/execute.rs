@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
 use super::Run;
+use super::claim::Unclear;
 use crate::access_key::{AccessKeyId, Key};
 use crate::aws::CreateFailure;
 use crate::deploy::{self, places};
@@ -49,7 +50,7 @@ impl Run<'_> {
             Step::Observe(Scope::Variables) => self.observe_variables().await?,
             Step::Confirm(_) => self.look_again().await?,
             Step::Abandon(cause) => self.abandon(cause),
-            Step::Retry => self.retry().await,
+            Step::Retry => self.retry().await?,
             Step::Done(_) | Step::Refuse(_) | Step::Stop => {}
         }
         Ok(None)
@@ -78,8 +79,8 @@ impl Run<'_> {
         self.deferred.get_or_insert(error);
     }
 
-    /// Reading may fail as well: the write is tried again all the same.
-    async fn retry(&mut self) {
+    /// Reading may fail as well; then this is tried again.
+    async fn retry(&mut self) -> Result<(), Error> {
         if let Some(error) = self.error.take() {
             tracing::warn!("{error}; a pair is torn, so this is tried again until the job ends");
         }
@@ -89,7 +90,7 @@ impl Run<'_> {
             self.context.shutdown.sleep(self.waits.pause).await;
         }
         self.waits.pause = (self.waits.pause * 2).min(LONGEST_RETRY);
-        let _ = self.observe_variables().await;
+        self.observe_variables().await
     }
 
     async fn wait(&mut self, waiting: &Waiting) {
@@ -114,13 +115,15 @@ impl Run<'_> {
         let within = CREATE_WITHIN.min((CREATION_WINDOW - request).unsigned_abs());
         // Whatever ends this run before that is known, its record counts on: what it has made may
         // show up late.
-        self.record.keep = true;
+        self.record.unclear = Some(Unclear::Creation);
         let may_act = async || {
             context.gitlab.may_act().await?;
             if self.sources.listed.elapsed() < within { Ok(()) } else { Err(Fenced::Unseen) }
         };
         let made = context.aws.create(&self.seen.user, may_act).await;
-        self.record.keep = matches!(made, Err(CreateFailure::Unclear));
+        if !matches!(made, Err(CreateFailure::Unclear)) {
+            self.record.unclear = None;
+        }
         match made {
             Ok(created) => {
                 let readable = self.sources.lists.secrets(context.config).into_iter().flatten();
@@ -143,7 +146,7 @@ impl Run<'_> {
                 Ok(()) if self.seen.keys.len() > before => {
                     // Its secret is lost; the plan removes it, and this run makes no other.
                     self.deferred.get_or_insert(Error::CreatedOrphan);
-                    self.record.keep = false;
+                    self.record.unclear = None;
                     return Ok(Made::Orphan);
                 }
                 Err(error @ Error::ClaimLost(_)) => return Err(error),
@@ -164,7 +167,7 @@ impl Run<'_> {
 
     async fn write(
         &mut self,
-        target: usize,
+        index: usize,
         part: PairPart,
         key: &AccessKeyId,
     ) -> Result<(), Error> {
@@ -176,15 +179,17 @@ impl Run<'_> {
             }
             PairPart::Id => SecretString::from(key.full()),
         };
-        let target = &context.config.targets[target];
+        let target = &context.config.targets[index];
         let lists = &self.sources.lists;
         // A write that is given up may still have its effect: until that is known nobody else takes
         // over.
-        self.record.keep = true;
+        self.record.unclear = Some(Unclear::Write { target: index, part, key: key.clone() });
         let written =
             targets::write(context.gitlab, context.config, lists, target, part, key, &value).await;
         let is_open = |error: &Error| matches!(error, Error::GitLab { .. }) && !error.is_definite();
-        self.record.keep = written.as_ref().err().is_some_and(is_open);
+        if !written.as_ref().err().is_some_and(is_open) {
+            self.record.unclear = None;
+        }
         written
     }
 

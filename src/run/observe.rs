@@ -75,8 +75,9 @@ impl Context<'_> {
             self.read_everything(None, None).await?;
         let secrets = Secrets::default();
         let seen = self.variables_seen(&lists, &user, &OwnRecord::default(), &secrets).await?;
+        let now = self.gitlab.now().unwrap_or(date);
         let observed = Observed {
-            now: self.gitlab.now().unwrap_or(date),
+            now,
             listed: date,
             user,
             other_references: lists.other_references(self.config, &keys),
@@ -88,7 +89,7 @@ impl Context<'_> {
             preflight: None,
             in_flight_jobs: None,
             deploys: None,
-            run: RunState::new(self.gitlab.fence.job_ends()),
+            run: RunState::new(self.gitlab.fence.ends(now)),
         };
         let (records, rotators) = (seen.stored, seen.rotators);
         let sources =
@@ -276,6 +277,7 @@ impl Run<'_> {
         self.seen.now = context.gitlab.now().unwrap_or(self.seen.now);
         self.seen.other_references = lists.other_references(context.config, &self.seen.keys);
         self.seen.targets = seen.targets;
+        self.record.settle(&self.seen.targets);
         self.seen.in_own_deploy =
             self.record.own.is_none() && context.is_in_own_deploy(&seen.records);
         self.seen.records = seen.records;

@@ -506,7 +506,7 @@ fn a_job_that_gitlab_does_not_tell_of() {
     ended.says(
         1,
         str![[r#"
-error: GitLab could not be asked whether this job still counts as running, so it does nothing more
+error: GitLab could not be asked whether this job still counts as running
 state: the variables name key …[OLD] (active); production is not affected
 hint: nothing to do: the next run takes up where this one ended
 

@@ -4,8 +4,8 @@
 use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Attempt, Checkpoint, Claim, DeploySeen, Done, Freshness, IdSeen, KeyRole, Observed, Policy,
-    Query, RecordSeen, SecretOwner, SecretSeen, Step, TargetSeen, Waiting,
+    Attempt, Checkpoint, Claim, DeploySeen, Done, FailureKind, Freshness, IdSeen, KeyRole,
+    Observed, Policy, Query, RecordSeen, SecretOwner, SecretSeen, Step, TargetSeen, Waiting,
 };
 use credential_rotator::record::Progress;
 
@@ -143,6 +143,15 @@ impl Planned<'_> {
             tag_of(self.seen, &id)
                 && self.key(&id).is_none()
                 && self.progress.is_some_and(|progress| !progress.from.contains(&id))
+        })
+    }
+
+    /// A target has the secret of a key that was not there before, beside another id.
+    fn has_torn_target(&self) -> bool {
+        let seen = self.seen;
+        let new = |key: &&Key| !self.was_known_before(&key.id);
+        seen.keys.iter().filter(new).any(|key| {
+            seen.targets.iter().any(|target| holds(target, &key.id) && !names(target, &key.id))
         })
     }
 
@@ -536,10 +545,12 @@ fn errors_are_told(planned: &Planned) -> Judgement {
             "stops for nothing",
         ),
         Step::Retry => ensure(
-            run.failure.as_ref().is_some_and(|failure| {
-                matches!(*failure.step, Step::WriteSecret { .. } | Step::WriteId { .. })
-            }),
-            "tries again what is no write",
+            planned.has_torn_target()
+                || run.failure.as_ref().is_some_and(|failure| {
+                    matches!(*failure.step, Step::WriteSecret { .. })
+                        && failure.kind == FailureKind::Unclear
+                }),
+            "tries again although no pair can be torn",
         ),
         _ => ensure(
             run.failure.is_none() || matches!(planned.step, Step::Abandon(_) | Step::Observe(_)),

@@ -98,7 +98,7 @@ pub(crate) fn idle(age_in_days: i64) -> Observed {
         in_flight_jobs: None,
         deploys: None,
         in_own_deploy: false,
-        run: RunState::new(None),
+        run: RunState::new(at(NOW + 3600)),
     }
 }
 

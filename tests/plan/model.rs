@@ -285,7 +285,7 @@ impl Model {
             announced: None,
             claiming: false,
             tries: 0,
-            run: RunState::new(Some(at(self.now + 2 * 3600))),
+            run: RunState::new(at(self.now + 2 * 3600)),
             made: None,
             secrets: BTreeSet::new(),
             owners: BTreeMap::new(),
@@ -849,7 +849,7 @@ impl Model {
             Step::Retry => {
                 process.error = None;
                 self.pass(1);
-                self.reread(process);
+                self.reread_or_lose(process)?;
             }
             Step::Claim | Step::Done(_) | Step::Refuse(_) | Step::Stop => {}
         }
@@ -1237,10 +1237,12 @@ impl Process {
         if matches!(step, Step::WriteSecret { .. }) && kind == FailureKind::Unclear {
             self.run.secret_sent = true;
         }
-        if let (Step::Observe(_), Some(failure)) = (step, &mut self.run.failure)
+        if let (Step::Observe(_) | Step::Retry, Some(failure)) = (step, &mut self.run.failure)
             && kind != FailureKind::ClaimLost
         {
-            failure.misdirected = Misdirected::No;
+            if *step != Step::Retry {
+                failure.misdirected = Misdirected::No;
+            }
             return;
         }
         let misdirected = if misdirected { Misdirected::Yes } else { Misdirected::No };
@@ -1251,13 +1253,8 @@ impl Process {
 /// Whether a fault can hit this step: it asks IAM or GitLab.
 fn can_fail(step: &Step) -> bool {
     match step {
-        Step::Wait(_)
-        | Step::Abandon(_)
-        | Step::Retry
-        | Step::Done(_)
-        | Step::Refuse(_)
-        | Step::Stop => false,
-        Step::Ask(_) | Step::Observe(_) | Step::Confirm(_) => true,
+        Step::Wait(_) | Step::Abandon(_) | Step::Done(_) | Step::Refuse(_) | Step::Stop => false,
+        Step::Ask(_) | Step::Observe(_) | Step::Confirm(_) | Step::Retry => true,
         step => step.has_effect(),
     }
 }

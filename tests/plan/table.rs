@@ -342,6 +342,67 @@ fn a_torn_pair_without_an_id_is_healed_where_there_was_none_before() {
     assert_eq!(plan(&seen), WriteId { target: 0, key: id(NEW) });
 }
 
+/// This write of a run that has published elsewhere fails so; what follows.
+fn after(kind: FailureKind, secret: SecretSeen, ends: i64) -> Step {
+    let mut seen = with_new_key(true).with(|seen| {
+        seen.targets = targets([on(NEW), (named(OLD), secret)]);
+        seen.run.secret_sent = true;
+        seen.run.ends = at(ends);
+    });
+    let step = plan::plan(&seen, &policy());
+    assert!(matches!(step, WriteSecret { target: 1, .. } | WriteId { target: 1, .. }), "{step:?}");
+    seen.failed(&step, kind, false);
+    plan::plan(&seen, &policy())
+}
+
+#[test]
+fn a_torn_pair_is_tried_again_until_the_end_that_the_record_promises() {
+    let torn = || readable(Some(NEW), SecretOwner::Key(id(NEW)));
+    for kind in [FailureKind::Unclear, FailureKind::Refused] {
+        assert_eq!(after(kind, torn(), NOW + 31), Step::Retry);
+        assert_eq!(after(kind, torn(), NOW + 30), Step::Stop);
+    }
+    assert_eq!(after(FailureKind::ClaimLost, torn(), NOW + 31), Step::Stop);
+    // Reading may fail as well, and so may the takeover by a run that came later.
+    for step in [Step::Retry, Step::Observe(Scope::Variables), TakeOver] {
+        let mut seen = publishing().with(|seen| seen.targets = targets([(named(OLD), torn())]));
+        seen.failed(&WriteId { target: 0, key: id(NEW) }, FailureKind::Unclear, false);
+        seen.failed(&step, FailureKind::Refused, false);
+        assert_eq!(plan(&seen), Step::Retry, "{step:?}");
+    }
+}
+
+/// It is as it was, whatever the others hold.
+#[test]
+fn a_target_that_surely_refuses_the_secret_is_not_torn() {
+    let old = || hidden(Some(OLD));
+    assert_eq!(after(FailureKind::Refused, old(), NOW + 3600), Step::Stop);
+    assert_eq!(after(FailureKind::Unclear, old(), NOW + 3600), Step::Retry);
+}
+
+/// Else the next run would wait for a key that nobody has asked for.
+#[test]
+fn a_record_of_a_key_that_is_not_made_is_taken_back_after_a_failure() {
+    let mut seen = publishing().with(|seen| {
+        seen.keys.pop();
+        seen.listed = at(NOW - 60);
+        seen.run.attempt = Attempt::Recorded;
+        seen.run.list_age = SignedDuration::from_secs(46);
+        seen.run.freshness = Freshness::Applied;
+    });
+    let look = Step::Observe(Scope::Everything);
+    assert_eq!(plan(&seen), look);
+    seen.failed(&look, FailureKind::Unclear, false);
+    assert_eq!(plan(&seen), Abandon(Cause::Failure));
+    seen.apply(&Abandon(Cause::Failure), None);
+    assert_eq!(plan(&seen), Step::Record(Checkpoint::Nothing));
+    let mut twice = seen.clone();
+    twice.failed(&Step::Record(Checkpoint::Nothing), FailureKind::Unclear, false);
+    assert_eq!(plan(&twice), Step::Stop);
+    seen.apply(&Step::Record(Checkpoint::Nothing), None);
+    assert_eq!(plan(&seen), Step::Stop);
+}
+
 #[test]
 fn whose_a_readable_secret_is_is_asked_before_anything_is_written() {
     let seen = with_new_key(true)

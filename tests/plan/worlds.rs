@@ -104,10 +104,9 @@ impl Count {
         ] {
             // How much time is left matters to a write alone.
             let is_write = matches!(step, Step::WriteSecret { .. } | Step::WriteId { .. });
-            let ends = [Some(at(NOW + 3600)), None];
-            for job_ends in ends.into_iter().take(if is_write { 2 } else { 1 }) {
+            for ends in [at(NOW + 3600), at(NOW)].into_iter().take(if is_write { 2 } else { 1 }) {
                 let mut other = seen.clone();
-                other.run.job_ends = job_ends;
+                other.run.ends = ends;
                 other.failed(step, kind, misdirected);
                 for _ in 0..4 {
                     let next = self.see_one(&other, policy);

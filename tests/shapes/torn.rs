@@ -1,5 +1,10 @@
 //! Half-written states of two targets, set up by hand: the next run heals each as the plan says.
 
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+
 use crate::scene::*;
 use fake::*;
 
@@ -178,4 +183,107 @@ fn heals_what_is_hidden(half: Half) {
     fixture.is_rotated();
     assert_eq!(fixture.new_key().id, new.id);
     production_is_new(&fixture, PROJECT);
+}
+
+/// The pair is torn while GitLab answers nothing, or something that is only old.
+pub(crate) fn while_gitlab_is_away() -> Vec<Trial> {
+    vec![
+        case(module_path!(), "GitLab is away for a minute", away_for_a_minute),
+        case(module_path!(), "canceled while GitLab is away", canceled_while_away),
+        case(module_path!(), "a job that counts as pending", || counts_as("pending")),
+        case(module_path!(), "a job that is being canceled", || counts_as("canceling")),
+        case(module_path!(), "a target that refuses the secret", refuses_the_secret),
+    ]
+}
+
+const WRITE_SECRET: &str = "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY";
+const WRITE_ID: &str = "PUT /projects/:id/variables/:key AWS_ACCESS_KEY_ID";
+/// Longer than a reply about the job holds.
+const AWAY: Duration = Duration::from_secs(63);
+
+fn writes_the_id(entry: &Entry) -> bool {
+    entry.action.starts_with("PUT ") && entry.what.starts_with(ID)
+}
+
+/// GitLab answers nothing that a torn pair needs.
+fn go_away(fake: &Fake) {
+    for action in ["GET /projects/:id/jobs/:number", "GET /projects/:id/variables"] {
+        fake.fault_from(action, 1, Fault::refuse(502));
+    }
+}
+
+fn away_for_a_minute() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from(WRITE_ID, 1, Fault::refuse(502));
+    let fake = fixture.fake.clone();
+    let away = move || {
+        go_away(&fake);
+        thread::sleep(AWAY);
+        fake.clear_faults();
+    };
+    fixture.run().once(writes_the_id, away).go().ends(0, "rotated");
+    fixture.is_rotated();
+    assert!(!fixture.records()[0].value.contains("ends"), "the record is released");
+}
+
+/// The first words that GitLab says again are that the job is being canceled, and the runner has
+/// sent its signal.
+fn canceled_while_away() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from(WRITE_ID, 1, Fault::refuse(502));
+    let run = fixture.run();
+    let (fake, job) = (fixture.fake.clone(), run.job);
+    let running = run.start();
+    let pid = running.pid();
+    let person = thread::spawn(move || {
+        until(|| fake.log().iter().any(writes_the_id).then_some(())).expect("the id is written");
+        go_away(&fake);
+        thread::sleep(AWAY);
+        fake.job_set_status(job, "canceling");
+        fake.clear_faults();
+        kill_process(pid, Signal::TERM).expect("it runs");
+    });
+    let ended = running.wait();
+    person.join().expect("a person's part does not panic");
+    assert_eq!(ended.code, 143, "{}", ended.stderr);
+    assert_eq!(ended.holds(), Ok(()));
+    let new = fixture.new_key();
+    assert_eq!(fixture.stored(), (new.id, new.secret), "the pair is left torn\n{}", ended.stderr);
+}
+
+fn counts_as(status: &'static str) {
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run();
+    fixture.fake.job_set_status(run.job, status);
+    run.go().ends(0, "rotated");
+    fixture.is_rotated();
+}
+
+/// It is as it was, and the other one is published: nothing is torn, so nothing is repeated.
+fn refuses_the_secret() {
+    let fixture = Fixture::of_days(75);
+    add_project(&fixture, OTHER, "acme/other", "*");
+    let forbidden = Fault::Refuse {
+        status: 403,
+        body: r#"{"message":"403 Forbidden"}"#.into(),
+        headers: vec![("content-type".into(), "application/json".into())],
+    };
+    fixture.fake.fault_from(&format!("{WRITE_SECRET}@* {OTHER}"), 1, forbidden);
+    let run = || fixture.run().set("ROTATOR_TARGETS", "project:42,project:43");
+    let ended = run().go();
+    ended.ends(3, "refused");
+    assert!(
+        ended.stderr.contains("state: project:42 holds the new pair, project:43 the old one"),
+        "{}",
+        ended.stderr
+    );
+    let tries = ended.log.iter().filter(|entry| entry.status == 403).count();
+    assert_eq!(tries, 1, "what is refused is repeated");
+    let (old, new) = (fixture.old.clone(), fixture.new_key());
+    assert_eq!(fixture.stored().0, new.id);
+    assert_eq!(fixture.stored_in(project(OTHER), "*"), (old.id, old.secret));
+    // It goes on from there.
+    fixture.fake.clear_faults();
+    run().go().ends(0, "resumed");
+    holds_the_new_key(&fixture, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
 }
