@@ -54,6 +54,7 @@ pub enum DeployMode {
 }
 
 /// `Debug` shows only the names of inputs and variables.
+#[derive(Clone)]
 pub struct Deploy {
     pub mode: DeployMode,
     pub projects: Vec<Name>,
@@ -75,7 +76,7 @@ pub enum CredentialSource {
     Roles { arns: Vec<String>, id_token: SecretString },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CaFile {
     pub path: PathBuf,
     /// Set by the user: a file that cannot be used is an error. The runner's own file is used as
@@ -84,7 +85,7 @@ pub struct CaFile {
 }
 
 /// What GitLab's predefined variables say about this job. All of it is missing outside a job.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Job {
     pub id: Option<u64>,
     pub project: Option<u64>,
@@ -100,7 +101,7 @@ pub struct Job {
     pub url: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub action: Action,
     pub force: bool,
@@ -224,9 +225,53 @@ impl Config {
             })
         };
         match config() {
-            Some(config) if read.errors.is_empty() => Ok(config),
+            Some(config) if read.errors.is_empty() => {
+                let own = config.job.own_project();
+                Ok(config.with_ids(own.as_slice()))
+            }
             _ => Err(read.finish()),
         }
+    }
+
+    /// The projects and groups whose ids are not known.
+    pub fn paths(&self) -> Vec<Owner> {
+        let deployed = self.deploy.projects.iter().cloned().map(Owner::Project);
+        let owners = self.targets.iter().map(|target| target.owner.clone()).chain(deployed);
+        let mut paths: Vec<Owner> = Vec::new();
+        for owner in owners.filter(|owner| owner.name().id().is_none()) {
+            if !paths.contains(&owner) {
+                paths.push(owner);
+            }
+        }
+        paths
+    }
+
+    /// The same with the ids of what it names by path. What turns out to be named twice is one.
+    #[must_use]
+    pub fn with_ids(mut self, ids: &[(Owner, u64)]) -> Self {
+        let learn = |mut owner: Owner| {
+            if let Some((_, id)) = ids.iter().find(|(known, _)| *known == owner) {
+                owner.learn(*id);
+            }
+            owner
+        };
+        let mut targets: Vec<Target> = Vec::new();
+        for Target { owner, scope } in self.targets {
+            let target = Target { owner: learn(owner), scope };
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+        }
+        let mut projects: Vec<Name> = Vec::new();
+        for project in self.deploy.projects {
+            let name = learn(Owner::Project(project)).name().clone();
+            if !projects.contains(&name) {
+                projects.push(name);
+            }
+        }
+        self.targets = targets;
+        self.deploy.projects = projects;
+        self
     }
 
     /// What `--help` prints.
@@ -247,6 +292,12 @@ impl fmt::Display for Action {
 }
 
 impl Job {
+    /// The project that this job runs in, by its path, and its id.
+    fn own_project(&self) -> Option<(Owner, u64)> {
+        let (id, path) = (self.project?, self.project_path.clone()?);
+        Some((Owner::Project(Name::Path(path)), id))
+    }
+
     /// The branch of this job, where this is the project that it runs in.
     pub fn branch_in(&self, project: &Name) -> Option<&str> {
         let is_own = project.is(self.project, self.project_path.as_deref());

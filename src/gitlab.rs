@@ -29,7 +29,7 @@ pub use status::{Phase, Status};
 /// A project or group as the endpoints take it.
 fn id(name: &Name) -> NameOrId<'_> {
     match name {
-        Name::Id(id) => NameOrId::Id(*id),
+        Name::Id(id) | Name::Known { id, .. } => NameOrId::Id(*id),
         Name::Path(path) => NameOrId::Name(path.as_str().into()),
     }
 }

@@ -4,10 +4,24 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A project or group by numeric id or full path. `Display` shows it as written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+/// A project or group by numeric id or full path. `Display` shows it as written. Two names are equal
+/// where they are known to name the same.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub enum Name {
+    Id(u64),
+    Path(String),
+    /// Written as a path, and GitLab has told the id.
+    Known {
+        id: u64,
+        path: String,
+    },
+}
+
+/// A name in a record: by its id wherever that is known.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
     Id(u64),
     Path(String),
 }
@@ -29,11 +43,76 @@ pub struct Target {
 }
 
 impl Name {
-    /// Whether this names what has this id and this path, as far as they are known.
-    pub fn is(&self, id: Option<u64>, path: Option<&str>) -> bool {
+    pub fn id(&self) -> Option<u64> {
         match self {
-            Self::Id(named) => id == Some(*named),
-            Self::Path(named) => path.is_some_and(|path| named.eq_ignore_ascii_case(path)),
+            Self::Id(id) | Self::Known { id, .. } => Some(*id),
+            Self::Path(_) => None,
+        }
+    }
+
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Path(path) | Self::Known { path, .. } => Some(path),
+            Self::Id(_) => None,
+        }
+    }
+
+    /// Whether this names what has this id and this path, as far as they are known. GitLab's paths
+    /// have no case.
+    pub fn is(&self, id: Option<u64>, path: Option<&str>) -> bool {
+        match (self.id(), id) {
+            (Some(named), Some(id)) => named == id,
+            (Some(_), None) | (None, _) => {
+                let same = |named: &str| path.is_some_and(|path| named.eq_ignore_ascii_case(path));
+                self.path().is_some_and(same)
+            }
+        }
+    }
+
+    fn learn(&mut self, id: u64) {
+        if let Self::Path(path) = self {
+            *self = Self::Known { id, path: std::mem::take(path) };
+        }
+    }
+}
+
+impl Owner {
+    pub fn name(&self) -> &Name {
+        match self {
+            Self::Project(name) | Self::Group(name) => name,
+        }
+    }
+
+    /// GitLab has told the id of what is named by its path.
+    pub fn learn(&mut self, id: u64) {
+        match self {
+            Self::Project(name) | Self::Group(name) => name.learn(id),
+        }
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other.id(), other.path())
+    }
+}
+
+impl Eq for Name {}
+
+impl From<Written> for Name {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Id(id) => Self::Id(id),
+            Written::Path(path) => Self::Path(path),
+        }
+    }
+}
+
+impl From<Name> for Written {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::Id(id) | Name::Known { id, .. } => Self::Id(id),
+            Name::Path(path) => Self::Path(path),
         }
     }
 }
@@ -42,7 +121,7 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => write!(f, "{id}"),
-            Self::Path(path) => f.write_str(path),
+            Self::Path(path) | Self::Known { path, .. } => f.write_str(path),
         }
     }
 }

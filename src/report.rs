@@ -76,6 +76,13 @@ impl Report {
         }
     }
 
+    /// The targets and deploy projects of this configuration are meant: it knows which names mean the
+    /// same.
+    pub fn places_of(&mut self, config: &Config) {
+        self.json.targets = config.targets.iter().map(ToString::to_string).collect();
+        self.deploys = config.deploy.projects.iter().map(ToString::to_string).collect();
+    }
+
     /// A step begins, planned from what is seen.
     pub fn start(&mut self, step: &Step, seen: &Observed) -> Started {
         if *step == Step::Record(Checkpoint::Begin) {

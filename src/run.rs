@@ -88,9 +88,14 @@ pub async fn rotate(
     };
     let aws = Aws::new(config, environment_secret).await;
     let context = Context { config, gitlab: &gitlab, aws: &aws, shutdown };
-    let first = tokio::select! {
-        first = context.first_observation() => first,
-        signal = shutdown.requested() => Err(Error::Stopped { signal }),
+    let look = unless_stopped(shutdown, context.first_look()).await;
+    let ids = look.as_ref().map_or(&[][..], |(_, ids)| ids);
+    let named = config.clone().with_ids(ids);
+    report.places_of(&named);
+    let context = Context { config: &named, ..context };
+    let first = match look {
+        Ok((read, _)) => unless_stopped(shutdown, context.first_observation(read)).await,
+        Err(error) => Err(error),
     };
     let (end, seen, deploys) = match first {
         Ok((seen, sources)) => {
@@ -102,8 +107,18 @@ pub async fn rotate(
     };
     let ((iam, sts), gitlab) = (aws.calls(), gitlab.calls());
     let calls = Calls { iam, sts, gitlab };
-    report.close(config, &end, Ending { seen: seen.as_ref(), deploys, calls });
+    report.close(&named, &end, Ending { seen: seen.as_ref(), deploys, calls });
     (end, report)
+}
+
+async fn unless_stopped<T>(
+    shutdown: &Shutdown,
+    looks: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        looked = looks => looked,
+        signal = shutdown.requested() => Err(Error::Stopped { signal }),
+    }
 }
 
 impl<'a> Run<'a> {

@@ -61,6 +61,18 @@ impl Lists {
         try_join_all(lists).await.map(Self)
     }
 
+    /// The same, read before the ids of what the configuration names by path were known.
+    #[must_use]
+    pub fn named(mut self, config: &Config) -> Self {
+        let mut lists = Vec::new();
+        for owner in owners(&config.targets) {
+            if let Some(at) = self.0.iter().position(|list| list.owner == owner) {
+                lists.push(List { owner, ..self.0.swap_remove(at) });
+            }
+        }
+        Self(lists)
+    }
+
     pub fn of(&self, owner: &Owner) -> &[Variable] {
         self.0.iter().find(|list| list.owner == *owner).map_or(&[], |list| &list.variables)
     }

@@ -237,6 +237,25 @@ fn targets_of_every_shape_are_read_and_shown_as_written() {
     assert_eq!(config.deploy.projects, [Name::Id(42)], "each project target once, no group");
 }
 
+/// Other paths are looked up when the run begins.
+#[test]
+fn the_jobs_own_project_is_one_under_its_id_and_its_path() {
+    let config = good(&[
+        ("CI_PROJECT_PATH", "group/app"),
+        ("ROTATOR_TARGETS", "project:Group/App,project:42,project:group/other,project:42@staging"),
+        ("ROTATOR_DEPLOY_PROJECTS", "42,group/app,group/other"),
+    ]);
+    let shown: Vec<String> = config.targets.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["project:Group/App", "project:group/other", "project:42@staging"]);
+    assert_eq!(config.targets[0].owner.name().id(), Some(42));
+    assert_eq!(config.deploy.projects, [Name::Id(42), path("group/other")]);
+    assert_eq!(config.paths(), [Owner::Project(path("group/other"))]);
+    let known = config.with_ids(&[(Owner::Project(path("Group/Other")), 42)]);
+    assert_eq!(known.targets.len(), 2, "it was another name of the same project");
+    assert_eq!(known.deploy.projects, [Name::Id(42)]);
+    assert!(known.paths().is_empty());
+}
+
 #[test]
 fn the_predefined_variables_describe_the_job() {
     let config = good(&[

@@ -12,6 +12,8 @@
 mod deploys;
 #[path = "shapes/in_flight.rs"]
 mod in_flight;
+#[path = "shapes/names.rs"]
+mod names;
 #[path = "shapes/proofs.rs"]
 mod proofs;
 #[path = "shapes/scene.rs"]
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         deploys::pipelines(),
         deploys::environments(),
         in_flight::cases(),
+        names::cases(),
         proofs::cases(),
         targets::cases(),
         torn::healed(),

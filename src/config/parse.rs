@@ -285,7 +285,7 @@ fn name_of(text: &str) -> Option<Name> {
 fn is_project(name: &Name) -> bool {
     match name {
         Name::Id(_) => true,
-        Name::Path(path) => path.contains('/'),
+        Name::Path(path) | Name::Known { path, .. } => path.contains('/'),
     }
 }
 

@@ -65,7 +65,7 @@ pub const VARIABLES: &[Variable] = &[
         default: "project:$CI_PROJECT_ID",
         meaning: "Where the pair is published: `project:ID-or-path[@scope]` or \
             `group:ID-or-path[@scope]`, comma separated. The scope is `*` unless given; the first \
-            one keeps the records.",
+            one keeps the records. A project or group under two names is one.",
     },
     Variable {
         name: "ROTATOR_KEY_ID_VARIABLE",

@@ -1,13 +1,17 @@
 //! Projects and groups, and of a project its refs and deployments.
 
+use std::borrow::Cow;
+
 use gitlab::api::common::SortOrder;
 use gitlab::api::projects::deployments::{DeploymentOrderBy, DeploymentStatusFilter, Deployments};
 use gitlab::api::projects::repository::commits::Commit;
+use gitlab::api::{Endpoint, QueryParams};
+use http::Method;
 use serde::Deserialize;
 
 use super::jobs::Job;
 use super::{ApiError, ApiErrorKind, Gitlab, built, id};
-use crate::config::Name;
+use crate::config::{Name, Owner};
 
 #[derive(Debug, Deserialize)]
 pub struct Project {
@@ -42,8 +46,26 @@ impl Gitlab {
         self.query(built(endpoint)).await
     }
 
-    pub async fn group(&self, group: u64) -> Result<Group, ApiError> {
-        self.query(built(gitlab::api::groups::Group::builder().group(group).build())).await
+    pub async fn group(&self, group: &Name) -> Result<Group, ApiError> {
+        self.query(GroupItself(group)).await
+    }
+
+    /// The id of a project or group; `None` where it cannot be seen under this name.
+    pub async fn id_of(&self, owner: &Owner) -> Result<Option<u64>, ApiError> {
+        let id = match owner {
+            Owner::Project(name) => self.project(name).await.map(|project| project.id),
+            Owner::Group(name) => self.group(name).await.map(|group| group.id),
+        };
+        match id {
+            Ok(id) => Ok(Some(id)),
+            // The list of its variables tells more.
+            Err(ApiError::Denied { status: 300..=499, kind, .. })
+                if kind != ApiErrorKind::RateLimited =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the project has this branch or tag.
@@ -73,5 +95,25 @@ impl Gitlab {
             .build();
         let deployments = self.query::<Vec<Deployment>>(built(endpoint)).await?;
         Ok(deployments.into_iter().next().and_then(|deployment| deployment.deployable))
+    }
+}
+
+/// A group without its projects, which GitLab sends along, a hundred of them, unless it is told not
+/// to: <https://docs.gitlab.com/api/groups/#get-details-on-a-group>
+struct GroupItself<'a>(&'a Name);
+
+impl Endpoint for GroupItself<'_> {
+    fn method(&self) -> Method {
+        Method::GET
+    }
+
+    fn endpoint(&self) -> Cow<'static, str> {
+        format!("groups/{}", id(self.0)).into()
+    }
+
+    fn parameters(&self) -> QueryParams<'_> {
+        let mut parameters = QueryParams::default();
+        parameters.push("with_projects", false);
+        parameters
     }
 }

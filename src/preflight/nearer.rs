@@ -49,7 +49,7 @@ pub(super) async fn blockers(
         }
         nearer.push((Owner::Group(Name::Id(here.id)), format!("group:{}", here.full_path)));
         group = match here.parent_id {
-            Some(parent) => gitlab.group(parent).await.ok(),
+            Some(parent) => gitlab.group(&Name::Id(parent)).await.ok(),
             None => None,
         };
     }

@@ -12,7 +12,7 @@ use super::claim::OwnRecord;
 use super::{Context, Run};
 use crate::access_key::{AccessKeyId, Key};
 use crate::aws::{AwsError, CredentialAdvice, Identity, Listing};
-use crate::config::{Action, CredentialSource};
+use crate::config::{Action, CredentialSource, Owner};
 use crate::error::Error;
 use crate::fence::Boottime;
 use crate::gitlab::records::StoredRecord;
@@ -53,7 +53,7 @@ pub(super) struct Secrets {
 }
 
 /// The keys, the lists of variables and the token, as they are read together.
-struct Read {
+pub(super) struct Read {
     listing: Listing,
     lists: Lists,
     token: Token,
@@ -69,10 +69,25 @@ struct VariablesSeen {
 }
 
 impl Context<'_> {
+    /// The first look of a run, and the ids of what the configuration names by path.
+    pub(super) async fn first_look(&self) -> Result<(Read, Vec<(Owner, u64)>), Error> {
+        let (read, ids) = tokio::join!(self.read_everything(None, None), self.ids());
+        Ok((read?, ids?))
+    }
+
+    async fn ids(&self) -> Result<Vec<(Owner, u64)>, Error> {
+        let ids = self.config.paths().into_iter().map(async |owner| {
+            let id = self.gitlab.id_of(&owner).await;
+            let id = id.map_err(|error| Error::gitlab(format!("looking at {owner}"), error))?;
+            Ok::<_, Error>(id.map(|id| (owner, id)))
+        });
+        Ok(try_join_all(ids).await?.into_iter().flatten().collect())
+    }
+
     /// The first observation of a run, before anything is known.
-    pub(super) async fn first_observation(&self) -> Result<(Observed, Sources), Error> {
-        let Read { listing: Listing { user, keys, date }, lists, token, at } =
-            self.read_everything(None, None).await?;
+    pub(super) async fn first_observation(&self, read: Read) -> Result<(Observed, Sources), Error> {
+        let Read { listing: Listing { user, keys, date }, lists, token, at } = read;
+        let lists = lists.named(self.config);
         let secrets = Secrets::default();
         let seen = self.variables_seen(&lists, &user, &OwnRecord::default(), &secrets).await?;
         let now = self.gitlab.now().unwrap_or(date);
