@@ -109,6 +109,8 @@ pub struct Config {
     pub gitlab_url: Url,
     pub gitlab_token: SecretString,
     pub gitlab_ca: Option<CaFile>,
+    /// Where it is this job's GitLab.
+    pub gitlab_version: Option<String>,
     pub iam_user: Option<String>,
     pub credential_source: CredentialSource,
     /// The environment's, else `us-east-1` or the main region of the role's partition.
@@ -170,6 +172,7 @@ impl Config {
 
         let gitlab_token = read.gitlab_token(&raw.gitlab_token, &ci.job_token);
         let gitlab_url = read.gitlab_url(&raw.gitlab_api_url, &ci.api_v4_url);
+        let gitlab_version = ci.server_version.clone().filter(|_| raw.gitlab_api_url.is_none());
         let gitlab_ca = read.gitlab_ca(&raw.gitlab_ca_file, &ci.server_tls_ca_file);
 
         let iam_user = read.optional("ROTATOR_IAM_USER", &raw.iam_user, parse::user_name);
@@ -202,6 +205,7 @@ impl Config {
                 gitlab_url: gitlab_url?,
                 gitlab_token: gitlab_token?,
                 gitlab_ca,
+                gitlab_version,
                 iam_user,
                 credential_source: credential_source?,
                 region: region?,

@@ -22,7 +22,7 @@ pub mod token;
 pub mod variables;
 
 pub use client::Gitlab;
-pub use error::{ApiError, ApiErrorKind, ClientError};
+pub use error::{ApiError, ApiErrorKind, ClientError, OLDEST};
 pub use right::{NEEDED as NEEDED_RIGHTS, Right};
 pub use status::{Phase, Status};
 

@@ -15,6 +15,8 @@ mod deploys;
 mod files;
 #[path = "binary/gitlab.rs"]
 mod gitlab;
+#[path = "binary/gitlab_classes.rs"]
+mod gitlab_classes;
 #[path = "binary/operators.rs"]
 mod operators;
 #[path = "binary/outcomes.rs"]
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         outcomes::cases(),
         configuration::cases(),
         gitlab::cases(),
+        gitlab_classes::cases(),
         aws::cases(),
         operators::cases(),
         preflight::cases(),

@@ -94,6 +94,7 @@ pub(super) struct Ci {
     pub(super) environment_name: Option<String>,
     pub(super) job_url: Option<String>,
     pub(super) server_tls_ca_file: Option<String>,
+    pub(super) server_version: Option<String>,
 }
 
 /// What the SDK reads by itself, as far as it decides about our own settings.

@@ -2,7 +2,7 @@
 //! [`crate::gitlab`].
 
 use super::{AFTER_THE_FENCE, exit, exit_of_connect_error, hint_for_connect_error};
-use crate::gitlab::{ApiError, ApiErrorKind, NEEDED_RIGHTS};
+use crate::gitlab::{self, ApiError, ApiErrorKind, NEEDED_RIGHTS};
 
 pub(super) fn exit_code(error: &ApiError) -> u8 {
     match error {
@@ -12,6 +12,7 @@ pub(super) fn exit_code(error: &ApiError) -> u8 {
         ApiError::Denied { kind, .. } => match kind {
             ApiErrorKind::ReadOnly
             | ApiErrorKind::AlreadyExists
+            | ApiErrorKind::Locked
             | ApiErrorKind::RateLimited
             | ApiErrorKind::Server => exit::FAILED,
             ApiErrorKind::TokenInvalid
@@ -19,14 +20,17 @@ pub(super) fn exit_code(error: &ApiError) -> u8 {
             | ApiErrorKind::TokenScope
             | ApiErrorKind::TokenGranular(_)
             | ApiErrorKind::Blocked
+            | ApiErrorKind::SignInNeeded
             | ApiErrorKind::Archived
             | ApiErrorKind::Forbidden
             | ApiErrorKind::NotFound
             | ApiErrorKind::Moved
             | ApiErrorKind::Redirected
             | ApiErrorKind::Unmaskable
+            | ApiErrorKind::TooOld(_)
             | ApiErrorKind::Other => exit::REFUSED,
-            ApiErrorKind::PipelineEmpty
+            ApiErrorKind::PipelineRate
+            | ApiErrorKind::PipelineEmpty
             | ApiErrorKind::PipelineWorkflow
             | ApiErrorKind::PipelineRef
             | ApiErrorKind::PipelinePermission
@@ -81,11 +85,16 @@ fn hint_for_kind(kind: &ApiErrorKind) -> String {
             );
         }
         ApiErrorKind::Blocked => "unblock the user, or use another user's token",
+        ApiErrorKind::SignInNeeded => {
+            "sign in to GitLab as that user: its terms are not accepted, its address is not \
+             confirmed, its password has expired, or it was deactivated"
+        }
         ApiErrorKind::Archived => "unarchive it, or take it out of ROTATOR_TARGETS",
         ApiErrorKind::ReadOnly => "run again when the maintenance is over",
         ApiErrorKind::Forbidden => {
             "give it the role Maintainer in each target project (Owner in a target group) and, for \
-             protected branches and environments, the right to deploy"
+             protected branches and environments, the right to deploy; an archived project takes no \
+             writes from anybody"
         }
         ApiErrorKind::NotFound => "check the id or path, and that the token's user is a member",
         ApiErrorKind::Moved => "use its new path or, better, its numeric id",
@@ -93,12 +102,17 @@ fn hint_for_kind(kind: &ApiErrorKind) -> String {
             "ROTATOR_GITLAB_API_URL must be the API's own address, with https; a login page or a \
              bot check may stand before it"
         }
+        ApiErrorKind::Locked => "run again; where it stays so, see what else changes it",
         ApiErrorKind::AlreadyExists => "run again: it reads again",
         ApiErrorKind::Unmaskable => {
             "look at the variable's settings in GitLab: it must allow a masked value"
         }
         ApiErrorKind::RateLimited => {
             "run again later; spread the schedules of many projects over the day"
+        }
+        ApiErrorKind::PipelineRate => {
+            "run again later, and see what else starts pipelines with this user; GitLab's limit \
+             counts by user, project and commit"
         }
         ApiErrorKind::PipelineEmpty => {
             "a pipeline started by the API has the source `api`: let the deploy job's `rules:` \
@@ -125,9 +139,11 @@ fn hint_for_kind(kind: &ApiErrorKind) -> String {
              job cannot run again"
         }
         ApiErrorKind::Server => "run again; where it stays so, ask those who run this GitLab",
-        ApiErrorKind::Other => {
-            "compare GitLab's version with the README's minimum, and look at the project's settings"
+        ApiErrorKind::TooOld(_) => {
+            let (major, minor) = gitlab::OLDEST;
+            return format!("upgrade GitLab: what is asked here needs {major}.{minor} or later");
         }
+        ApiErrorKind::Other => "look at the settings of the project, and at its audit events",
     };
     hint.to_owned()
 }

@@ -21,8 +21,8 @@ use rustls_pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
+use super::Status;
 use super::error::{ApiError, ClientError, kind, pause};
-use super::{Right, Status};
 use crate::config::{CaFile, Config};
 use crate::fence::{Boottime, Fence, Fenced};
 use crate::net::{ConnectError, connect_timeout, parse_date};
@@ -42,6 +42,7 @@ pub struct Gitlab {
     http: reqwest::Client,
     api: Url,
     token: SecretString,
+    version: Option<String>,
     clock: Mutex<Option<(Timestamp, Boottime)>>,
     calls: AtomicU32,
     pub fence: Fence,
@@ -64,6 +65,7 @@ impl Gitlab {
             http,
             api: config.gitlab_url.clone(),
             token: config.gitlab_token.clone(),
+            version: config.gitlab_version.clone(),
             clock: Mutex::new(None),
             calls: AtomicU32::new(0),
             fence: Fence::new(config),
@@ -168,9 +170,9 @@ impl Gitlab {
         }
         let status = response.status();
         if !status.is_success() {
-            let pause = pause(response.headers());
-            let right = Right::of(method, url.path());
-            let kind = kind(right, status, response.headers(), &whole);
+            let kind = kind(method, url.path(), status, response.headers(), &whole);
+            let kind = kind.explained_by(self.version.as_deref());
+            let pause = pause(response.headers()).or(kind.pause());
             return Err(ApiError::Denied { status: status.as_u16(), kind, pause, doubt: false });
         }
         // A record that is not gone would be deleted again and again.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use gitlab::api;
 use http::header::{LOCATION, RETRY_AFTER};
 use jiff::Timestamp;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 
 use super::Right;
 use crate::fence::Fenced;
@@ -46,6 +46,8 @@ pub enum ApiErrorKind {
     TokenGranular(Right),
     #[error("the token's user is blocked")]
     Blocked,
+    #[error("GitLab wants the token's user to sign in first")]
+    SignInNeeded,
     #[error("the project is archived")]
     Archived,
     #[error("GitLab is in maintenance and takes no writes")]
@@ -58,12 +60,16 @@ pub enum ApiErrorKind {
     Moved,
     #[error("the address answers with a redirect or a page")]
     Redirected,
+    #[error("GitLab is changing the same thing at this moment")]
+    Locked,
     #[error("a variable of that name and scope exists already")]
     AlreadyExists,
     #[error("GitLab refuses the value")]
     Unmaskable,
     #[error("GitLab's rate limit is reached")]
     RateLimited,
+    #[error("the token's user has started too many pipelines there within a minute")]
+    PipelineRate,
     #[error("the pipeline would have no job")]
     PipelineEmpty,
     #[error("`workflow:rules` keep the pipeline from running")]
@@ -82,6 +88,8 @@ pub enum ApiErrorKind {
     NotRetryable,
     #[error("GitLab has an error of its own")]
     Server,
+    #[error("GitLab {0} refuses the request")]
+    TooOld(String),
     #[error("GitLab refuses the request")]
     Other,
 }
@@ -115,7 +123,9 @@ impl ApiError {
     pub fn is_ambiguous(&self) -> bool {
         match self {
             Self::Lost { .. } | Self::Garbled { .. } => true,
-            Self::Denied { status, doubt, .. } => *doubt || *status >= 500 || *status == 408,
+            Self::Denied { status, kind, doubt, .. } => {
+                *doubt || *status >= 500 || *status == 408 || *kind == ApiErrorKind::Locked
+            }
             Self::Unreachable { .. } | Self::Fenced(_) => false,
         }
     }
@@ -136,7 +146,9 @@ impl ApiError {
     pub(super) fn is_worth_another_try(&self, idempotent: bool) -> bool {
         match self {
             Self::Unreachable { connect_error, .. } => connect_error.may_pass(),
-            Self::Denied { kind: ApiErrorKind::RateLimited, .. } => true,
+            Self::Denied {
+                kind: ApiErrorKind::RateLimited | ApiErrorKind::PipelineRate, ..
+            } => true,
             Self::Denied { kind: ApiErrorKind::ReadOnly, .. } => false,
             Self::Denied { .. } | Self::Lost { .. } => idempotent && self.is_ambiguous(),
             Self::Garbled { .. } | Self::Fenced(_) => false,
@@ -164,6 +176,37 @@ impl ApiError {
     }
 }
 
+/// GitLab counts the pipelines of a user, a project and a commit by the minute: as long as all tries
+/// together take.
+const PIPELINE_PAUSE: Duration = Duration::from_secs(16);
+/// What the components need; the program itself needs less in places.
+pub const OLDEST: (u32, u32) = (18, 1);
+
+impl ApiErrorKind {
+    pub(super) fn pause(&self) -> Option<Duration> {
+        (*self == Self::PipelineRate).then_some(PIPELINE_PAUSE)
+    }
+
+    /// A refusal without a reason of a version that is too old has this one.
+    pub(super) fn explained_by(self, version: Option<&str>) -> Self {
+        match (self, version) {
+            (Self::Other, Some(version)) if is_too_old(version) => Self::TooOld(
+                version
+                    .chars()
+                    .filter(|c| c.is_ascii_alphanumeric() || ".-".contains(*c))
+                    .collect(),
+            ),
+            (kind, _) => kind,
+        }
+    }
+}
+
+fn is_too_old(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|number| number.parse().ok());
+    let (major, minor) = (numbers.next().flatten(), numbers.next().flatten());
+    major.zip(minor).is_some_and(|version: (u32, u32)| version < OLDEST)
+}
+
 /// What `Retry-After` (seconds or a date) or `RateLimit-Reset` (Unix time) ask for.
 pub(super) fn pause(headers: &http::HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
@@ -182,7 +225,8 @@ pub(super) fn pause(headers: &http::HeaderMap) -> Option<Duration> {
 
 /// Texts from GitLab's own source and its API documentation; only the hint depends on them.
 pub(super) fn kind(
-    right: Right,
+    method: &Method,
+    path: &str,
     status: StatusCode,
     headers: &http::HeaderMap,
     body: &[u8],
@@ -192,14 +236,32 @@ pub(super) fn kind(
     let json = body.first() == Some(&b'{');
     match status.as_u16() {
         301..=308 if leads_to_a_project(headers) => ApiErrorKind::Moved,
+        301 if *method != Method::GET && leads_to_the_front_page(headers) => ApiErrorKind::ReadOnly,
         300..=399 => ApiErrorKind::Redirected,
         400 | 422 if says(&["has already been taken"]) => ApiErrorKind::AlreadyExists,
-        400 => refused_pipeline_or_value(says),
+        400 => match refused_pipeline_or_value(says) {
+            // Its exit code is a deploy's all the same.
+            ApiErrorKind::Other if path.ends_with("/pipeline") => ApiErrorKind::PipelineOther,
+            kind => kind,
+        },
+        408 => ApiErrorKind::Server,
+        409 if says(&["resource lock"]) => ApiErrorKind::Locked,
         401 if says(&["expired"]) => ApiErrorKind::TokenExpired,
         401 => ApiErrorKind::TokenInvalid,
-        403 if says(&["insufficient_granular_scope"]) => ApiErrorKind::TokenGranular(right),
+        403 if says(&["insufficient_granular_scope"]) => {
+            ApiErrorKind::TokenGranular(Right::of(method, path))
+        }
         403 if says(&["insufficient_scope"]) => ApiErrorKind::TokenScope,
-        403 if says(&["blocked", "deactivated"]) => ApiErrorKind::Blocked,
+        403 if says(&[
+            "must accept the terms",
+            "deactivated",
+            "not confirmed",
+            "password expired",
+        ]) =>
+        {
+            ApiErrorKind::SignInNeeded
+        }
+        403 if says(&["blocked"]) => ApiErrorKind::Blocked,
         403 if says(&["archived"]) => ApiErrorKind::Archived,
         403 if says(&["not retryable"]) => ApiErrorKind::NotRetryable,
         403 | 503 if says(&["read-only", "maintenance"]) => ApiErrorKind::ReadOnly,
@@ -218,10 +280,19 @@ fn leads_to_a_project(headers: &http::HeaderMap) -> bool {
     location.is_some_and(|to| to.contains("/api/v4/projects/"))
 }
 
+/// Where GitLab's middleware sends whoever writes to a read-only instance, unless the request is
+/// JSON (`lib/gitlab/middleware/read_only/controller.rb`).
+fn leads_to_the_front_page(headers: &http::HeaderMap) -> bool {
+    let location = headers.get(LOCATION).and_then(|to| to.to_str().ok());
+    location.is_some_and(|to| !to.contains("/api/") && !to.contains("/sign_in"))
+}
+
 fn refused_pipeline_or_value(says: impl Fn(&[&str]) -> bool) -> ApiErrorKind {
     if says(&["would have been empty", "will not run for the selected trigger", "no stages / jobs"])
     {
         ApiErrorKind::PipelineEmpty
+    } else if says(&["too many pipelines created"]) {
+        ApiErrorKind::PipelineRate
     } else if says(&["workflow:rules", "workflow rules"]) {
         ApiErrorKind::PipelineWorkflow
     } else if says(&["reference not found", "missing ci config"]) {

@@ -75,7 +75,7 @@ fn a_token_that_is_no_maintainer() {
         str![[r#"
 error: listing the variables of project:42: the token's user may not do this (403)
 state: nothing was changed; keys and variables are as they were before this run
-hint: give it the role Maintainer in each target project (Owner in a target group) and, for protected branches and environments, the right to deploy
+hint: give it the role Maintainer in each target project (Owner in a target group) and, for protected branches and environments, the right to deploy; an archived project takes no writes from anybody
 
 "#]],
     );
@@ -173,7 +173,7 @@ fn a_token_that_is_no_owner_of_the_group() {
         str![[r#"
 error: listing the variables of group:acme: the token's user may not do this (403)
 state: nothing was changed; keys and variables are as they were before this run
-hint: give it the role Maintainer in each target project (Owner in a target group) and, for protected branches and environments, the right to deploy
+hint: give it the role Maintainer in each target project (Owner in a target group) and, for protected branches and environments, the right to deploy; an archived project takes no writes from anybody
 
 "#]],
     );
@@ -274,7 +274,7 @@ fn a_request_that_is_refused_without_a_reason() {
         str![[r#"
 error: writing this run's record: GitLab refuses the request (409)
 state: the variables name key …[OLD] (active); production is not affected
-hint: compare GitLab's version with the README's minimum, and look at the project's settings
+hint: look at the settings of the project, and at its audit events
 
 "#]],
     );
@@ -335,7 +335,7 @@ fn a_read_only_gitlab() {
     in_mood(Mood::ReadOnly).says(
         1,
         str![[r#"
-error: writing this run's record: GitLab is in maintenance and takes no writes (403)
+error: writing this run's record: GitLab is in maintenance and takes no writes (301)
 state: the variables name key …[OLD] (active); production is not affected
 hint: run again when the maintenance is over
 

@@ -214,7 +214,13 @@ impl State {
                 return message(503, "503 GitLab Maintenance: system is in maintenance mode");
             }
             Mood::ReadOnly if writes => {
-                return message(403, "You cannot perform write operations on a read-only instance");
+                if text(&call.headers, "content-type") == Some("application/json") {
+                    let refusal = "You cannot perform write operations on a read-only instance";
+                    return message(403, refusal);
+                }
+                let mut away = Reply::html(301, "");
+                away.headers.push(("Location".into(), format!("{}/", self.url)));
+                return away;
             }
             _ => {}
         }

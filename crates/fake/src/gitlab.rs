@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
+use super::clock::Millis;
 use super::jobs::{Deployment, Job, JobSpec, Pipeline, Refusal};
 use super::serve::Call;
 use super::state::Map;
@@ -50,7 +51,8 @@ pub enum Mood {
     Challenge,
     /// 503 for writes.
     Maintenance,
-    /// 403 for writes.
+    /// For writes 403, or a redirect to the front page: the middleware that refuses them knows the
+    /// API by the content type of JSON alone.
     ReadOnly,
     /// 503 and HTML for everything.
     Down,
@@ -64,6 +66,8 @@ pub(crate) struct Lab {
     pub(crate) pipelines: Map<Pipeline>,
     pub(crate) jobs: Map<Job>,
     pub(crate) deployments: Vec<Deployment>,
+    /// When which user asked for a pipeline, and of which project and commit.
+    pub(crate) asked_for_pipelines: Vec<(Millis, u64, u64, String)>,
     pub(crate) last_id: u64,
 }
 
@@ -178,6 +182,7 @@ impl Lab {
             pipelines: Map::new(),
             jobs: Map::new(),
             deployments: Vec::new(),
+            asked_for_pipelines: Vec::new(),
             last_id: 1000,
         }
     }

@@ -82,6 +82,7 @@ impl State {
         let Some(found) = self.lab.projects[&project].refs.get(&name) else {
             return base("Reference not found");
         };
+        let sha = found.sha.clone();
         let may_not = format!(
             "You do not have sufficient permission to run a pipeline on '{name}'. Please select a \
              different branch or contact your administrator for assistance."
@@ -120,6 +121,9 @@ impl State {
             }
             Some(Refusal::Other(text)) => return base(&text),
         }
+        if self.asks_too_often(project, token.user, &sha) {
+            return base("Too many pipelines created in the last minute. Try again later.");
+        }
         let inputs = input.raw("inputs").cloned().unwrap_or(Value::Null);
         let unknown = inputs
             .as_object()
@@ -153,6 +157,18 @@ impl State {
             reply.status = 0;
         }
         reply
+    }
+
+    /// `Gitlab::Ci::Pipeline::Chain::Limit::RateLimit`: what is refused counts too.
+    fn asks_too_often(&mut self, project: u64, user: u64, sha: &str) -> bool {
+        let now = self.now();
+        let asked = &mut self.lab.asked_for_pipelines;
+        asked.retain(|(at, ..)| at / 60_000 == now / 60_000);
+        asked.push((now, project, user, sha.to_owned()));
+        let same = asked
+            .iter()
+            .filter(|(_, of, by, commit)| (*of, *by, commit.as_str()) == (project, user, sha));
+        same.count() > self.knobs.pipelines_a_minute
     }
 
     fn pipeline_api(

@@ -289,6 +289,7 @@ impl Fake {
         let mut env: Vec<(String, String)> = [
             ("CI", "true".to_owned()),
             ("GITLAB_CI", "true".into()),
+            ("CI_SERVER_VERSION", "18.11.0-ee".into()),
             ("CI_API_V4_URL", format!("{}{}", state.url, state.lab.api())),
             (
                 "CI_SERVER_URL",

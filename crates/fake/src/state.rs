@@ -91,6 +91,8 @@ pub struct Knobs {
     /// A proxy before GitLab that decodes `%2F`.
     pub decode_slashes: bool,
     pub pipeline_creation: PipelineCreation,
+    /// Pipelines that a user may start for one commit of a project within a minute.
+    pub pipelines_a_minute: usize,
     /// Milliseconds a job waits for its runner.
     pub queue_ms: i64,
     /// 17.0 and up: jobs can be asked for by `scope[]=canceling` and `waiting_for_callback` (400
@@ -129,6 +131,7 @@ impl Knobs {
             mood: Mood::Normal,
             decode_slashes: false,
             pipeline_creation: PipelineCreation::AtOnce,
+            pipelines_a_minute: 25,
             queue_ms: 10,
             new_job_scopes: true,
             trigger_jobs: true,
