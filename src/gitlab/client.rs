@@ -21,7 +21,6 @@ use rustls_pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
-use super::Status;
 use super::error::{ApiError, ClientError, kind, pause};
 use crate::config::{CaFile, Config};
 use crate::fence::{Boottime, Fence, Fenced};
