@@ -33,6 +33,9 @@ pub use crate::place::{Name, Owner, Target};
 use env::{Environment, Reader};
 pub use table::{VARIABLES, Variable, table_markdown};
 
+/// AWS shows a use of a key hours late: an overlap that is shorter than this can miss one.
+pub const USES_SHOW_WITHIN: SignedDuration = SignedDuration::from_hours(12);
+
 /// What a run is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -151,6 +154,11 @@ impl Config {
     /// Whether the pair is published in this scope of this project or group.
     pub fn is_target(&self, owner: &Owner, scope: &str) -> bool {
         self.targets.iter().any(|target| target.owner == *owner && target.scope == scope)
+    }
+
+    /// Whether a use of the old key may show only after the overlap.
+    pub fn overlap_is_short(&self) -> bool {
+        !self.overlap.is_zero() && self.overlap < USES_SHOW_WITHIN
     }
 
     /// Reads variables as `std::env::vars_os()` gives them. An empty one counts as unset.

@@ -34,9 +34,13 @@
 //! | deploying | a target not on B, or B not active | refuse (with force: begin a new rotation) | – | a person | every target is on B again and B is active, or force |
 //! | deploying | a job older than the publication still runs / none does | wait, or done / record `drained` | two good keys | this row | those jobs end |
 //! | deploying | deploys not all proven / all proven | start, wait or refuse / record `deployed` | two good keys | this row | each deploy is proven; each run starts once more what came to nothing |
-//! | retiring | overlap not over, or the old key still in use | done: waiting | two good keys | this row | `deployed` and the overlap are past, and nothing has used the key since the deploy |
-//! | retiring | the old key was disabled by us and is active again | refuse | – | a person | it is disabled again or deleted |
-//! | retiring | old key active / disabled / grace over / grace not over | disable / record / delete / done: waiting | old key disabled | this row | `disabled` and the grace period are past; where another variable names the key (refused): nothing names it |
+//! | retiring | overlap not over | done: waiting | two good keys | this row | `deployed` + overlap; at once with `0s` |
+//! | retiring | the old key was used after `deployed` | done: waiting | two good keys | this row | no use has followed for 49 h or the overlap, whichever is longer; at once with `0s` |
+//! | retiring | grace period not over | done: waiting | old key disabled | this row | `disabled` + grace period; at once with `0s` |
+//! | retiring | a wait of the three rows above; forced, and B is older than that | refuse, with its date | – | a person | that wait ends |
+//! | retiring | the old key was disabled by us and is active again | record `enabled_again`, refuse | – | a person | it is seen inactive (the new `disabled`), or gone |
+//! | retiring | the old key is to be disabled or deleted, and another variable names it | refuse | – | a person | nothing names it |
+//! | retiring | old key active / disabled / grace over | disable / record `disabled` / delete | old key disabled | this row | – |
 //! | retiring | nothing left to do | record `finished` | – | this row | – |
 //! | idle | the targets name different keys, a pair does not match, an id is unknown, or a value is a reference or a path | refuse (with force, where that fixes it: begin a new rotation) | – | a person | the targets hold one whole pair of one of this user's keys, or force |
 //! | idle | no variables | `setup`: begin; else refuse | an orphan | orphan row | both variables are there |
@@ -212,7 +216,7 @@ fn in_stage(stage: Stage, seen: &Observed, policy: &Policy) -> Step {
             anew_or(refusal, seen, policy)
         }
         Stage::Deploying(Intact::Yes, drain, deploys) => deploying(drain, deploys, seen, policy),
-        Stage::Retiring(Intact::Yes, old) => retiring(old),
+        Stage::Retiring(Intact::Yes, old) => retiring(old, seen, policy),
     }
 }
 
@@ -315,16 +319,55 @@ fn deploying(drain: Drain, deploys: Deploys, seen: &Observed, policy: &Policy) -
     }
 }
 
-fn retiring(old: Old) -> Step {
+fn retiring(old: Old, seen: &Observed, policy: &Policy) -> Step {
     match old {
         Old::Gone => Step::Record(Checkpoint::Finished),
-        Old::Waiting(what) => Step::Done(Done::Waiting(what)),
+        Old::Waiting(what) => retiring_waits(what, seen, policy),
         Old::UnaskedUse(key) => Step::Ask(Query::LastUse(key)),
-        Old::EnabledAgain(key) => Step::Refuse(Refusal::EnabledAgain { key }),
+        Old::EnabledAgain { key, noted } => enabled_again(key, noted, seen, policy),
         Old::Named(key, places) => Step::Refuse(Refusal::StillNamed { key, places }),
         Old::Active(key) => Step::Disable(key, KeyRole::Old),
         Old::JustDisabled => Step::Record(Checkpoint::Disabled),
         Old::GraceOver(key) => Step::Delete(key, KeyRole::Old),
+    }
+}
+
+/// Force shortens no wait: while an earlier rotation waits, a forced run refuses. It may begin
+/// nothing, and the key in use stays the one that it was to replace.
+fn retiring_waits(what: Waiting, seen: &Observed, policy: &Policy) -> Step {
+    let Some((old, until)) = what.old_key() else { return Step::Done(Done::Waiting(what)) };
+    if !is_to_be_replaced(seen, policy) {
+        return Step::Done(Done::Waiting(what));
+    }
+    let old = old.clone();
+    match seen.key(&old) {
+        Some(Key { used: None, .. }) | None => Step::Ask(Query::LastUse(old)),
+        Some(Key { used: Some(used), active, .. }) => {
+            let (disabled, used) = (!active, used.clone());
+            Step::Refuse(Refusal::EarlierRotation { old, disabled, until, used })
+        }
+    }
+}
+
+/// Whether the run is forced and the published key is older than that; the one that this process
+/// has made is not, whatever the clocks say.
+fn is_to_be_replaced(seen: &Observed, policy: &Policy) -> bool {
+    let published = seen.progress().and_then(|progress| progress.published.as_ref());
+    let Some(key) = published.and_then(|published| seen.key(&published.key)) else { return false };
+    let is_ours = seen.run.new_key.as_ref().is_some_and(|new_key| new_key.key == key.id);
+    policy.forced.is_some_and(|since| key.created < since) && !is_ours
+}
+
+/// The record keeps it, so that the grace period begins anew once the key is inactive again; not
+/// before a second look, for lists lag.
+fn enabled_again(key: AccessKeyId, noted: bool, seen: &Observed, policy: &Policy) -> Step {
+    let refusal = Refusal::EnabledAgain { key };
+    let is_confirmed = seen.run.suspected.as_ref() == Some(&refusal);
+    let may_write = policy.action != Action::Check && !policy.dry_run;
+    if is_confirmed && may_write && !noted {
+        Step::Record(Checkpoint::EnabledAgain)
+    } else {
+        Step::Refuse(refusal)
     }
 }
 

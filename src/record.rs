@@ -61,6 +61,9 @@ pub struct Progress {
     pub deployed: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<Timestamp>,
+    /// When a look after `disabled` first showed an old key active; until one shows it inactive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled_again: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<Timestamp>,
 }
@@ -268,12 +271,12 @@ mod tests {
             proptest::collection::vec(proptest::option::of(id()), 0..4),
             proptest::option::of((id(), moment())),
         );
-        let times = [(); 4].map(|()| proptest::option::of(moment()));
+        let times = [(); 5].map(|()| proptest::option::of(moment()));
         let lists =
             (proptest::collection::vec(target(), 0..3), proptest::collection::vec(deploy(), 0..3));
         (ids, lists, times).prop_map(
             |((from, creating, previous, published), (targets, deploys), times)| {
-                let [drained, deployed, disabled, finished] = times;
+                let [drained, deployed, disabled, enabled_again, finished] = times;
                 let published = published.map(|(key, at)| Published { key, at });
                 Progress {
                     from,
@@ -285,6 +288,7 @@ mod tests {
                     deploys,
                     deployed,
                     disabled,
+                    enabled_again,
                     finished,
                 }
             },

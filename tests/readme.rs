@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
-use credential_rotator::access_key::AccessKeyId;
+use credential_rotator::access_key::{AccessKeyId, Use};
 use credential_rotator::aws::{AwsError, CredentialAdvice, KeyRefusal, RoleRefusal, Signer};
 use credential_rotator::config::{ConfigErrors, VARIABLES, table_markdown};
 use credential_rotator::error::{Blocker, Error, Notice, Refusal, exit};
@@ -679,7 +679,13 @@ fn waits() -> Vec<Waiting> {
         Waiting::Margin { until },
         Waiting::OwnDeploy,
         Waiting::Overlap { old: key(), until },
-        Waiting::StillUsed { old: key(), last: until, service: text("SERVICE") },
+        Waiting::StillUsed {
+            old: key(),
+            last: until,
+            service: text("SERVICE"),
+            until,
+            late: false,
+        },
         Waiting::Grace { old: key(), until },
     ]
 }
@@ -705,6 +711,18 @@ fn refusals() -> Vec<Refusal> {
         Refusal::KeyCompromised { key: key(), service: text("SERVICE") },
         Refusal::NotPublishedAnyMore { key: key(), target: target() },
         Refusal::EnabledAgain { key: key() },
+        Refusal::EarlierRotation {
+            old: key(),
+            disabled: false,
+            until: Timestamp::UNIX_EPOCH,
+            used: used(),
+        },
+        Refusal::EarlierRotation {
+            old: key(),
+            disabled: true,
+            until: Timestamp::UNIX_EPOCH,
+            used: used(),
+        },
         Refusal::StillNamed { key: key(), places: vec![text("PLACES")] },
         Refusal::TooOld { key: key(), created: Timestamp::UNIX_EPOCH },
         Refusal::DeployFailed(Vec::new()),
@@ -749,7 +767,14 @@ fn blockers() -> Vec<Blocker> {
 
 /// Every notice, in the order of the table of warnings.
 fn notices() -> Vec<Notice> {
-    vec![Notice::UnexplainedKey { key: key() }]
+    vec![
+        Notice::UnexplainedKey { key: key() },
+        Notice::OldKeyInUse { key: key(), last: Timestamp::UNIX_EPOCH, service: text("SERVICE") },
+    ]
+}
+
+fn used() -> Use {
+    Use::At { when: Timestamp::UNIX_EPOCH, service: text("SERVICE") }
 }
 
 fn text(text: &str) -> String {

@@ -98,8 +98,7 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "ROTATOR_FORCE",
         default: "false",
-        meaning: "Rotate now, whatever the age; also cuts overlap and grace period short once \
-            everything is deployed.",
+        meaning: "Rotate now, whatever the age; shortens no wait.",
     },
     Variable {
         name: "ROTATOR_DRY_RUN",

@@ -57,6 +57,13 @@ pub enum Refusal {
     NotPublishedAnyMore { key: AccessKeyId, target: String },
     #[error("old key {key} was enabled again by someone, so something still needs it")]
     EnabledAgain { key: AccessKeyId },
+    #[error(
+        "an earlier rotation is not over: old key {old} stays {} until {until} (last use: {})",
+        if *disabled { "disabled" } else { "active" },
+        last_use(used)
+    )]
+    /// What a forced run meets. `until`: the end of the wait that it does not shorten.
+    EarlierRotation { old: AccessKeyId, disabled: bool, until: Timestamp, used: Use },
     #[error("old key {key} is still named by {}", places.join(", "))]
     StillNamed { key: AccessKeyId, places: Vec<String> },
     #[error("key {key} is older than ROTATOR_MAX_AGE (made {})", day(*created))]
@@ -96,6 +103,7 @@ impl Refusal {
             | Self::KeyCompromised { .. }
             | Self::NotPublishedAnyMore { .. }
             | Self::EnabledAgain { .. }
+            | Self::EarlierRotation { .. }
             | Self::StillNamed { .. }
             | Self::TooOld { .. } => exit::REFUSED,
         }
@@ -164,6 +172,17 @@ impl Refusal {
                  update-access-key --status Inactive --access-key-id {}` {WHOSE}",
                 key.full()
             ),
+            Self::EarlierRotation { disabled: true, .. } => {
+                "force shortens no wait: run it again after that date; or, where nothing needs \
+                 the old key, with `grace_period: 0s`, which deletes it at once"
+                    .into()
+            }
+            Self::EarlierRotation { disabled: false, .. } => {
+                "force shortens no wait: the grace period follows, then a key can be made; or, \
+                 where nothing needs the old key, run it with `overlap: 0s` and \
+                 `grace_period: 0s`, which disable and delete it at once"
+                    .into()
+            }
             Self::StillNamed { .. } => {
                 "publish the new key there too, or delete what is named; the old key stays until \
                  then"
@@ -207,6 +226,13 @@ fn described(key: &Key, named: &[AccessKeyId]) -> String {
     format!("{role} key {}, {state}, made {}{used}", key.id.full(), day(key.created))
 }
 
+fn last_use(used: &Use) -> String {
+    match used {
+        Use::At { when, service } => format!("{} for {service}", day(*when)),
+        Use::Never => "never".to_owned(),
+    }
+}
+
 fn removal(keys: &[Key], named: &[AccessKeyId]) -> String {
     let unexplained = keys.iter().filter(|key| !named.contains(&key.id));
     let commands = unexplained
@@ -222,6 +248,6 @@ fn list<T: ToString>(items: impl IntoIterator<Item = T>, separator: &str) -> Str
 }
 
 /// A date without the time of day.
-fn day(at: Timestamp) -> String {
+pub(super) fn day(at: Timestamp) -> String {
     at.to_string().chars().take(10).collect()
 }

@@ -154,7 +154,10 @@ impl Observed {
             Checkpoint::Nothing if self.run.attempt == Attempt::Recorded => {
                 self.run.attempt = Attempt::No;
             }
-            Checkpoint::Nothing | Checkpoint::Disabled | Checkpoint::Finished => {}
+            Checkpoint::Nothing
+            | Checkpoint::Disabled
+            | Checkpoint::EnabledAgain
+            | Checkpoint::Finished => {}
         }
         let Some(claim) = &mut self.claim else { return };
         claim.progress = progress;
@@ -236,7 +239,12 @@ impl Progress {
             }),
             Checkpoint::Drained => progress.map(|progress| Self { drained: now, ..progress }),
             Checkpoint::Proven => progress.map(|progress| progress.proven(seen)),
-            Checkpoint::Disabled => progress.map(|progress| Self { disabled: now, ..progress }),
+            Checkpoint::Disabled => {
+                progress.map(|progress| Self { disabled: now, enabled_again: None, ..progress })
+            }
+            Checkpoint::EnabledAgain => {
+                progress.map(|progress| Self { enabled_again: now, ..progress })
+            }
             Checkpoint::Finished => progress.map(|progress| Self { finished: now, ..progress }),
         }
     }

@@ -225,6 +225,7 @@ impl fmt::Display for Checkpoint {
             Self::Drained => "every job that started before the publication has ended",
             Self::Proven => "the deploy runs with the new key",
             Self::Disabled => "the old key is disabled",
+            Self::EnabledAgain => "the old key was enabled again",
             Self::Finished => "the rotation is finished",
         })
     }
@@ -256,9 +257,11 @@ impl fmt::Display for Waiting {
                 f.write_str("the pipeline's own deploy comes next, then its `retire` job proves it")
             }
             Self::Overlap { old, until } => write!(f, "old key {old} stays active until {until}"),
-            Self::StillUsed { old, last, service } => {
-                write!(f, "old key {old} was still used at {last} ({service})")
-            }
+            Self::StillUsed { old, last, service, until, late: _ } => write!(
+                f,
+                "old key {old} was still used at {last} ({service}), so it stays active until \
+                 {until}, or longer where it is used again"
+            ),
             Self::Grace { old, until } => {
                 write!(f, "old key {old} stays disabled until {until}, then it is deleted")
             }

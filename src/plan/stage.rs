@@ -2,7 +2,7 @@
 //!
 //! This module only derives the stage. `plan` decides the step.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::model::{DeploySeen, IdSeen, Observed, Policy, SecretOwner, SecretSeen, TargetSeen};
 use super::run_state::Attempt;
@@ -11,6 +11,12 @@ use super::{CREATION_WINDOW, Refusal};
 use crate::access_key::{AccessKeyId, Key, Use};
 use crate::config::Action;
 use crate::record::Progress;
+
+/// What uses the old key after the deploy may come once a day, and AWS shows a use hours late: a
+/// use counts as the last one when none has followed for so long.
+const LAST_USE_AFTER: SignedDuration = SignedDuration::from_hours(49);
+/// An old key that is in use so long after the overlap is a person's matter.
+const LATE_AFTER: SignedDuration = SignedDuration::from_hours(3 * 24);
 
 /// The stage of a rotation, and what matters in it.
 pub(super) enum Stage {
@@ -94,7 +100,11 @@ pub(super) enum Old {
     Gone,
     Waiting(Waiting),
     UnaskedUse(AccessKeyId),
-    EnabledAgain(AccessKeyId),
+    /// Active although this rotation disabled it. `noted`: the record says so already.
+    EnabledAgain {
+        key: AccessKeyId,
+        noted: bool,
+    },
     Named(AccessKeyId, Vec<String>),
     Active(AccessKeyId),
     JustDisabled,
@@ -371,36 +381,43 @@ pub(super) fn old(
         return Old::Gone;
     };
     let id = next.id.clone();
-    let patient = policy.forced.is_none();
     let named = seen.other_references.get(&id).cloned();
+    let or_named = |old| named.map_or(old, |places| Old::Named(id.clone(), places));
     match (next.active, progress.disabled) {
-        (true, Some(_)) => Old::EnabledAgain(id),
-        (true, None) if patient && !policy.overlap.is_zero() => {
-            let until = deployed + policy.overlap;
-            match &next.used {
-                _ if until > seen.now => Old::Waiting(Waiting::Overlap { old: id, until }),
-                None => Old::UnaskedUse(id),
-                Some(Use::At { when, service }) if *when > deployed => {
-                    Old::Waiting(Waiting::StillUsed {
-                        old: id,
-                        last: *when,
-                        service: service.clone(),
-                    })
-                }
-                Some(Use::Never | Use::At { .. }) => named.map_or_else(
-                    || Old::Active(id.clone()),
-                    |places| Old::Named(id.clone(), places),
-                ),
+        (true, Some(_)) => Old::EnabledAgain { key: id, noted: progress.enabled_again.is_some() },
+        (true, None) if policy.overlap.is_zero() => or_named(Old::Active(id.clone())),
+        (true, None) => match (overlap(next, deployed, seen.now, policy), &next.used) {
+            (Some(waiting), _) => Old::Waiting(waiting),
+            (None, None) => Old::UnaskedUse(id),
+            (None, Some(_)) => or_named(Old::Active(id.clone())),
+        },
+        (false, None) => Old::JustDisabled,
+        // Enabled again and off once more: its grace period begins anew.
+        (false, Some(_)) if progress.enabled_again.is_some() => Old::JustDisabled,
+        (false, Some(disabled)) => {
+            let until = disabled + policy.grace_period;
+            if !policy.grace_period.is_zero() && until > seen.now {
+                Old::Waiting(Waiting::Grace { old: id, until })
+            } else {
+                or_named(Old::GraceOver(id.clone()))
             }
         }
-        (true, None) => {
-            named.map_or_else(|| Old::Active(id.clone()), |places| Old::Named(id.clone(), places))
-        }
-        (false, None) => Old::JustDisabled,
-        (false, Some(disabled)) if patient && disabled + policy.grace_period > seen.now => {
-            Old::Waiting(Waiting::Grace { old: id, until: disabled + policy.grace_period })
-        }
-        (false, Some(_)) => named
-            .map_or_else(|| Old::GraceOver(id.clone()), |places| Old::Named(id.clone(), places)),
     }
+}
+
+/// What keeps an old key active after the deploy, as far as its last use is known.
+fn overlap(key: &Key, deployed: Timestamp, now: Timestamp, policy: &Policy) -> Option<Waiting> {
+    let until = deployed + policy.overlap;
+    if until > now {
+        return Some(Waiting::Overlap { old: key.id.clone(), until });
+    }
+    let Some(Use::At { when, service }) = &key.used else { return None };
+    let gone = *when + policy.overlap.max(LAST_USE_AFTER);
+    (*when > deployed && gone > now).then(|| Waiting::StillUsed {
+        old: key.id.clone(),
+        last: *when,
+        service: service.clone(),
+        until: gone,
+        late: until + LATE_AFTER <= now,
+    })
 }

@@ -87,6 +87,7 @@ pub enum Checkpoint {
     Drained,
     Proven,
     Disabled,
+    EnabledAgain,
     Finished,
 }
 
@@ -115,10 +116,14 @@ pub enum Waiting {
         old: AccessKeyId,
         until: Timestamp,
     },
+    /// Used after the deploy, so it stays active until it has not been used for long enough.
     StillUsed {
         old: AccessKeyId,
         last: Timestamp,
         service: String,
+        until: Timestamp,
+        /// Days after the overlap: a person should look.
+        late: bool,
     },
     Grace {
         old: AccessKeyId,
@@ -153,6 +158,22 @@ pub enum Done {
     DryRun(Vec<Step>),
 }
 
+impl Waiting {
+    /// The old key that this wait keeps, and until when.
+    pub fn old_key(&self) -> Option<(&AccessKeyId, Timestamp)> {
+        match self {
+            Self::Overlap { old, until }
+            | Self::StillUsed { old, until, .. }
+            | Self::Grace { old, until } => Some((old, *until)),
+            Self::Unsettled { .. }
+            | Self::InFlightJobs(_)
+            | Self::Deploys(_)
+            | Self::Margin { .. }
+            | Self::OwnDeploy => None,
+        }
+    }
+}
+
 impl Done {
     /// What a person should know although nothing is wrong yet.
     pub fn notice(&self) -> Option<Notice> {
@@ -166,6 +187,13 @@ impl Done {
                 } else {
                     None
                 }
+            }
+            Self::Waiting(Waiting::StillUsed { old, last, service, late: true, .. }) => {
+                Some(Notice::OldKeyInUse {
+                    key: old.clone(),
+                    last: *last,
+                    service: service.clone(),
+                })
             }
             Self::NotDue { unexplained: None, .. }
             | Self::Waiting(_)
@@ -256,7 +284,8 @@ impl Refusal {
             | Self::TooOld { .. }
             | Self::DeployFailed(_)
             | Self::DeployUnproven(_)
-            | Self::DeployTimedOut(_) => false,
+            | Self::DeployTimedOut(_)
+            | Self::EarlierRotation { .. } => false,
         }
     }
 }

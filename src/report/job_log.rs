@@ -80,7 +80,9 @@ impl Section {
             | Step::Ask(Query::InFlightJobs | Query::Deploys) => Self::Deploy,
             Step::Disable(_, KeyRole::Old)
             | Step::Delete(_, KeyRole::Old)
-            | Step::Record(Checkpoint::Disabled | Checkpoint::Finished) => Self::Retire,
+            | Step::Record(
+                Checkpoint::Disabled | Checkpoint::EnabledAgain | Checkpoint::Finished,
+            ) => Self::Retire,
             Step::Ask(Query::WhoseSecrets | Query::LastUse(_) | Query::Preflight)
             | Step::Claim
             | Step::TakeOver
@@ -124,7 +126,8 @@ pub(super) fn past(step: &Step, targets: &[String], projects: &[String]) -> Stri
             Checkpoint::Begin
             | Checkpoint::Nothing
             | Checkpoint::Published
-            | Checkpoint::Disabled => format!("recorded that {checkpoint}"),
+            | Checkpoint::Disabled
+            | Checkpoint::EnabledAgain => format!("recorded that {checkpoint}"),
             Checkpoint::Drained | Checkpoint::Finished => checkpoint.to_string(),
             Checkpoint::Proven => "the deploy succeeded with the new key".to_owned(),
         },

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::files::Json;
 use super::{Did, days};
 use crate::access_key::{AccessKeyId, Key};
-use crate::config::{Action, Config};
+use crate::config::{Action, Config, USES_SHOW_WITHIN};
 use crate::deploy::Deployed;
 use crate::outcome::{End, Outcome, begins_a_rotation};
 use crate::plan::{Done, Observed, Step, Waiting};
@@ -169,13 +169,19 @@ fn next_after(waiting: &Waiting, config: &Config) -> String {
                 1 => "a day".to_owned(),
                 days => format!("{days} days"),
             };
+            let hours = USES_SHOW_WITHIN.as_hours();
+            let short = if config.overlap_is_short() {
+                format!("; AWS shows a use late, so an overlap under {hours} hours can miss one")
+            } else {
+                String::new()
+            };
             format!(
                 "the next scheduled run after {} disables old key {old}, and a run {grace} later \
-                 deletes it",
+                 deletes it{short}",
                 time(*until)
             )
         }
-        Waiting::StillUsed { .. } => format!("{waiting}; it is disabled once nothing uses it"),
+        Waiting::StillUsed { .. } => format!("{waiting}; then it is disabled"),
         Waiting::Grace { old, until } => {
             format!("the next scheduled run after {} deletes old key {old}", time(*until))
         }

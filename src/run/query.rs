@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use super::Run;
 use super::observe::is_same;
 use crate::access_key::AccessKeyId;
-use crate::config::{Name, Owner};
+use crate::config::{Name, Owner, USES_SHOW_WITHIN};
 use crate::deploy::{self, Deployed, places};
 use crate::error::Error;
 use crate::plan::{DeploySeen, Query, SecretOwner, SecretSeen, TargetSeen};
@@ -67,6 +67,13 @@ impl Run<'_> {
     }
 
     async fn ask_last_use(&mut self, id: &AccessKeyId) -> Result<(), Error> {
+        let is_old = self.seen.progress().is_some_and(|progress| progress.is_old(id));
+        if is_old && self.context.config.overlap_is_short() {
+            let hours = USES_SHOW_WITHIN.as_hours();
+            tracing::warn!(
+                "AWS may not show a use of old key {id} yet: ROTATOR_OVERLAP is under {hours} hours"
+            );
+        }
         let used = self.context.aws.last_use(id).await?;
         if let Some(key) = self.seen.keys.iter_mut().find(|key| key.id == *id) {
             key.used = Some(used);

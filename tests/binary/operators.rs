@@ -24,6 +24,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_second_key_that_nobody_explains,
         a_second_key_is_a_warning_while_nothing_is_due,
         an_old_key_that_was_enabled_again,
+        an_old_key_that_was_enabled_again_gets_its_whole_grace_period,
         an_old_key_that_another_scope_still_names,
         a_published_key_that_was_disabled,
         a_published_key_that_was_deleted,
@@ -290,6 +291,25 @@ hint: move that software to the new key, then disable the old one: `aws iam upda
 
 "#]]);
     assert_eq!(fixture.old_is_active(), Some(true));
+}
+
+/// Long after it was first disabled: what counts is when the person, as the hint says, did so again.
+fn an_old_key_that_was_enabled_again_gets_its_whole_grace_period() {
+    let fixture = disabled();
+    let run = || fixture.run().set("ROTATOR_GRACE_PERIOD", "1d").go();
+    fixture.fake.operator_enables_key(&fixture.old.id);
+    fixture.fake.time_passes(10 * 86_400);
+    // `check` writes nothing, and tells it all the same.
+    let checked = fixture.run().set("ROTATOR_ACTION", "check").go();
+    checked.ends(3, "refused");
+    assert_eq!(checked.effects(), Vec::<String>::new());
+    run().ends(3, "refused");
+    fixture.fake.operator_disables_key(&fixture.old.id);
+    run().ends(0, "resumed");
+    assert_eq!(fixture.old_is_active(), Some(false), "deleted in the same night");
+    fixture.fake.time_passes(86_400);
+    run().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn an_old_key_that_another_scope_still_names() {

@@ -6,6 +6,8 @@ use snapbox::str;
 
 use fake::*;
 
+const DAY: i64 = 86_400;
+
 pub(crate) fn cases() -> Vec<Trial> {
     cases![
         // A run ends as the key needs it.
@@ -14,7 +16,9 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_gitlab_without_dates_ends_a_run_of_stages_too,
         the_old_key_signs_nothing_once_the_new_one_is_published,
         the_days_of_a_rotation_are_waited_for_by_scheduled_runs,
-        an_old_key_that_is_still_used_stays,
+        an_old_key_that_is_still_used_stays_until_nothing_has_used_it_for_two_days,
+        an_old_key_that_is_in_use_days_after_its_overlap_is_a_warning,
+        a_use_that_aws_shows_late_is_seen_within_twelve_hours,
         a_deploy_is_left_to_the_next_run,
         a_dry_run_changes_nothing,
         another_run_at_work_is_left_alone,
@@ -40,7 +44,9 @@ pub(crate) fn cases() -> Vec<Trial> {
         retire_by_hand_takes_the_callers_word,
         retire_without_a_rotation_has_nothing_to_do,
         force_replaces_a_young_key_once,
-        force_finishes_what_is_under_way_and_then_rotates,
+        force_keeps_the_old_key_through_its_overlap,
+        force_refuses_while_an_earlier_rotation_waits,
+        force_goes_on_with_an_earlier_deploy,
         // Every shape of project is served.
         a_role_rotates_within_six_calls_to_iam,
         a_chain_of_roles_rotates,
@@ -178,7 +184,7 @@ Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces 
 Why        rotated because the key was older than 60 days
 Published  project:42
 Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
-Next       the next scheduled run after [TIME] disables old key …[OLD], and a run 1 min later deletes it
+Next       the next scheduled run after [TIME] disables old key …[OLD], and a run 1 min later deletes it; AWS shows a use late, so an overlap under 12 hours can miss one
 
 "#]]);
     assert_eq!(fixture.old_is_active(), Some(true));
@@ -189,13 +195,14 @@ Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces 
 Why        a rotation is under way and waits
 Published  project:42
 Deploy     none in this run
-Next       the next scheduled run after [TIME] disables old key …[OLD], and a run 1 min later deletes it
+Next       the next scheduled run after [TIME] disables old key …[OLD], and a run 1 min later deletes it; AWS shows a use late, so an overlap under 12 hours can miss one
 
 "#]]);
     assert_eq!((waiting.effects(), waiting.calls("iam")), (Vec::new(), 1));
 
     fixture.fake.shift_clock(100);
     run().ends(0, "resumed").shows(str![[r#"
+ WARN AWS may not show a use of old key …[OLD] yet: ROTATOR_OVERLAP is under 12 hours
 section_start:[TIME]:rotator_look Looking at keys and variables
  INFO claimed the rotation: no other run is working on this key
  INFO took over the record of an earlier run
@@ -246,7 +253,7 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
     run().ends(0, "not_due");
 }
 
-fn an_old_key_that_is_still_used_stays() {
+fn an_old_key_that_is_still_used_stays_until_nothing_has_used_it_for_two_days() {
     let fixture = Fixture::of_days(75);
     let run = || fixture.run().set("ROTATOR_OVERLAP", "1m").set("ROTATOR_GRACE_PERIOD", "0s").go();
     run().ends(0, "rotated");
@@ -258,10 +265,70 @@ Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces 
 Why        a rotation is under way and waits
 Published  project:42
 Deploy     none in this run
-Next       old key …[OLD] was still used at [TIME] (s3); it is disabled once nothing uses it
+Next       old key …[OLD] was still used at [TIME] (s3), so it stays active until [TIME], or longer where it is used again; then it is disabled
 
 "#]]);
     assert_eq!(ended.calls("iam:GetAccessKeyLastUsed"), 1);
+    assert_eq!(fixture.old_is_active(), Some(true));
+    // It comes once a day; then it has the new key.
+    fixture.fake.time_passes(DAY);
+    fixture.fake.use_key(&fixture.old.id, "s3", 30);
+    fixture.fake.time_passes(47 * 3600);
+    run().ends(0, "waiting");
+    assert_eq!(fixture.old_is_active(), Some(true));
+    fixture.fake.time_passes(2 * 3600);
+    run().ends(0, "resumed");
+    fixture.is_rotated();
+}
+
+fn an_old_key_that_is_in_use_days_after_its_overlap_is_a_warning() {
+    let fixture = Fixture::of_days(75);
+    let run = || fixture.run().set("ROTATOR_OVERLAP", "12h").go();
+    run().ends(0, "rotated");
+    fixture.fake.time_passes(3 * DAY);
+    fixture.fake.use_key(&fixture.old.id, "s3", 3600);
+    run().ends(0, "waiting");
+    fixture.fake.time_passes(DAY);
+    fixture.fake.use_key(&fixture.old.id, "s3", 3600);
+    run().ends(6, "waiting").shows(str![[r#"
+
+Key        key …[NEW] of user deployer, created [DATE] (4 days old); replaces key …[OLD]
+Why        a rotation is under way and waits
+Published  project:42
+Deploy     none in this run
+Next       old key …[OLD] was still used at [TIME] (s3), so it stays active until [TIME], or longer where it is used again; then it is disabled
+
+warning: old key …[OLD] is still in use days after its overlap (last used [DATE] for s3)
+hint: move that software to the new key: the old one is disabled once nothing has used it for two days, or, whatever uses it, with `overlap: 0s`
+
+"#]]);
+    assert_eq!(fixture.old_is_active(), Some(true));
+}
+
+/// With the default overlap no use is missed; a shorter one is told.
+fn a_use_that_aws_shows_late_is_seen_within_twelve_hours() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.tune(|knobs| knobs.last_used_lag = 4 * 3600);
+    let run = |overlap| fixture.run().set("ROTATOR_OVERLAP", overlap).go();
+    run("12h").ends(0, "rotated");
+    fixture.fake.time_passes(3600);
+    fixture.fake.use_key(&fixture.old.id, "s3", 10);
+    fixture.fake.time_passes(12 * 3600);
+    let long = run("12h");
+    long.ends(0, "waiting");
+    assert_eq!(fixture.old_is_active(), Some(true));
+    assert!(!long.stderr.contains("may not show"), "{}", long.stderr);
+    let short = run("11h");
+    short.ends(0, "waiting").shows(str![[r#"
+ WARN AWS may not show a use of old key …[OLD] yet: ROTATOR_OVERLAP is under 12 hours
+
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
+Why        a rotation is under way and waits
+Published  project:42
+Deploy     none in this run
+Next       old key …[OLD] was still used at [TIME] (s3), so it stays active until [TIME], or longer where it is used again; then it is disabled
+
+"#]]);
     assert_eq!(fixture.old_is_active(), Some(true));
 }
 
@@ -795,30 +862,82 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
     fixture.is_rotated();
 }
 
-fn force_finishes_what_is_under_way_and_then_rotates() {
+/// Who tries the tool with force does not lose the old key in the same run, nor by a retry of it.
+fn force_keeps_the_old_key_through_its_overlap() {
+    let fixture = Fixture::of_days(10);
+    let run = || {
+        let run = fixture.run().unset("ROTATOR_OVERLAP").unset("ROTATOR_GRACE_PERIOD");
+        run.set("ROTATOR_FORCE", "true")
+    };
+    let first = run();
+    let pipeline = first.env("CI_PIPELINE_CREATED_AT");
+    first.go().ends(0, "rotated").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
+Why        rotated because it was forced
+Published  project:42
+Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
+Next       the next scheduled run after [TIME] disables old key …[OLD], and a run 7 days later deletes it
+
+"#]]);
+    assert_eq!(fixture.old_is_active(), Some(true));
+    let new = fixture.new_key();
+    let retried = run().set("CI_PIPELINE_CREATED_AT", &pipeline).go();
+    retried.ends(0, "waiting");
+    assert_eq!((fixture.old_is_active(), fixture.new_key().id), (Some(true), new.id));
+}
+
+fn force_refuses_while_an_earlier_rotation_waits() {
     let fixture = Fixture::of_days(75);
-    fixture
-        .run()
-        .set("ROTATOR_OVERLAP", "12h")
-        .set("ROTATOR_GRACE_PERIOD", "7d")
-        .go()
-        .ends(0, "rotated");
+    let run = |force: &str, overlap: &str, grace: &str| {
+        let run = fixture.run().set("ROTATOR_FORCE", force);
+        run.set("ROTATOR_OVERLAP", overlap).set("ROTATOR_GRACE_PERIOD", grace).go()
+    };
+    run("false", "12h", "7d").ends(0, "rotated");
     let second = fixture.new_key();
     // A later pipeline: a key of this very second is not older than it.
     fixture.fake.shift_clock(5);
-    let ended = fixture
-        .run()
-        .set("ROTATOR_OVERLAP", "12h")
-        .set("ROTATOR_GRACE_PERIOD", "7d")
-        .set("ROTATOR_FORCE", "true")
-        .go();
-    ended.ends(0, "rotated");
-    fixture.is_rotated();
-    assert_ne!(
-        fixture.new_key().id,
-        second.id,
-        "the first rotation was finished, its waiting cut short, then another begun"
+    let refused = run("true", "12h", "7d");
+    refused.says(
+        3,
+        str![[r#"
+error: an earlier rotation is not over: old key …[OLD] stays active until [TIME] (last use: [DATE] for iam)
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: force shortens no wait: the grace period follows, then a key can be made; or, where nothing needs the old key, run it with `overlap: 0s` and `grace_period: 0s`, which disable and delete it at once
+
+"#]],
     );
+    assert_eq!((refused.effects(), fixture.old_is_active()), (Vec::new(), Some(true)));
+    fixture.fake.time_passes(13 * 3600);
+    run("false", "12h", "7d").ends(0, "resumed");
+    assert_eq!(fixture.old_is_active(), Some(false));
+    let refused = run("true", "12h", "7d");
+    refused.says(
+        3,
+        str![[r#"
+error: an earlier rotation is not over: old key …[OLD] stays disabled until [TIME] (last use: [DATE] for iam)
+state: the variables name a key that works; old key …[OLD] (disabled), new key …[NEW] (active); production is not affected
+hint: force shortens no wait: run it again after that date; or, where nothing needs the old key, with `grace_period: 0s`, which deletes it at once
+
+"#]],
+    );
+    assert_eq!((refused.effects(), fixture.old_is_active()), (Vec::new(), Some(false)));
+    // What the hint says.
+    run("true", "0s", "0s").ends(0, "rotated");
+    fixture.is_rotated();
+    assert_ne!(fixture.new_key().id, second.id);
+}
+
+fn force_goes_on_with_an_earlier_deploy() {
+    let fixture = Fixture::of_days(75);
+    let deploy = JobSpec::deploy("deploy", "production");
+    fixture.fake.set_pipeline_config(PROJECT, vec![deploy.clone().fails()]);
+    fixture.run().set("ROTATOR_OVERLAP", "12h").go().ends(4, "deploy_failed");
+    let second = fixture.new_key();
+    fixture.fake.shift_clock(5);
+    fixture.fake.set_pipeline_config(PROJECT, vec![deploy]);
+    let run = || fixture.run().set("ROTATOR_FORCE", "true").set("ROTATOR_OVERLAP", "12h").go();
+    run().ends(3, "refused");
+    assert_eq!((fixture.old_is_active(), fixture.stored().0), (Some(true), second.id));
 }
 
 fn a_role_rotates_within_six_calls_to_iam() {

@@ -191,8 +191,15 @@ fn each_step_and_each_wait_is_told_in_a_few_words() {
             "old key …0001 stays active until 2027-01-15T08:00:00Z",
         ),
         (
-            Waiting::StillUsed { old: old.clone(), last: at(NOW), service: "s3".to_owned() },
-            "old key …0001 was still used at 2027-01-15T08:00:00Z (s3)",
+            Waiting::StillUsed {
+                old: old.clone(),
+                last: at(NOW),
+                service: "s3".to_owned(),
+                until: at(NOW),
+                late: true,
+            },
+            "old key …0001 was still used at 2027-01-15T08:00:00Z (s3), so it stays active until \
+             2027-01-15T08:00:00Z, or longer where it is used again",
         ),
         (
             Waiting::Grace { old: old.clone(), until: at(NOW) },

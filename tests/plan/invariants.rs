@@ -8,6 +8,7 @@ use credential_rotator::plan::{
     Observed, Policy, Query, RecordSeen, SecretOwner, SecretSeen, Step, TargetSeen, Waiting,
 };
 use credential_rotator::record::Progress;
+use jiff::SignedDuration;
 
 use crate::kit::{FOREIGN, NEW, OLD, id};
 
@@ -445,24 +446,25 @@ fn an_old_key_goes_after_the_deploy(planned: &Planned) -> Judgement {
     )?;
     let progress = planned.progress.ok_or("no rotation")?;
     let deployed = progress.deployed.ok_or("before the deploy is proven")?;
-    let hurried = policy.forced.is_some();
     let key = planned.key(id).ok_or("no such key")?;
     if matches!(planned.step, Step::Delete(..)) {
         let disabled = progress.disabled.ok_or("deleted before it was disabled")?;
         ensure(!key.active, "an active key is deleted")?;
+        ensure(progress.enabled_again.is_none(), "the grace period did not begin anew")?;
         return ensure(
-            hurried || disabled + policy.grace_period <= seen.now,
+            policy.grace_period.is_zero() || disabled + policy.grace_period <= seen.now,
             "within the grace period",
         );
     }
     ensure(key.active && progress.disabled.is_none(), "disabled twice")?;
+    let quiet = policy.overlap.max(SignedDuration::from_hours(49));
     let is_unused = match &key.used {
-        Some(Use::At { when, .. }) => *when <= deployed,
+        Some(Use::At { when, .. }) => *when <= deployed || *when + quiet <= seen.now,
         Some(Use::Never) => true,
         None => false,
     };
     ensure(
-        hurried || policy.overlap.is_zero() || deployed + policy.overlap <= seen.now && is_unused,
+        policy.overlap.is_zero() || deployed + policy.overlap <= seen.now && is_unused,
         "within the overlap, or still used",
     )
 }
@@ -505,7 +507,23 @@ fn a_record_tells_of_the_old_key(planned: &Planned) -> Judgement {
         Step::Record(Checkpoint::Disabled) => {
             ensure(planned.is_intact() && is_deployed, "disabled too early")?;
             let is_disabled = |key: &Key| !key.active && planned.is_previous(Some(&key.id));
-            ensure(planned.seen.keys.iter().any(is_disabled), "nothing is disabled")
+            ensure(planned.seen.keys.iter().any(is_disabled), "nothing is disabled")?;
+            let again = planned.progress.is_some_and(|progress| {
+                progress.disabled.is_none() || progress.enabled_again.is_some()
+            });
+            ensure(again, "the grace period begins anew for nothing")
+        }
+        Step::Record(Checkpoint::EnabledAgain) => {
+            let is_active_again = |key: &Key| key.active && is_old(key);
+            ensure(
+                planned.is_intact()
+                    && planned.progress.is_some_and(|progress| {
+                        progress.disabled.is_some() && progress.enabled_again.is_none()
+                    })
+                    && planned.seen.keys.iter().any(is_active_again),
+                "nothing was enabled again",
+            )?;
+            ensure(planned.seen.run.suspected.is_some(), "noted after one look")
         }
         Step::Record(Checkpoint::Finished) => {
             ensure(planned.is_intact() && is_deployed, "finished too early")?;
@@ -564,6 +582,20 @@ fn an_end_is_an_end(planned: &Planned) -> Judgement {
     match planned.step {
         Step::Wait(Waiting::Margin { until }) => {
             ensure(seen.now < *until, "waits for what is over")
+        }
+        // Force shortens nothing, and is not forgotten: the key in use is older than it.
+        Step::Done(Done::Waiting(
+            Waiting::Overlap { .. } | Waiting::StillUsed { .. } | Waiting::Grace { .. },
+        )) => {
+            let is_made_here = |key: &Key| planned.is_new_key(&key.id);
+            let published = planned.published().and_then(|key| planned.key(key));
+            ensure(
+                published.is_some_and(|key| {
+                    is_made_here(key)
+                        || planned.policy.forced.is_none_or(|since| key.created >= since)
+                }),
+                "a forced run ends well with an older key",
+            )
         }
         Step::Wait(_) => ensure(!seen.run.waited_out, "waits although its time is over"),
         Step::Done(Done::NotDue { key, .. }) => ensure(

@@ -48,6 +48,11 @@ pub(crate) fn forced() -> Policy {
     Policy { forced: Some(at(NOW)), ..policy() }
 }
 
+/// Forced by a pipeline that began before the new key of these worlds was made.
+pub(crate) fn forced_earlier() -> Policy {
+    Policy { forced: Some(at(NOW - 70)), ..policy() }
+}
+
 pub(crate) fn key(number: u32, age_in_days: i64) -> Key {
     Key { id: id(number), active: true, created: at(NOW - age_in_days * DAY), used: None }
 }
@@ -151,6 +156,10 @@ pub(crate) fn deployed(seconds_ago: i64) -> Progress {
 
 pub(crate) fn disabled(seconds_ago: i64) -> Progress {
     Progress { disabled: Some(at(NOW - seconds_ago)), ..deployed(seconds_ago + DAY) }
+}
+
+pub(crate) fn enabled_again(seconds_ago: i64) -> Progress {
+    Progress { enabled_again: Some(at(NOW - seconds_ago)), ..disabled(seconds_ago + DAY) }
 }
 
 pub(crate) fn record(name: &str, alive: bool, progress: Option<Progress>) -> RecordSeen {

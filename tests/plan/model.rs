@@ -25,6 +25,9 @@ pub(crate) type Id = u32;
 /// How a step failed, and in which words.
 type Wrong = (FailureKind, &'static str);
 
+/// A rolling deploy: so many seconds after it has succeeded, requests still carry the old key.
+const DRAINS: i64 = 60;
+
 const CLAIM_LOST: &str = "claim lost";
 const MISDIRECTED: &str = "put into another variable";
 const NO_ROTATION: Wrong = (FailureKind::Refused, "no rotation");
@@ -110,6 +113,8 @@ pub(crate) struct Model {
     pub(crate) jobs: Vec<Job>,
     pub(crate) deploys: Vec<Deploy>,
     pub(crate) production: Vec<Option<(Id, Secret)>>,
+    /// What a deploy has replaced goes on for a while with the pair that it had.
+    pub(crate) draining: Vec<(Id, i64)>,
     pub(crate) verified: BTreeSet<Id>,
     pub(crate) fates: Vec<Fate>,
     pub(crate) lag: i64,
@@ -224,6 +229,7 @@ impl Model {
             jobs: Vec::new(),
             deploys: Vec::new(),
             production: Vec::new(),
+            draining: Vec::new(),
             verified: BTreeSet::new(),
             fates: Vec::new(),
             lag: 0,
@@ -345,6 +351,9 @@ impl Model {
                 let works = self.works(id, secret);
                 let fate = match deploy.fate {
                     Fate::Succeeds if works => {
+                        let before = self.production[deploy.place].map(|(key, _)| key);
+                        let ends = self.now + DRAINS;
+                        self.draining.extend(before.map(|key| (key, ends)));
                         self.production[deploy.place] = id.zip(secret);
                         Fate::Succeeds
                     }
@@ -359,6 +368,7 @@ impl Model {
             }
         }
         self.now = until;
+        self.drain();
         for (id, secret) in self.production.clone().into_iter().flatten() {
             if self.works(Some(id), Some(secret)) {
                 let now = self.now;
@@ -367,6 +377,18 @@ impl Model {
                     .filter(|key| key.id == id)
                     .for_each(|key| key.used = Some((now, "s3")));
             }
+        }
+    }
+
+    /// The last requests of what was replaced.
+    fn drain(&mut self) {
+        for (id, ends) in std::mem::take(&mut self.draining) {
+            let last = ends.min(self.now);
+            let is_news = |key: &&mut IamKey| {
+                key.id == id && key.active && key.used.is_none_or(|(when, _)| when < last)
+            };
+            self.keys.iter_mut().filter(is_news).for_each(|key| key.used = Some((last, "s3")));
+            self.draining.extend((self.now < ends).then_some((id, ends)));
         }
     }
 
@@ -988,7 +1010,11 @@ impl Model {
                 }
             }
             Checkpoint::Disabled => {
-                record.progress.as_mut().ok_or(NO_ROTATION)?.disabled = Some(now);
+                let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
+                (progress.disabled, progress.enabled_again) = (Some(now), None);
+            }
+            Checkpoint::EnabledAgain => {
+                record.progress.as_mut().ok_or(NO_ROTATION)?.enabled_again = Some(now);
             }
             Checkpoint::Finished => {
                 record.progress.as_mut().ok_or(NO_ROTATION)?.finished = Some(now);

@@ -305,7 +305,7 @@ impl History {
                 deploy.over.map(|over| if over == Fate::Unproven { Fate::Deleted } else { over });
         }
         let mut last = None;
-        for day in 0..24 {
+        for day in 0..40 {
             self.model.pass(DAY);
             let retire = self.model.policy.own_deploy && day % 2 == 1;
             if retire {

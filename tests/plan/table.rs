@@ -17,8 +17,8 @@ use jiff::SignedDuration;
 
 use crate::kit::{
     DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, confirmed, deployed, disabled, doing,
-    drained, forced, hidden, id, idle, key, named, on, place, policy, publication, published,
-    publishing, readable, record, targets, used, with_new_key,
+    drained, enabled_again, forced, forced_earlier, hidden, id, idle, key, named, on, place,
+    policy, publication, published, publishing, readable, record, targets, used, with_new_key,
 };
 
 fn plan(seen: &Observed) -> Step {
@@ -703,10 +703,56 @@ fn the_old_key_stays_active_through_the_overlap() {
 #[test]
 fn an_old_key_that_was_used_since_the_deploy_stays_active() {
     let seen = |usage| published(deployed(DAY)).with(|seen| seen.keys[0].used = usage);
-    let still = Waiting::StillUsed { old: id(OLD), last: at(NOW - 60), service: "s3".to_owned() };
-    assert_eq!(plan(&seen(used(60, "s3"))), Done(plan::Done::Waiting(still)));
+    assert_eq!(
+        plan(&seen(used(60, "s3"))),
+        Done(plan::Done::Waiting(still_used(60, 49 * 3600, false)))
+    );
     for usage in [Some(Use::Never), used(DAY, "s3"), used(2 * DAY, "s3")] {
         assert_eq!(plan(&seen(usage)), Disable(id(OLD), KeyRole::Old));
+    }
+}
+
+/// Used so many seconds ago, and counting as used for so long.
+fn still_used(seconds_ago: i64, counts_for: i64, late: bool) -> Waiting {
+    Waiting::StillUsed {
+        old: id(OLD),
+        last: at(NOW - seconds_ago),
+        service: "s3".to_owned(),
+        until: at(NOW - seconds_ago + counts_for),
+        late,
+    }
+}
+
+/// The date of the last use stays where it is: "used after the deploy" would be true for ever.
+#[test]
+fn a_use_after_the_deploy_counts_until_none_has_followed_for_two_days_or_the_overlap() {
+    let day = 24 * 3600;
+    let long = policy().with(|policy| policy.overlap = SignedDuration::from_hours(72));
+    for (policy, counts_for) in [(policy(), 49 * 3600), (long, 3 * day)] {
+        let seen =
+            |ago| published(deployed(30 * day)).with(|seen| seen.keys[0].used = used(ago, "s3"));
+        assert_eq!(
+            confirmed(&seen(counts_for - 1), &policy),
+            Done(plan::Done::Waiting(still_used(counts_for - 1, counts_for, true)))
+        );
+        assert_eq!(confirmed(&seen(counts_for), &policy), Disable(id(OLD), KeyRole::Old));
+    }
+}
+
+#[test]
+fn an_old_key_in_use_three_days_after_the_overlap_is_told() {
+    let overlap = 12 * 3600;
+    for (since, late) in [(overlap + 3 * DAY - 1, false), (overlap + 3 * DAY, true)] {
+        let seen = published(deployed(since)).with(|seen| seen.keys[0].used = used(60, "s3"));
+        let waiting = still_used(60, 49 * 3600, late);
+        let notice = plan::Notice::OldKeyInUse {
+            key: id(OLD),
+            last: at(NOW - 60),
+            service: "s3".to_owned(),
+        };
+        let Done(done) = plan(&seen) else { panic!("it waits") };
+        assert_eq!(done, plan::Done::Waiting(waiting));
+        assert_eq!(done.notice(), late.then_some(notice));
     }
 }
 
@@ -717,11 +763,70 @@ fn without_an_overlap_the_old_key_is_disabled_at_once_whoever_uses_it() {
 }
 
 #[test]
-fn force_cuts_the_overlap_and_the_grace_period_short_and_nothing_else() {
-    let policy = forced();
-    assert_eq!(confirmed(&published(deployed(1)), &policy), Disable(id(OLD), KeyRole::Old));
+fn force_shortens_no_wait_of_the_rotation_that_it_began() {
+    let policy = forced_earlier();
+    let until = at(NOW - 1 + 12 * 3600);
+    let overlap = Waiting::Overlap { old: id(OLD), until };
+    assert_eq!(confirmed(&published(deployed(1)), &policy), Done(plan::Done::Waiting(overlap)));
+    let used = published(deployed(DAY)).with(|seen| seen.keys[0].used = used(60, "s3"));
+    let still = still_used(60, 49 * 3600, false);
+    assert_eq!(confirmed(&used, &policy), Done(plan::Done::Waiting(still)));
     let grace = published(disabled(1)).with(|seen| seen.keys[0].active = false);
-    assert_eq!(confirmed(&grace, &policy), Delete(id(OLD), KeyRole::Old));
+    let until = Waiting::Grace { old: id(OLD), until: at(NOW - 1 + 7 * DAY) };
+    assert_eq!(confirmed(&grace, &policy), Done(plan::Done::Waiting(until)));
+}
+
+/// The key that this process has made is its own, whatever the clocks of IAM and GitLab say.
+#[test]
+fn a_forced_run_knows_its_own_rotation() {
+    let seen = published(deployed(1)).with(|seen| {
+        seen.run.new_key = Some(NewKey { key: id(NEW), verified: true, abandoned: false });
+    });
+    assert!(matches!(confirmed(&seen, &forced()), Done(plan::Done::Waiting(_))));
+}
+
+#[test]
+fn a_forced_run_refuses_while_an_earlier_rotation_waits() {
+    let last = used(60, "s3");
+    let grace = published(disabled(1)).with(|seen| seen.keys[0].active = false);
+    let rows = [
+        (published(deployed(1)), false, NOW - 1 + 12 * 3600),
+        (published(deployed(DAY)), false, NOW - 60 + 49 * 3600),
+        (grace, true, NOW - 1 + 7 * DAY),
+    ];
+    for (seen, disabled, until) in rows {
+        assert_eq!(confirmed(&seen, &forced()), Ask(Query::LastUse(id(OLD))));
+        let asked = seen.with(|seen| seen.keys[0].used = last.clone());
+        for action in [Action::Rotate, Action::Retire, Action::Check] {
+            let policy = Policy { action, ..forced() };
+            assert_eq!(
+                confirmed(&asked, &policy),
+                Refuse(Refusal::EarlierRotation {
+                    old: id(OLD),
+                    disabled,
+                    until: at(until),
+                    used: last.clone().unwrap(),
+                })
+            );
+        }
+    }
+}
+
+#[test]
+fn a_wait_of_no_time_is_over_at_once_for_a_clock_that_is_behind_too() {
+    for policy in [policy(), forced()] {
+        let hasty = policy.with(|policy| {
+            (policy.overlap, policy.grace_period) = (SignedDuration::ZERO, SignedDuration::ZERO);
+        });
+        assert_eq!(confirmed(&published(deployed(-1)), &hasty), Disable(id(OLD), KeyRole::Old));
+        let grace = published(disabled(-1)).with(|seen| seen.keys[0].active = false);
+        assert_eq!(confirmed(&grace, &hasty), Delete(id(OLD), KeyRole::Old));
+    }
+}
+
+#[test]
+fn a_forced_run_goes_on_with_an_earlier_rotation_that_deploys() {
+    let policy = forced();
     let in_flight_jobs =
         published(publication()).with(|seen| seen.in_flight_jobs = Some(text("job 1")));
     assert_eq!(confirmed(&in_flight_jobs, &policy), Wait(Waiting::InFlightJobs(text("job 1"))));
@@ -732,12 +837,43 @@ fn force_cuts_the_overlap_and_the_grace_period_short_and_nothing_else() {
 
 #[test]
 fn an_old_key_that_somebody_enabled_again_is_left_alone() {
+    let refusal = Refusal::EnabledAgain { key: id(OLD) };
     for policy in [policy(), forced()] {
-        assert_eq!(
-            confirmed(&published(disabled(8 * DAY)), &policy),
-            Refuse(Refusal::EnabledAgain { key: id(OLD) })
-        );
+        let seen = published(disabled(8 * DAY));
+        assert_eq!(plan::plan(&seen, &policy), Step::Confirm(refusal.clone()));
+        // Lists lag: it is noted once a second look has shown the same.
+        let again = seen.with(|seen| seen.run.suspected = Some(refusal.clone()));
+        assert_eq!(plan::plan(&again, &policy), Step::Record(Checkpoint::EnabledAgain));
+        let noted = published(enabled_again(60));
+        assert_eq!(confirmed(&noted, &policy), Refuse(refusal.clone()));
+        let again = again.with(|seen| seen.claim = noted.claim.clone());
+        assert_eq!(plan::plan(&again, &policy), Refuse(refusal.clone()));
     }
+    let looks = [doing(Action::Check), policy().with(|policy| policy.dry_run = true)];
+    for policy in looks {
+        assert_eq!(confirmed(&published(disabled(8 * DAY)), &policy), Refuse(refusal.clone()));
+    }
+}
+
+/// A person has disabled it, as the hint says: that is when its grace period begins.
+#[test]
+fn an_old_key_that_was_enabled_again_gets_its_whole_grace_period() {
+    let off = |progress| published(progress).with(|seen| seen.keys[0].active = false);
+    let seen = off(enabled_again(60));
+    assert_eq!(plan(&seen), Step::Record(Checkpoint::Disabled));
+    let progress = Progress::after(&seen, Checkpoint::Disabled).unwrap();
+    assert_eq!((progress.disabled, progress.enabled_again), (Some(at(NOW)), None));
+    let until = Waiting::Grace { old: id(OLD), until: at(NOW + 7 * DAY) };
+    assert_eq!(plan(&off(progress)), Done(plan::Done::Waiting(until)));
+    let gone = published(enabled_again(60)).with(|seen| drop(seen.keys.remove(0)));
+    assert_eq!(plan(&gone), Step::Record(Checkpoint::Finished));
+}
+
+/// While a target is elsewhere, that is told: no hint may say to disable the key that it names.
+#[test]
+fn a_key_that_was_enabled_again_is_no_matter_while_a_target_is_on_it() {
+    let seen = published(disabled(8 * DAY)).with(|seen| seen.targets = targets([on(OLD)]));
+    assert!(!matches!(plan(&seen), Refuse(Refusal::EnabledAgain { .. })));
 }
 
 #[test]
@@ -750,7 +886,6 @@ fn an_old_key_that_a_variable_still_names_is_never_disabled_or_deleted() {
         plan(&mention(published(deployed(DAY)).with(|seen| seen.keys[0].used = Some(Use::Never)))),
         refusal
     );
-    assert_eq!(confirmed(&mention(published(deployed(1))), &forced()), refusal);
     assert_eq!(
         plan(&mention(published(disabled(8 * DAY)).with(|seen| seen.keys[0].active = false))),
         refusal

@@ -17,7 +17,8 @@ use jiff::SignedDuration;
 use crate::invariants::{check, holds, names};
 use crate::kit::{
     DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, deployed, disabled, doing, drained,
-    forced, hidden, id, idle, named, on, policy, publication, readable, record, targets, used,
+    enabled_again, forced, forced_earlier, hidden, id, idle, named, on, policy, publication,
+    readable, record, targets, used,
 };
 
 /// Judges the plan of what is seen, and counts.
@@ -254,7 +255,7 @@ fn new_keys() -> Vec<(Option<NewKey>, Attempt)> {
 }
 
 fn uses() -> Vec<Option<Use>> {
-    vec![None, Some(Use::Never), used(30, "sts"), used(30, "s3")]
+    vec![None, Some(Use::Never), used(30, "sts"), used(30, "s3"), used(50 * 3600, "s3")]
 }
 
 fn every_use(seen: &mut Observed, mut look: impl FnMut(&Observed)) {
@@ -379,14 +380,23 @@ fn every_small_world_after_the_publication() {
     let policies = [
         policy(),
         forced(),
+        forced_earlier(),
         own.clone(),
         own.with(|policy| policy.action = Action::Retire),
         hasty,
         doing(Action::Setup),
         doing(Action::Check),
     ];
-    let stages =
-        [publication(), drained(), deployed(60), deployed(DAY), disabled(DAY), disabled(8 * DAY)];
+    let stages = [
+        publication(),
+        drained(),
+        deployed(60),
+        deployed(DAY),
+        deployed(4 * DAY),
+        disabled(DAY),
+        disabled(8 * DAY),
+        enabled_again(8 * DAY),
+    ];
     let keys = every_keys(75);
     let mut intact_or_not: Vec<Vec<(IdSeen, SecretSeen)>> =
         every_pair().into_iter().map(|pair| vec![pair]).collect();

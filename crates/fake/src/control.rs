@@ -20,6 +20,26 @@ impl Fake {
         self.lock().shift = seconds * 1000;
     }
 
+    /// So long passes between two runs: keys, their uses and the records lie further back. (The clock
+    /// of the runner is the real one, and a run does not bear it to be days behind.)
+    pub fn time_passes(&self, seconds: i64) {
+        let mut state = self.lock();
+        for key in &mut state.aws.keys {
+            key.created -= seconds * 1000;
+            key.uses.iter_mut().for_each(|(at, ..)| *at -= seconds * 1000);
+        }
+        let by = jiff::SignedDuration::from_secs(seconds);
+        for home in state.lab.homes() {
+            let variables = state.lab.variables_mut(home).into_iter().flatten();
+            for record in variables.filter(|variable| variable.scope == "credential-rotator") {
+                if let Ok(mut line) = serde_json::from_str(&record.value) {
+                    set_back(&mut line, by);
+                    record.value = line.to_string();
+                }
+            }
+        }
+    }
+
     pub fn tune(&self, change: impl FnOnce(&mut Knobs)) {
         change(&mut self.lock().knobs);
     }
@@ -130,5 +150,21 @@ impl Fake {
         for found in self.lock().aws.keys.iter_mut().filter(|found| found.id == key) {
             found.ours = true;
         }
+    }
+}
+
+/// Every date in it lies further back.
+fn set_back(value: &mut serde_json::Value, by: jiff::SignedDuration) {
+    match value {
+        serde_json::Value::String(text) => {
+            if let Ok(date) = text.parse::<jiff::Timestamp>() {
+                *text = (date - by).to_string();
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(|item| set_back(item, by)),
+        serde_json::Value::Object(fields) => {
+            fields.values_mut().for_each(|field| set_back(field, by));
+        }
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
     }
 }
