@@ -161,6 +161,22 @@ impl Config {
         !self.overlap.is_zero() && self.overlap < USES_SHOW_WITHIN
     }
 
+    /// The projects whose jobs use the pair, as far as they are known: the targets' and those that
+    /// are deployed.
+    pub fn projects(&self) -> Vec<Name> {
+        let targets = self.targets.iter().filter_map(|target| match &target.owner {
+            Owner::Project(name) => Some(name),
+            Owner::Group(_) => None,
+        });
+        let mut projects: Vec<Name> = Vec::new();
+        for project in targets.chain(&self.deploy.projects) {
+            if !projects.contains(project) {
+                projects.push(project.clone());
+            }
+        }
+        projects
+    }
+
     /// Reads variables as `std::env::vars_os()` gives them. An empty one counts as unset.
     ///
     /// # Errors

@@ -17,6 +17,8 @@
 //! | any | a refusal that a person may have caused, seen once | observe again 10 s later | – | – | – |
 //! | any | a claim was made, or a long wait is over, or an old key is to be touched | observe first | – | – | – |
 //! | any | another run is alive and there is something to do | refuse: busy | – | – | it ends, or two minutes have passed since its job ended |
+//! | any | `check` or a dry run, due or not, and what a rotation needs is not known yet | look at all of it | – | – | – |
+//! | any | `check` or a dry run, and something stands in a rotation's way | refuse, naming it all | – | a person | nothing stands in its way |
 //! | any | something to do, no claim held | claim | a bare record | the next run | – |
 //! | any | claim held, other records left | take their progress over, delete them | two records | the next run | – |
 //! | publishing | nothing was made, or B is gone and every target untouched | remove the progress from the record | nothing | – | – |
@@ -57,6 +59,7 @@ use crate::config::Action;
 
 mod apply;
 mod describe;
+mod look;
 mod model;
 mod rehearse;
 mod run_state;
@@ -92,9 +95,7 @@ pub fn plan(seen: &Observed, policy: &Policy) -> Step {
     if run.stop_requested && !winds_down(&step, run) {
         return Step::Stop;
     }
-    if policy.dry_run && (step.has_effect() || matches!(step, Step::Wait(_))) {
-        return Step::Done(Done::DryRun(rehearse::rehearse(seen, policy)));
-    }
+    let step = if policy.dry_run { look::dry_run(step, seen, policy) } else { step };
     if let Some(scope) = outdated(&step, run.freshness) {
         return Step::Observe(scope);
     }
@@ -197,7 +198,7 @@ fn outdated(step: &Step, freshness: Freshness) -> Option<Scope> {
 /// What the stage of the rotation needs next. A row of the table above is an arm of one of the four.
 fn decide(seen: &Observed, policy: &Policy) -> Step {
     if policy.action == Action::Check {
-        return check(seen, policy);
+        return look::check(seen, policy);
     }
     if seen.in_own_deploy {
         return Step::Done(Done::InOwnDeploy);
@@ -225,7 +226,7 @@ fn idle(named: Named, due: Due, seen: &Observed, policy: &Policy) -> Step {
         (Named::Unasked, _) => Step::Ask(Query::WhoseSecrets),
         (Named::Hopeless(refusal), _) => Step::Refuse(refusal),
         (Named::Wrong(refusal), _) => anew_or(refusal, seen, policy),
-        (Named::Nothing, _) if policy.action == Action::Setup => begin(seen, policy),
+        (Named::Nothing, _) if policy.action == Action::Setup => begin(seen),
         (Named::Nothing, _) => Step::Refuse(Refusal::NoVariables),
         (Named::One(key), Due::No { created, due }) => {
             let other = seen.keys.iter().find(|other| other.id != key.id);
@@ -233,7 +234,7 @@ fn idle(named: Named, due: Due, seen: &Observed, policy: &Policy) -> Step {
             Step::Done(Done::NotDue { key: key.id, created, due, unexplained })
         }
         (Named::One(key), Due::Yes | Due::Irrelevant) => match policy.action {
-            Action::Rotate | Action::Check => begin(seen, policy),
+            Action::Rotate | Action::Check => begin(seen),
             Action::Retire => Step::Done(Done::NothingToRetire { key: key.id }),
             Action::Setup => Step::Done(Done::AlreadySetUp { key: key.id }),
         },
@@ -389,7 +390,7 @@ fn create(seen: &Observed) -> Step {
 }
 
 /// A new rotation, where there is room for it and nothing speaks against it.
-fn begin(seen: &Observed, policy: &Policy) -> Step {
+fn begin(seen: &Observed) -> Step {
     if seen.run.attempt != Attempt::No || seen.run.error_deferred {
         return Step::Done(Done::Tried);
     }
@@ -397,9 +398,6 @@ fn begin(seen: &Observed, policy: &Policy) -> Step {
         return no_slot(seen);
     }
     match &seen.preflight {
-        // `check` would only say that a rotation is due: what else it finds, the rotation finds
-        // too, before anything is written.
-        None if policy.action == Action::Check => Step::Record(Checkpoint::Begin),
         None => Step::Ask(Query::Preflight),
         Some(blockers) if !blockers.is_empty() => {
             Step::Refuse(Refusal::Preflight(blockers.clone()))
@@ -452,9 +450,7 @@ fn anew_or(refusal: Refusal, seen: &Observed, policy: &Policy) -> Step {
     let only_unseen =
         unsettled(seen).is_some() && matches!(refusal, Refusal::NewKeyLost { disabled: false, .. });
     match (policy.forced, policy.action) {
-        (Some(_), Action::Rotate) if seen.run.attempt == Attempt::No && !only_unseen => {
-            begin(seen, policy)
-        }
+        (Some(_), Action::Rotate) if seen.run.attempt == Attempt::No && !only_unseen => begin(seen),
         (Some(_) | None, Action::Rotate | Action::Retire | Action::Setup | Action::Check) => {
             Step::Refuse(refusal)
         }
@@ -501,26 +497,4 @@ fn places_of(key: &AccessKeyId, seen: &Observed) -> Vec<String> {
 
 fn wait(what: Waiting, seen: &Observed) -> Step {
     if seen.run.waited_out { Step::Done(Done::Waiting(what)) } else { Step::Wait(what) }
-}
-
-/// `check` reads only: refused where `rotate` would refuse or the key is too old, else done with
-/// what `rotate` would do next.
-fn check(seen: &Observed, policy: &Policy) -> Step {
-    let step = in_stage(stage::stage(seen, policy), seen, policy);
-    let named = seen.targets.iter().find_map(|target| target.id.key());
-    let key = named.and_then(|id| seen.key(id));
-    match step {
-        Step::Refuse(_)
-        | Step::Ask(
-            Query::WhoseSecrets | Query::LastUse(_) | Query::InFlightJobs | Query::Deploys,
-        ) => step,
-        step => match key {
-            Some(key) if key.created + policy.max_age <= seen.now => {
-                Step::Refuse(Refusal::TooOld { key: key.id.clone(), created: key.created })
-            }
-            Some(_) | None => {
-                Step::Done(Done::Checked { key: named.cloned(), next: Box::new(step) })
-            }
-        },
-    }
 }

@@ -1,12 +1,14 @@
-//! What a rotation needs, looked at before anything is written: every blocker at once.
+//! What a rotation needs, looked at before anything is written, all of it at once.
 //!
-//! A blocker costs nothing but a clear exit. Information that GitLab does not give is none.
+//! A blocker costs nothing but a clear exit, a notice stops nothing. What a rotation does only after
+//! its publication is tried here by a read that changes nothing: docs/gitlab.md has the table. What
+//! GitLab does not tell is told, and is neither.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::aws::{Aws, AwsError, Identity};
-use crate::config::Config;
-use crate::error::{Blocker, Error};
+use crate::config::{Action, Config};
+use crate::error::{Blocker, Error, Notice};
 use crate::fence::Fence;
 use crate::gitlab::Gitlab;
 use crate::gitlab::token::Token;
@@ -21,31 +23,69 @@ mod variables;
 /// What the job must have left besides verification: publication, record and a safe end.
 const SHORTEST_JOB: SignedDuration = SignedDuration::from_mins(5);
 
+/// What a look has found.
+#[derive(Default)]
+pub(crate) struct Findings {
+    pub(crate) blockers: Vec<Blocker>,
+    pub(crate) notices: Vec<Notice>,
+    /// What GitLab does not tell, a sentence each.
+    pub(crate) unknown: Vec<String>,
+    /// Who signs, as STS says.
+    pub(crate) identity: Option<Identity>,
+}
+
 /// # Errors
 /// Too little of the job is left; calls that failed for another reason than what they were to show.
-pub(crate) async fn blockers(
+pub(crate) async fn look(
     config: &Config,
     gitlab: &Gitlab,
     aws: &Aws,
     lists: &Lists,
     token: &Token,
     seen: &Observed,
-) -> Result<(Vec<Blocker>, Option<Identity>), Error> {
-    enough_time(config, &gitlab.fence, seen.now)?;
-    let mut blockers = Vec::new();
-    let identity = match aws.identity().await {
-        Ok(identity) => Some(identity),
+) -> Result<Findings, Error> {
+    let mut found = Findings::default();
+    match enough_time(config, &gitlab.fence, seen.now) {
+        // The job of a check is not the one that rotates.
+        Err(_) if config.action == Action::Check => {}
+        Err(Error::NoTimeLeft { needed, left }) if config.dry_run => {
+            found.blockers.push(Blocker::JobTooShort { needed, left });
+        }
+        reply => reply?,
+    }
+    look_at_aws(config, aws, seen, &mut found).await?;
+    token::look(config, token, seen.now, &mut found);
+    found.blockers.extend(variables::blockers(config, lists, seen));
+    projects::look(config, gitlab, seen, &mut found).await?;
+    Ok(found)
+}
+
+/// Whether STS could verify a key, and whether IAM tells when the old one was last used.
+async fn look_at_aws(
+    config: &Config,
+    aws: &Aws,
+    seen: &Observed,
+    found: &mut Findings,
+) -> Result<(), Error> {
+    match aws.identity().await {
+        Ok(identity) => found.identity = Some(identity),
         // IAM has just accepted the same credentials.
         Err(AwsError::KeyRefused { .. }) => {
-            blockers.push(Blocker::StsRefuses { region: config.region.clone() });
-            None
+            found.blockers.push(Blocker::StsRefuses { region: config.region.clone() });
         }
         Err(error) => return Err(error.into()),
-    };
-    blockers.extend(token::blocker(config, token, seen.now));
-    blockers.extend(variables::blockers(config, lists, seen));
-    blockers.extend(projects::blockers(config, gitlab, seen).await?);
-    Ok((blockers, identity))
+    }
+    let named =
+        seen.targets.iter().filter_map(|target| target.id.key()).find_map(|id| seen.key(id));
+    match named.or(seen.keys.first()) {
+        Some(key) if !config.overlap.is_zero() => match aws.last_use(&key.id).await {
+            Ok(_) => {}
+            Err(AwsError::Denied { action, .. }) => found.blockers.push(Blocker::Denied { action }),
+            Err(error) => return Err(error.into()),
+        },
+        Some(_) | None => {}
+    }
+    Ok(())
 }
 
 /// # Errors

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::access_key::Key;
 use crate::config::Config;
 use crate::deploy::Deployed;
-use crate::error::{Notice, exit};
+use crate::error::{Error, Notice, Refusal, exit};
 use crate::outcome::{End, Outcome};
 use crate::plan::{Checkpoint, KeyRole, Observed, Query, Step, Waiting};
 
@@ -150,6 +150,9 @@ impl Report {
         {
             self.notice(notice);
         }
+        if let Some(seen) = seen {
+            self.tell_blockers(end, seen);
+        }
         let json = &mut self.json;
         json.warnings = self.notices.iter().map(Warning::new).collect();
         json.calls = calls;
@@ -172,6 +175,15 @@ impl Report {
         json.key_age_days = key.map(|key| days(seen.now.duration_since(key.created)));
         json.next_due = key.map(|key| key.created + config.rotate_after);
         self.summary = Some(Summary::new(config, end, seen, &self.did, json, old));
+    }
+
+    /// What stands in a rotation's way, where the run ends with something else.
+    fn tell_blockers(&mut self, end: &End, seen: &Observed) {
+        if !matches!(end, End::Error(Error::Refused(Refusal::Preflight(_)))) {
+            for blocker in seen.preflight.iter().flatten() {
+                self.notice(Notice::Blocked(blocker.clone()));
+            }
+        }
     }
 
     /// Prints the end of the job log.

@@ -736,9 +736,12 @@ fn blockers() -> Vec<Blocker> {
     let (project, target, owner) = (|| text("PROJECT"), || text("TARGET"), || text("OWNER"));
     let (variable, scope) = (|| text("VARIABLE"), || text("SCOPE"));
     let environment = || text("ENVIRONMENT");
+    let right = Right { resource: "RIGHT", action: "ACTION" };
     vec![
+        Blocker::JobTooShort { needed: i64::from(NUMBER), left: i64::from(NUMBER) },
         Blocker::TokenExpires { at: Timestamp::UNIX_EPOCH },
         Blocker::StsRefuses { region: text("REGION") },
+        Blocker::Denied { action: "ACTION" },
         Blocker::AllHidden,
         Blocker::OtherReference { key: key(), places: vec![text("PLACES")] },
         Blocker::NoRoomForTag { secret: variable(), target: target() },
@@ -758,10 +761,15 @@ fn blockers() -> Vec<Blocker> {
             target: target(),
         },
         Blocker::ProjectHidden { project: project() },
+        Blocker::TokenLacks { right, project: project() },
+        Blocker::NotAllowed { right, project: project() },
         Blocker::ProjectArchived { project: project() },
+        Blocker::CiOff { project: project() },
+        Blocker::PipelineVariables { project: project() },
         Blocker::NoRef { project: project(), name: text("REF") },
         Blocker::NoBranch { project: project() },
         Blocker::NoDeployment { project: project(), environment: environment() },
+        Blocker::JobArchived { project: project(), environment: environment(), job: text("JOB") },
     ]
 }
 
@@ -770,6 +778,8 @@ fn notices() -> Vec<Notice> {
     vec![
         Notice::UnexplainedKey { key: key() },
         Notice::OldKeyInUse { key: key(), last: Timestamp::UNIX_EPOCH, service: text("SERVICE") },
+        Notice::Blocked(Blocker::NoRef { project: text("PROJECT"), name: text("REF") }),
+        Notice::OutdatedDeployments { project: text("PROJECT") },
     ]
 }
 

@@ -6,14 +6,19 @@
 use jiff::Timestamp;
 
 use crate::access_key::AccessKeyId;
+use crate::gitlab::Right;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Blocker {
+    #[error("the job ends in {left} seconds; a rotation needs {needed}")]
+    JobTooShort { needed: i64, left: i64 },
     #[error(
         "the STS endpoint of {region} refuses credentials that IAM accepts, so it could not \
          verify a new key"
     )]
     StsRefuses { region: String },
+    #[error("the credentials in use may not call {action}, which the overlap needs")]
+    Denied { action: &'static str },
     #[error("the GitLab token expires at {at}, before this rotation could end")]
     TokenExpires { at: Timestamp },
     #[error("every target's secret is hidden, so a run that dies half-way could not be continued")]
@@ -47,8 +52,20 @@ pub enum Blocker {
     CloserOwner { variable: String, owner: String, scope: String, target: String },
     #[error("the GitLab token cannot see the deploy project {project}")]
     ProjectHidden { project: String },
+    #[error("the fine-grained GitLab token lacks {right} in project {project}")]
+    TokenLacks { right: Right, project: String },
+    /// `right`: as the rights of fine-grained tokens are called.
+    #[error("the GitLab token's user may not do in project {project} what GitLab calls {right}")]
+    NotAllowed { right: Right, project: String },
     #[error("project {project} is archived, so nothing can be deployed there")]
     ProjectArchived { project: String },
+    #[error("CI/CD is off in project {project}, so nothing can be deployed there")]
+    CiOff { project: String },
+    #[error(
+        "project {project} does not let the GitLab token's user set pipeline variables, and \
+         ROTATOR_DEPLOY_VARIABLES has some"
+    )]
+    PipelineVariables { project: String },
     #[error("project {project} has no ref {name} to deploy")]
     NoRef { project: String, name: String },
     #[error("project {project} has no branch to deploy")]
@@ -58,12 +75,23 @@ pub enum Blocker {
          redeploy"
     )]
     NoDeployment { project: String, environment: String },
+    #[error(
+        "the pipeline of job {job}, which deployed project {project} to {environment}, is \
+         archived, so GitLab does not run it again"
+    )]
+    JobArchived { project: String, environment: String, job: String },
 }
 
 impl Blocker {
     /// What to do about it.
     pub fn fix(&self) -> String {
         match self {
+            Self::JobTooShort { .. } => {
+                "raise the job's `timeout:` (or the runner's maximum)".into()
+            }
+            Self::Denied { .. } => {
+                "allow it, or set ROTATOR_OVERLAP=0s, with which nobody asks".into()
+            }
             Self::StsRefuses { .. } => {
                 "set AWS_REGION to a region that is enabled in the account".into()
             }
@@ -85,10 +113,25 @@ impl Blocker {
             Self::ProjectHidden { .. } => {
                 "check the name, and add the token's user as Maintainer".into()
             }
+            Self::TokenLacks { .. } => {
+                "create a token that has it as well, for the rights of a token cannot be changed \
+                 (a person's classic token gets this answer where the group demands fine-grained \
+                 ones)"
+                    .into()
+            }
+            Self::NotAllowed { .. } => "give it the role Maintainer there".into(),
+            Self::CiOff { .. } => "switch it on, or deploy another project".into(),
+            Self::PipelineVariables { .. } => {
+                "use ROTATOR_DEPLOY_INPUTS instead, or allow its role to set them in the \
+                 project's CI/CD settings"
+                    .into()
+            }
             Self::ProjectArchived { .. } => "unarchive it, or deploy another project".into(),
             Self::NoRef { .. } => "check ROTATOR_DEPLOY".into(),
             Self::NoBranch { .. } => "its repository is empty; push to it".into(),
-            Self::NoDeployment { .. } => "deploy once, or use ROTATOR_DEPLOY=pipeline".into(),
+            Self::NoDeployment { .. } | Self::JobArchived { .. } => {
+                "deploy once, or use ROTATOR_DEPLOY=pipeline".into()
+            }
         }
     }
 

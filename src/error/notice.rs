@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use super::Blocker;
 use super::refusal::{WHOSE, day};
 use crate::access_key::AccessKeyId;
 
@@ -16,6 +17,15 @@ pub enum Notice {
         day(*last)
     )]
     OldKeyInUse { key: AccessKeyId, last: Timestamp, service: String },
+    /// What `check` and a dry run find beside the refusal that they end with.
+    #[error("a rotation would not end well: {0}")]
+    Blocked(Blocker),
+    /// GitLab's setting *Prevent outdated deployment jobs*.
+    #[error(
+        "project {project} does not prevent outdated deployment jobs, so a deploy that begins \
+         while the rotation runs the last one again may be undone by it"
+    )]
+    OutdatedDeployments { project: String },
 }
 
 impl Notice {
@@ -31,6 +41,10 @@ impl Notice {
                 "move that software to the new key: the old one is disabled once nothing has used \
                  it for two days, or, whatever uses it, with `overlap: 0s`"
                     .into()
+            }
+            Self::Blocked(blocker) => blocker.fix(),
+            Self::OutdatedDeployments { .. } => {
+                "switch it on in the project's settings: CI/CD, General pipelines".into()
             }
         }
     }

@@ -5,7 +5,7 @@ use gitlab::api::projects::pipelines::PipelineJobs;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::pipelines::PipelineRef;
+use super::pipelines::{OnePage, PipelineRef};
 use super::{ApiError, ApiErrorKind, Gitlab, Status, built, id};
 use crate::config::Name;
 use crate::record::JobRef;
@@ -28,6 +28,9 @@ pub struct Job {
     pub pipeline: Option<PipelineRef>,
     #[serde(default)]
     pub commit: Option<Commit>,
+    /// Its pipeline is archived, so it cannot be run again.
+    #[serde(default)]
+    pub archived: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -79,6 +82,12 @@ impl Gitlab {
             }
             reply => reply,
         }
+    }
+
+    /// Asks for the newest job: whether the token may list jobs.
+    pub async fn try_jobs(&self, project: &Name) -> Result<(), ApiError> {
+        let list = built(endpoints::Jobs::builder().project(id(project)).build());
+        self.query_empty(OnePage { list, count: 1 }).await
     }
 
     async fn jobs_in(&self, project: &Name, scopes: &[JobScope]) -> Result<Vec<Job>, ApiError> {

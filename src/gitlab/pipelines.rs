@@ -85,7 +85,7 @@ impl Gitlab {
             .order_by(PipelineOrderBy::Id)
             .sort(SortOrder::Descending)
             .build();
-        self.query(OnePage { pipelines: built(pipelines), count }).await
+        self.query(OnePage { list: built(pipelines), count }).await
     }
 
     /// Starts a pipeline with the inputs and variables of the configuration.
@@ -150,22 +150,23 @@ impl Endpoint for CreatePipeline<'_> {
     }
 }
 
-struct OnePage<'a> {
-    pipelines: endpoints::Pipelines<'a>,
-    count: u64,
+/// The first so many of a list.
+pub(super) struct OnePage<L> {
+    pub(super) list: L,
+    pub(super) count: u64,
 }
 
-impl Endpoint for OnePage<'_> {
+impl<L: Endpoint> Endpoint for OnePage<L> {
     fn method(&self) -> Method {
-        self.pipelines.method()
+        self.list.method()
     }
 
     fn endpoint(&self) -> Cow<'static, str> {
-        self.pipelines.endpoint()
+        self.list.endpoint()
     }
 
     fn parameters(&self) -> QueryParams<'_> {
-        let mut parameters = self.pipelines.parameters();
+        let mut parameters = self.list.parameters();
         parameters.push("per_page", self.count);
         parameters
     }

@@ -24,6 +24,46 @@ pub struct Project {
     /// The group or the user that it is in.
     #[serde(default)]
     pub namespace: Option<Group>,
+    /// The next two are the same setting, of newer and of older versions.
+    #[serde(default)]
+    builds_access_level: Option<String>,
+    #[serde(default)]
+    jobs_enabled: Option<bool>,
+    /// From here on GitLab tells Maintainers only.
+    #[serde(default)]
+    ci_pipeline_variables_minimum_override_role: Option<MinimumRole>,
+    #[serde(default)]
+    restrict_user_defined_variables: Option<bool>,
+    #[serde(default)]
+    pub ci_forward_deployment_enabled: Option<bool>,
+    #[serde(default)]
+    permissions: Permissions,
+}
+
+/// Who may set pipeline variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MinimumRole {
+    NoOneAllowed,
+    Developer,
+    Maintainer,
+    Owner,
+    #[serde(other)]
+    Unknown,
+}
+
+/// The roles of the token's user, as far as they are the project's or a group's own.
+#[derive(Debug, Default, Deserialize)]
+struct Permissions {
+    #[serde(default)]
+    project_access: Option<Access>,
+    #[serde(default)]
+    group_access: Option<Access>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Access {
+    access_level: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -32,6 +72,33 @@ pub struct Group {
     pub full_path: String,
     #[serde(default)]
     pub parent_id: Option<u64>,
+}
+
+impl Project {
+    /// Whether CI/CD is on; where GitLab does not tell, it is.
+    pub fn has_ci(&self) -> bool {
+        self.builds_access_level.as_deref() != Some("disabled") && self.jobs_enabled != Some(false)
+    }
+
+    /// Whether the token's user may set pipeline variables; `None` where GitLab does not tell.
+    pub fn lets_set_pipeline_variables(&self) -> Option<bool> {
+        let needed = match (
+            self.ci_pipeline_variables_minimum_override_role,
+            self.restrict_user_defined_variables,
+        ) {
+            (_, Some(false)) => return Some(true),
+            (Some(MinimumRole::NoOneAllowed), _) => return Some(false),
+            (Some(MinimumRole::Developer), _) => 30,
+            (Some(MinimumRole::Maintainer), _) => 40,
+            (Some(MinimumRole::Owner), _) => 50,
+            // Before 17.1 there was one limit.
+            (None, Some(true)) => 40,
+            (Some(MinimumRole::Unknown), _) | (None, None) => return None,
+        };
+        let Permissions { project_access, group_access } = &self.permissions;
+        let roles = [project_access, group_access].into_iter().flatten();
+        roles.map(|access| access.access_level).max().map(|role| role >= needed)
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -12,6 +12,9 @@ pub struct Token {
     pub user_id: Option<u64>,
     #[serde(default)]
     pub expires_at: Option<String>,
+    /// Whether GitLab told anything.
+    #[serde(skip)]
+    pub is_told: bool,
 }
 
 impl Token {
@@ -26,9 +29,10 @@ impl Gitlab {
     /// The token of this client. Nothing is known of one that may not ask; a list that is refused
     /// tells the rest.
     pub async fn token(&self) -> Result<Token, ApiError> {
-        match self.query(built(PersonalAccessTokenSelf::builder().build())).await {
+        match self.query::<Token>(built(PersonalAccessTokenSelf::builder().build())).await {
+            Ok(token) => Ok(Token { is_told: true, ..token }),
             Err(ApiError::Denied { status: 401 | 403 | 404, .. }) => Ok(Token::default()),
-            reply => reply,
+            Err(error) => Err(error),
         }
     }
 }

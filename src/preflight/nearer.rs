@@ -1,6 +1,7 @@
 //! Pairs that a deploy's jobs get instead of a target group's: the project's own, and those of the
-//! groups between the two. Where the token may not list variables nothing is found.
+//! groups between the two. Where the token may not look, that is told.
 
+use super::Findings;
 use super::variables::{is_half, matches_scope, session_token};
 use crate::config::{Config, DeployMode, Name, Owner};
 use crate::error::Blocker;
@@ -13,12 +14,13 @@ use crate::targets;
 /// Groups in groups, as deep as GitLab lets them be.
 const DEPTH: usize = 20;
 
-pub(super) async fn blockers(
+pub(super) async fn look(
     config: &Config,
     gitlab: &Gitlab,
     project: &Project,
     seen: &Observed,
-) -> Vec<Blocker> {
+    found: &mut Findings,
+) {
     let owners = targets::owners(&config.targets);
     let is_project = |owner: &Owner| match owner {
         Owner::Project(name) => name.is(Some(project.id), Some(&project.path_with_namespace)),
@@ -26,7 +28,7 @@ pub(super) async fn blockers(
     };
     if owners.iter().any(is_project) || !owners.iter().any(|owner| matches!(owner, Owner::Group(_)))
     {
-        return Vec::new();
+        return;
     }
     let mut nearer = vec![(
         Owner::Project(Name::Id(project.id)),
@@ -34,26 +36,39 @@ pub(super) async fn blockers(
     )];
     let mut group = project.namespace.clone();
     for _ in 0..DEPTH {
-        let Some(here) = group else { return Vec::new() };
+        let Some(here) = group else { return };
         let is_here = |owner: &&Owner| match owner {
             Owner::Group(name) => name.is(Some(here.id), Some(&here.full_path)),
             Owner::Project(_) => false,
         };
         if let Some(target) = owners.iter().find(is_here) {
-            let mut blockers = Vec::new();
             for (owner, name) in &nearer {
-                let variables = targets::list(gitlab, owner).await.unwrap_or_default();
-                blockers.extend(stands_before(config, owner, name, &variables, target, seen));
+                match targets::list(gitlab, owner).await {
+                    Ok(variables) => {
+                        let blockers = stands_before(config, owner, name, &variables, target, seen);
+                        found.blockers.extend(blockers);
+                    }
+                    Err(_) => found.unknown.push(format!(
+                        "the variables of {name} cannot be read, so it may have a pair of its own \
+                         that outranks that of {target}"
+                    )),
+                }
             }
-            return blockers;
+            return;
         }
         nearer.push((Owner::Group(Name::Id(here.id)), format!("group:{}", here.full_path)));
         group = match here.parent_id {
             Some(parent) => gitlab.group(&Name::Id(parent)).await.ok(),
             None => None,
         };
+        if let (Some(parent), None) = (here.parent_id, &group) {
+            found.unknown.push(format!(
+                "group {parent} above {} cannot be seen, so a group between {} and a target may \
+                 have a pair of its own",
+                here.full_path, project.path_with_namespace
+            ));
+        }
     }
-    Vec::new()
 }
 
 /// What a project or group that lies nearer to the deploy than a target has of its own.

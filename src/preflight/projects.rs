@@ -1,73 +1,204 @@
-//! The projects that are deployed: whether the token sees them, and whether there is something to
-//! deploy.
+//! The projects of the targets and of the deploy: their settings, the reads that the rotation needs
+//! later, and whether there is something to deploy.
 
-use super::nearer;
+use super::{Findings, nearer};
 use crate::config::{Config, DeployMode, Name};
-use crate::error::{Blocker, Error};
+use crate::error::{Blocker, Error, Notice};
 use crate::gitlab::projects::Project;
-use crate::gitlab::{ApiError, ApiErrorKind, Gitlab};
+use crate::gitlab::{ApiError, ApiErrorKind, Gitlab, Right};
 use crate::plan::Observed;
 
-pub(super) async fn blockers(
+const PROJECT: Right = Right { resource: "Project", action: "Read" };
+const JOBS: Right = Right { resource: "Job", action: "Read" };
+const PIPELINES: Right = Right { resource: "Pipeline", action: "Read" };
+const COMMITS: Right = Right { resource: "Commit", action: "Read" };
+const DEPLOYMENTS: Right = Right { resource: "Deployment", action: "Read" };
+
+pub(super) async fn look(
     config: &Config,
     gitlab: &Gitlab,
     seen: &Observed,
-) -> Result<Vec<Blocker>, Error> {
-    let mut blockers = Vec::new();
-    if config.deploy.mode == DeployMode::None {
-        return Ok(blockers);
+    found: &mut Findings,
+) -> Result<(), Error> {
+    let mut look = Look { config, gitlab, seen, found };
+    for name in config.projects() {
+        let looked = look.at(&name).await;
+        looked.map_err(|error| Error::gitlab(format!("looking at project {name}"), error))?;
     }
-    for name in &config.deploy.projects {
-        match blocker(config, gitlab, name).await {
-            Ok((project, blocker)) => {
-                blockers.extend(blocker);
-                if let Some(project) = project {
-                    blockers.extend(nearer::blockers(config, gitlab, &project, seen).await);
-                }
+    look.at_own_pipeline()
+        .await
+        .map_err(|error| Error::gitlab("looking at the jobs of this pipeline", error))?;
+    look.found.blockers.dedup();
+    Ok(())
+}
+
+struct Look<'a> {
+    config: &'a Config,
+    gitlab: &'a Gitlab,
+    seen: &'a Observed,
+    found: &'a mut Findings,
+}
+
+impl Look<'_> {
+    async fn at(&mut self, name: &Name) -> Result<(), ApiError> {
+        let deploy = &self.config.deploy;
+        let is_deployed = deploy.mode != DeployMode::None && deploy.projects.contains(name);
+        let project = match self.gitlab.project(name).await {
+            Err(ApiError::Denied {
+                kind: ApiErrorKind::NotFound | ApiErrorKind::Forbidden,
+                ..
+            }) => {
+                self.found.blockers.push(Blocker::ProjectHidden { project: name.to_string() });
+                return Ok(());
+            }
+            reply => self.tried(name, PROJECT, reply)?,
+        };
+        if let Some(project) = &project
+            && let Some(blocker) = closed(name, project)
+        {
+            self.found.blockers.push(blocker);
+            return Ok(());
+        }
+        // What runs with the old pair is waited for, and no job is proven unseen.
+        self.tried(name, JOBS, self.gitlab.try_jobs(name).await)?;
+        if !is_deployed {
+            return Ok(());
+        }
+        match &deploy.mode {
+            DeployMode::None => {}
+            DeployMode::Pipeline { branch } => {
+                self.at_branch(name, branch.as_deref(), project.as_ref()).await?;
+            }
+            DeployMode::Environment(environment) => {
+                self.at_environment(name, environment, project.as_ref()).await?;
+            }
+        }
+        if let Some(project) = &project {
+            nearer::look(self.config, self.gitlab, project, self.seen, self.found).await;
+        }
+        Ok(())
+    }
+
+    /// Gives what GitLab replied; a refusal is a blocker.
+    fn tried<T>(
+        &mut self,
+        name: &Name,
+        right: Right,
+        reply: Result<T, ApiError>,
+    ) -> Result<Option<T>, ApiError> {
+        let project = name.to_string();
+        let blocker = match reply {
+            Ok(reply) => return Ok(Some(reply)),
+            Err(ApiError::Denied { kind: ApiErrorKind::TokenGranular(right), .. }) => {
+                Blocker::TokenLacks { right, project }
             }
             Err(ApiError::Denied {
                 kind: ApiErrorKind::NotFound | ApiErrorKind::Forbidden,
                 ..
-            }) => blockers.push(Blocker::ProjectHidden { project: name.to_string() }),
-            Err(error) => {
-                let what = format!("looking at the deploy project {name}");
-                return Err(Error::gitlab(what, error));
+            }) => Blocker::NotAllowed { right, project },
+            Err(error) => return Err(error),
+        };
+        self.found.blockers.push(blocker);
+        Ok(None)
+    }
+
+    async fn at_branch(
+        &mut self,
+        name: &Name,
+        branch: Option<&str>,
+        project: Option<&Project>,
+    ) -> Result<(), ApiError> {
+        let own = self.config.job.branch_in(name);
+        let default = project.and_then(|project| project.default_branch.as_deref());
+        if let Some(project) = project {
+            self.pipeline_variables(name, project);
+        }
+        let Some(branch) = branch.or(own).or(default) else {
+            let blocker = Blocker::NoBranch { project: name.to_string() };
+            self.found.blockers.extend(project.map(|_| blocker));
+            return Ok(());
+        };
+        let there = self.tried(name, COMMITS, self.gitlab.has_ref(name, branch).await)?;
+        if there == Some(false) {
+            let (project, name) = (name.to_string(), branch.to_owned());
+            self.found.blockers.push(Blocker::NoRef { project, name });
+        }
+        let latest = self.gitlab.latest_pipelines(name, branch, 1).await;
+        self.tried(name, PIPELINES, latest)?;
+        Ok(())
+    }
+
+    fn pipeline_variables(&mut self, name: &Name, project: &Project) {
+        if self.config.deploy.variables.is_empty() {
+            return;
+        }
+        match project.lets_set_pipeline_variables() {
+            Some(true) => {}
+            Some(false) => {
+                let project = name.to_string();
+                self.found.blockers.push(Blocker::PipelineVariables { project });
             }
+            None => self.found.unknown.push(format!(
+                "GitLab does not tell whether project {name} lets the token's user set pipeline \
+                 variables"
+            )),
         }
     }
-    blockers.dedup();
-    Ok(blockers)
+
+    async fn at_environment(
+        &mut self,
+        name: &Name,
+        environment: &str,
+        project: Option<&Project>,
+    ) -> Result<(), ApiError> {
+        match project.and_then(|project| project.ci_forward_deployment_enabled) {
+            Some(true) => {}
+            Some(false) => {
+                let project = name.to_string();
+                self.found.notices.push(Notice::OutdatedDeployments { project });
+            }
+            None => self.found.unknown.push(format!(
+                "GitLab does not tell whether project {name} prevents outdated deployment jobs"
+            )),
+        }
+        let live = self.gitlab.latest_deployment(name, environment).await;
+        let Some(live) = self.tried(name, DEPLOYMENTS, live)? else { return Ok(()) };
+        let (project, environment) = (name.to_string(), environment.to_owned());
+        match live {
+            None => self.found.blockers.push(Blocker::NoDeployment { project, environment }),
+            Some(job) if job.archived => {
+                let job = job.name;
+                self.found.blockers.push(Blocker::JobArchived { project, environment, job });
+            }
+            Some(job) => {
+                if let Some(pipeline) = job.pipeline {
+                    let jobs = self.gitlab.pipeline_jobs(name, pipeline.id).await;
+                    self.tried(name, PIPELINES, jobs)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `retire` proves the deploy by the jobs of the pipeline that it is part of.
+    async fn at_own_pipeline(&mut self) -> Result<(), ApiError> {
+        let Config { deploy, job, .. } = self.config;
+        let (DeployMode::None, [_, ..]) = (&deploy.mode, &deploy.jobs[..]) else { return Ok(()) };
+        let (Some(project), Some(pipeline)) = (job.project, job.pipeline) else { return Ok(()) };
+        let name = Name::Id(project);
+        self.tried(&name, PIPELINES, self.gitlab.pipeline_jobs(&name, pipeline).await)?;
+        Ok(())
+    }
 }
 
-/// The project that is to be deployed, as far as the token may see it, and why that cannot be done.
-async fn blocker(
-    config: &Config,
-    gitlab: &Gitlab,
-    name: &Name,
-) -> Result<(Option<Project>, Option<Blocker>), ApiError> {
-    let branch = match &config.deploy.mode {
-        DeployMode::None => return Ok((None, None)),
-        DeployMode::Environment(environment) => {
-            // To redeploy takes no right to see the project itself.
-            let project = gitlab.project(name).await.ok();
-            let deployed = gitlab.latest_deployment(name, environment).await?.is_some();
-            let blocker = || Blocker::NoDeployment {
-                project: name.to_string(),
-                environment: environment.clone(),
-            };
-            return Ok((project, (!deployed).then(blocker)));
-        }
-        DeployMode::Pipeline { branch } => branch,
-    };
-    let project = gitlab.project(name).await?;
-    let own = config.job.branch_in(name);
-    let blocker = match branch.as_deref().or(own).or(project.default_branch.as_deref()) {
-        _ if project.archived => Some(Blocker::ProjectArchived { project: name.to_string() }),
-        Some(branch) => {
-            let blocker = || Blocker::NoRef { project: name.to_string(), name: branch.to_owned() };
-            (!gitlab.has_ref(name, branch).await?).then(blocker)
-        }
-        None => Some(Blocker::NoBranch { project: name.to_string() }),
-    };
-    Ok((Some(project), blocker))
+/// Why nothing runs in the project, whoever asks.
+fn closed(name: &Name, project: &Project) -> Option<Blocker> {
+    let name = || name.to_string();
+    if project.archived {
+        Some(Blocker::ProjectArchived { project: name() })
+    } else if project.has_ci() {
+        None
+    } else {
+        Some(Blocker::CiOff { project: name() })
+    }
 }

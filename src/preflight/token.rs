@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Findings;
 use crate::config::Config;
 use crate::error::Blocker;
 use crate::gitlab::token::Token;
@@ -10,10 +11,14 @@ use crate::gitlab::token::Token;
 /// What the token must outlive besides verification and deploy.
 const MARGIN: SignedDuration = SignedDuration::from_mins(10);
 
-pub(super) fn blocker(config: &Config, token: &Token, now: Timestamp) -> Option<Blocker> {
+pub(super) fn look(config: &Config, token: &Token, now: Timestamp, found: &mut Findings) {
+    if !token.is_told {
+        found.unknown.push("GitLab does not tell when the token expires".to_owned());
+    }
     let needed = SignedDuration::try_from(config.verify_timeout).unwrap_or_default()
         + config.deploy.timeout
         + MARGIN;
-    let at = token.expires().filter(|at| *at < now + needed)?;
-    Some(Blocker::TokenExpires { at })
+    if let Some(at) = token.expires().filter(|at| *at < now + needed) {
+        found.blockers.push(Blocker::TokenExpires { at });
+    }
 }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use super::Run;
 use super::observe::is_same;
 use crate::access_key::AccessKeyId;
-use crate::config::{Name, Owner, USES_SHOW_WITHIN};
+use crate::config::USES_SHOW_WITHIN;
 use crate::deploy::{self, Deployed, places};
 use crate::error::Error;
 use crate::plan::{DeploySeen, Query, SecretOwner, SecretSeen, TargetSeen};
@@ -84,17 +84,17 @@ impl Run<'_> {
     async fn ask_preflight(&mut self) -> Result<(), Error> {
         let context = &self.context;
         let (lists, token) = (&self.sources.lists, &self.sources.token);
-        let (blockers, identity) = preflight::blockers(
-            context.config,
-            context.gitlab,
-            context.aws,
-            lists,
-            token,
-            &self.seen,
-        )
-        .await?;
-        self.sources.identity = identity;
-        self.seen.preflight = Some(blockers);
+        let found =
+            preflight::look(context.config, context.gitlab, context.aws, lists, token, &self.seen)
+                .await?;
+        for unknown in &found.unknown {
+            tracing::info!("not known: {unknown}");
+        }
+        for notice in found.notices {
+            self.report.notice(notice);
+        }
+        self.sources.identity = found.identity;
+        self.seen.preflight = Some(found.blockers);
         Ok(())
     }
 
@@ -104,26 +104,11 @@ impl Run<'_> {
         let since = published.map_or(self.seen.now, |published| published.at);
         let rotators = self.sources.rotators.iter().copied().chain(gitlab.fence.job());
         let exempt = rotators.map(|job| job.job).collect();
-        let jobs = deploy::in_flight_jobs(gitlab, &self.projects(), since, &exempt).await?;
+        let jobs =
+            deploy::in_flight_jobs(gitlab, &self.context.config.projects(), since, &exempt).await?;
         self.seen.now = gitlab.now().unwrap_or(self.seen.now);
         self.seen.in_flight_jobs = Some(jobs);
         Ok(())
-    }
-
-    /// The projects whose jobs use the pair, as far as they are known.
-    fn projects(&self) -> Vec<Name> {
-        let config = self.context.config;
-        let targets = config.targets.iter().filter_map(|target| match &target.owner {
-            Owner::Project(name) => Some(name),
-            Owner::Group(_) => None,
-        });
-        let mut projects: Vec<Name> = Vec::new();
-        for project in targets.chain(&config.deploy.projects) {
-            if !projects.contains(project) {
-                projects.push(project.clone());
-            }
-        }
-        projects
     }
 
     async fn ask_deploys(&mut self) -> Result<(), Error> {

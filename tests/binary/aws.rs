@@ -61,9 +61,12 @@ const ALL: [&str; 5] = [
 /// The user may do everything but this.
 fn without(action: &str) -> Fixture {
     let fixture = Fixture::of_days(75);
-    let rest: Vec<&str> = ALL.into_iter().filter(|allowed| *allowed != action).collect();
-    fixture.fake.set_policy(USER, &rest);
+    fixture.fake.set_policy(USER, &all_but(action));
     fixture
+}
+
+fn all_but(action: &str) -> Vec<&str> {
+    ALL.into_iter().filter(|allowed| *allowed != action).collect()
 }
 
 fn listing_keys_is_denied() {
@@ -114,11 +117,13 @@ hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action":
     assert_eq!(fixture.old_is_active(), Some(false));
 }
 
+/// The preflight has asked before; the right is taken away in between.
 fn asking_for_the_last_use_is_denied() {
-    let fixture = without("iam:GetAccessKeyLastUsed");
+    let fixture = Fixture::of_days(75);
     let run = || fixture.run().set("ROTATOR_OVERLAP", "1m");
     run().go().ends(0, "rotated");
     fixture.fake.shift_clock(100);
+    fixture.fake.set_policy(USER, &all_but("iam:GetAccessKeyLastUsed"));
     run().go().says(3, str![[r#"
 error: the credentials in use may not call iam:GetAccessKeyLastUsed for the user
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected

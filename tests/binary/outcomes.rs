@@ -1116,10 +1116,9 @@ fn an_in_flight_job_is_waited_for() {
     let fixture = Fixture::of_days(75);
     fixture.fake.add_job(PROJECT, 7777, "running");
     let fake = fixture.fake.clone();
-    let run = fixture.run().once(
-        |entry| entry.action == "GET /projects/:id/jobs",
-        move || fake.job_set_status(7777, "success"),
-    );
+    let run = fixture
+        .run()
+        .once(|entry| entry.looks_for_running_jobs(), move || fake.job_set_status(7777, "success"));
     let ended = run.go();
     ended.ends(0, "rotated");
     assert!(

@@ -25,6 +25,20 @@ pub(crate) fn cases() -> Vec<Trial> {
         every_secret_will_be_hidden,
         an_archived_deploy_project,
         an_empty_repository,
+        a_deploy_project_without_ci,
+        a_deploy_project_where_the_user_is_a_guest,
+        a_fine_grained_token_that_lacks_what_comes_after_the_publication,
+        an_overlap_that_nobody_may_look_at,
+        pipeline_variables_that_the_project_forbids,
+        pipeline_variables_for_which_the_role_is_too_low,
+        pipeline_variables_of_which_gitlab_does_not_tell,
+        an_archived_pipeline_deployed_last,
+        outdated_deployment_jobs_are_a_warning,
+        what_gitlab_does_not_tell_is_told,
+        a_dry_run_in_a_job_that_is_too_short,
+        check_and_a_dry_run_look_at_everything_due_or_not,
+        check_tells_what_stands_in_the_way_beside_its_refusal,
+        a_run_that_is_not_due_looks_at_nothing_more,
     ]
 }
 
@@ -378,4 +392,273 @@ hint: fix what is listed; nothing was written
 
 "#]],
     );
+}
+
+fn a_deploy_project_without_ci() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_project(43, "acme/api");
+    fixture.fake.change_settings(43, |settings| settings.ci = false);
+    finds(
+        &fixture,
+        fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "43"),
+        str![[r#"
+error: a rotation would not end well:
+- CI/CD is off in project 43, so nothing can be deployed there: switch it on, or deploy another project
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+    );
+}
+
+fn a_deploy_project_where_the_user_is_a_guest() {
+    let fixture = Fixture::of_days(75);
+    let fake = &fixture.fake;
+    fake.add_project(43, "acme/api");
+    fake.change_token(&fake.token, |token| {
+        token.levels.insert(project(43), 10);
+    });
+    finds(
+        &fixture,
+        fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "43"),
+        str![[r#"
+error: a rotation would not end well:
+- the GitLab token's user may not do in project 43 what GitLab calls Job: Read: give it the role Maintainer there
+- the GitLab token's user may not do in project 43 what GitLab calls Commit: Read: give it the role Maintainer there
+- the GitLab token's user may not do in project 43 what GitLab calls Pipeline: Read: give it the role Maintainer there
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+    );
+}
+
+fn a_fine_grained_token_that_lacks_what_comes_after_the_publication() {
+    let fixture = Fixture::of_days(75);
+    let fake = &fixture.fake;
+    fake.change_token(&fake.token, |token| {
+        token.make_fine_grained(&["Job: Read", "Pipeline: Read"]);
+    });
+    finds(
+        &fixture,
+        fixture.run(),
+        str![[r#"
+error: a rotation would not end well:
+- the fine-grained GitLab token lacks Job: Read in project 42: create a token that has it as well, for the rights of a token cannot be changed (a person's classic token gets this answer where the group demands fine-grained ones)
+- the fine-grained GitLab token lacks Pipeline: Read in project 42: create a token that has it as well, for the rights of a token cannot be changed (a person's classic token gets this answer where the group demands fine-grained ones)
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+    );
+}
+
+fn an_overlap_that_nobody_may_look_at() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_policy(
+        USER,
+        &[
+            "iam:ListAccessKeys",
+            "iam:CreateAccessKey",
+            "iam:UpdateAccessKey",
+            "iam:DeleteAccessKey",
+        ],
+    );
+    finds(
+        &fixture,
+        fixture.run().set("ROTATOR_OVERLAP", "12h"),
+        str![[r#"
+error: a rotation would not end well:
+- the credentials in use may not call iam:GetAccessKeyLastUsed, which the overlap needs: allow it, or set ROTATOR_OVERLAP=0s, with which nobody asks
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+    );
+    // Without an overlap nobody asks.
+    fixture.run().go().ends(0, "rotated");
+}
+
+fn with_variables(run: Run<'_>) -> Run<'_> {
+    run.set("ROTATOR_DEPLOY_VARIABLES", r#"{"DEPLOY": "production"}"#)
+}
+
+fn pipeline_variables_that_the_project_forbids() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.change_settings(PROJECT, |settings| {
+        settings.variables_role = "no_one_allowed".into();
+    });
+    finds(
+        &fixture,
+        with_variables(fixture.run()),
+        str![[r#"
+error: a rotation would not end well:
+- project 42 does not let the GitLab token's user set pipeline variables, and ROTATOR_DEPLOY_VARIABLES has some: use ROTATOR_DEPLOY_INPUTS instead, or allow its role to set them in the project's CI/CD settings
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+    );
+    fixture.run().go().ends(0, "rotated");
+}
+
+/// Since 17.1 by a role, before by one switch for all below Maintainer.
+fn pipeline_variables_for_which_the_role_is_too_low() {
+    for (role, old, level, may) in [
+        ("developer", false, 40, true),
+        ("maintainer", false, 40, true),
+        ("maintainer", true, 40, true),
+        ("owner", false, 50, true),
+        ("owner", false, 40, false),
+    ] {
+        let fixture = Fixture::of_days(75);
+        let fake = &fixture.fake;
+        fake.change_settings(PROJECT, |settings| {
+            (settings.variables_role, settings.old_variables_setting) = (role.into(), old);
+        });
+        fake.change_token(&fake.token, |token| token.level = level);
+        let ended = with_variables(fixture.run()).go();
+        assert_eq!(ended.code, if may { 0 } else { 3 }, "{role} {old} {level}: {}", ended.stderr);
+    }
+}
+
+/// Only Maintainers see the setting.
+fn pipeline_variables_of_which_gitlab_does_not_tell() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.change_settings(PROJECT, |settings| {
+        settings.untold =
+            ["ci_pipeline_variables_minimum_override_role", "restrict_user_defined_variables"]
+                .map(str::to_owned)
+                .into();
+    });
+    let ended = with_variables(fixture.run()).go();
+    ended.ends(0, "rotated");
+    let told = "not known: GitLab does not tell whether project 42 lets the token's user set \
+                pipeline variables";
+    assert!(ended.stderr.contains(told), "{}", ended.stderr);
+}
+
+fn an_archived_pipeline_deployed_last() {
+    let fixture = Fixture::of_days(75);
+    let live = fixture.fake.pipelines(PROJECT).pop().expect("the deploy of the fixture");
+    fixture.fake.archive_pipeline(live.id);
+    finds(
+        &fixture,
+        fixture.run().set("ROTATOR_DEPLOY", "environment/production"),
+        str![[r#"
+error: a rotation would not end well:
+- the pipeline of job deploy, which deployed project 42 to production, is archived, so GitLab does not run it again: deploy once, or use ROTATOR_DEPLOY=pipeline
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+    );
+}
+
+fn outdated_deployment_jobs_are_a_warning() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.change_settings(PROJECT, |settings| settings.forward_deployments = false);
+    let ended = fixture.run().set("ROTATOR_DEPLOY", "environment/production").go();
+    ended.ends(6, "rotated").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
+Why        rotated because the key was older than 60 days
+Published  project:42
+Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB]
+Next       the next scheduled run looks again; this key is replaced on [DATE]
+
+warning: project 42 does not prevent outdated deployment jobs, so a deploy that begins while the rotation runs the last one again may be undone by it
+hint: switch it on in the project's settings: CI/CD, General pipelines
+
+"#]]);
+    fixture.is_rotated();
+}
+
+fn what_gitlab_does_not_tell_is_told() {
+    let fixture = Fixture::of_days(75);
+    let fake = &fixture.fake;
+    fake.change_token(&fake.token, |token| token.tells_about_itself = false);
+    fake.change_settings(PROJECT, |settings| {
+        settings.untold = vec!["ci_forward_deployment_enabled".into()];
+    });
+    let ended = fixture
+        .run()
+        .set("ROTATOR_ACTION", "check")
+        .set("ROTATOR_DEPLOY", "environment/production")
+        .go();
+    ended.ends(0, "due");
+    for told in [
+        "not known: GitLab does not tell when the token expires",
+        "not known: GitLab does not tell whether project 42 prevents outdated deployment jobs",
+    ] {
+        assert!(ended.stderr.contains(told), "{told}: {}", ended.stderr);
+    }
+}
+
+fn a_dry_run_in_a_job_that_is_too_short() {
+    let fixture = Fixture::of_days(75);
+    finds(
+        &fixture,
+        fixture.run().set("CI_JOB_TIMEOUT", "200").set("ROTATOR_DRY_RUN", "true"),
+        str![[r#"
+error: a rotation would not end well:
+- the job ends in [N] seconds; a rotation needs 310: raise the job's `timeout:` (or the runner's maximum)
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+    );
+    // The job of a check is not the one that rotates.
+    let check = fixture.run().set("CI_JOB_TIMEOUT", "200").set("ROTATOR_ACTION", "check");
+    check.go().ends(0, "due");
+}
+
+fn check_and_a_dry_run_look_at_everything_due_or_not() {
+    for days in [10, 75] {
+        for (name, value) in [("ROTATOR_ACTION", "check"), ("ROTATOR_DRY_RUN", "true")] {
+            let fixture = Fixture::of_days(days);
+            fixture.fake.set_variable(PROJECT, Variable::new("LEGACY_KEY", &fixture.old.id));
+            finds(
+                &fixture,
+                fixture.run().set(name, value).set("ROTATOR_DEPLOY", "pipeline@release"),
+                str![[r#"
+error: a rotation would not end well:
+- key …[OLD] is also named by LEGACY_KEY of project:42: publish there too, or delete what is named
+- project 42 has no ref release to deploy: check ROTATOR_DEPLOY
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+            );
+        }
+    }
+}
+
+fn check_tells_what_stands_in_the_way_beside_its_refusal() {
+    let fixture = Fixture::of_days(95);
+    let ended =
+        fixture.run().set("ROTATOR_ACTION", "check").set("ROTATOR_DEPLOY", "pipeline@release").go();
+    ended.ends(3, "refused").sums_up(str![[r#"
+Key        key …[OLD] of user deployer, created [DATE] (95 days old)
+Why        key …[OLD] is older than ROTATOR_MAX_AGE (made [DATE])
+Published  project:42
+Deploy     none in this run
+Next       look at the last scheduled runs of the rotation, or run one now
+
+warning: a rotation would not end well: project 42 has no ref release to deploy
+hint: check ROTATOR_DEPLOY
+
+error: key …[OLD] is older than ROTATOR_MAX_AGE (made [DATE])
+state: the variables name key …[OLD] (active); production is not affected
+hint: look at the last scheduled runs of the rotation, or run one now
+
+"#]]);
+    fixture.is_untouched();
+}
+
+/// The budget of every other day: one call to IAM, two to GitLab.
+fn a_run_that_is_not_due_looks_at_nothing_more() {
+    let fixture = Fixture::of_days(10);
+    let ended = fixture.run().set("ROTATOR_DEPLOY", "pipeline@release").go();
+    ended.ends(0, "not_due");
+    assert_eq!((ended.calls("iam"), ended.calls("sts"), ended.calls("gitlab")), (1, 0, 2));
 }

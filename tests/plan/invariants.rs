@@ -23,6 +23,7 @@ type Judgement = Result<(), &'static str>;
 
 const INVARIANTS: &[fn(&Planned) -> Judgement] = &[
     check_and_own_deploy_change_nothing,
+    a_look_is_whole,
     effects_need_the_claim,
     effects_rest_on_fresh_observations,
     a_stopped_run_only_puts_in_order,
@@ -56,6 +57,10 @@ fn ensure(holds: bool, wrong: &'static str) -> Judgement {
 }
 
 impl Planned<'_> {
+    fn only_looks(&self) -> bool {
+        self.policy.dry_run || self.policy.action == Action::Check
+    }
+
     fn changes_something(&self) -> bool {
         match self.step {
             Step::Claim
@@ -173,13 +178,30 @@ impl Planned<'_> {
 fn check_and_own_deploy_change_nothing(planned: &Planned) -> Judgement {
     let waits = matches!(planned.step, Step::Wait(_) | Step::Retry);
     ensure(
-        planned.policy.action != Action::Check || !planned.changes_something() && !waits,
-        "`check` does something",
+        !planned.only_looks() || !planned.changes_something() && !waits,
+        "`check` or a dry run does something",
     )?;
     ensure(
         !planned.seen.in_own_deploy || !planned.changes_something(),
         "a job of the own deploy does something",
     )
+}
+
+/// Due or not: what would end badly is found in time.
+fn a_look_is_whole(planned: &Planned) -> Judgement {
+    let preflight = &planned.seen.preflight;
+    if !planned.only_looks() {
+        return Ok(());
+    }
+    match planned.step {
+        Step::Done(Done::InOwnDeploy) => Ok(()),
+        Step::Done(_) => ensure(
+            preflight.as_ref().is_some_and(Vec::is_empty),
+            "`check` or a dry run ends well although something stands in the way",
+        ),
+        Step::Refuse(_) => ensure(preflight.is_some(), "`check` or a dry run has looked at half"),
+        _ => Ok(()),
+    }
 }
 
 fn effects_need_the_claim(planned: &Planned) -> Judgement {

@@ -1072,18 +1072,48 @@ fn check_only_reads() {
     let checked = |next: &Step, key| {
         Done(plan::Done::Checked { key: Some(id(key)), next: Box::new(next.clone()) })
     };
-    assert_eq!(check(&idle(75)), checked(&Step::Record(Checkpoint::Begin), OLD));
-    assert_eq!(check(&with_new_key(true)), checked(&WriteSecret { target: 0, key: id(NEW) }, OLD));
+    let begin = Step::Record(Checkpoint::Begin);
+    assert_eq!(check(&cleared(idle(75))), checked(&begin, OLD));
+    let publishing = cleared(with_new_key(true));
+    assert_eq!(check(&publishing), checked(&WriteSecret { target: 0, key: id(NEW) }, OLD));
     assert_eq!(
-        check(&idle(90)),
+        check(&cleared(idle(90))),
         Refuse(Refusal::TooOld { key: id(OLD), created: at(NOW - 90 * DAY) })
     );
     assert_eq!(
-        check(&published(disabled(8 * DAY))),
+        check(&cleared(published(disabled(8 * DAY)))),
         Refuse(Refusal::EnabledAgain { key: id(OLD) })
     );
-    let waiting = published(deployed(1));
+    let waiting = cleared(published(deployed(1)));
     assert_eq!(check(&waiting), checked(&plan(&waiting), NEW));
+}
+
+#[test]
+fn check_and_a_dry_run_look_at_all_that_a_rotation_needs_due_or_not() {
+    let policies = [doing(Action::Check), policy().with(|policy| policy.dry_run = true)];
+    let mismatch = || idle(75).with(|seen| seen.targets = targets([(named(OLD), on(NEW).1)]));
+    for policy in &policies {
+        for seen in [idle(10), idle(75), published(deployed(1)), mismatch()] {
+            assert_eq!(confirmed(&seen, policy), Ask(Query::Preflight), "{seen:?}");
+        }
+        let blocked = |seen: Observed| {
+            let seen = seen.with(|seen| seen.preflight = Some(vec![Blocker::AllHidden]));
+            confirmed(&seen, policy)
+        };
+        for seen in [idle(10), idle(75), published(deployed(1))] {
+            let refused = Refuse(Refusal::Preflight(vec![Blocker::AllHidden]));
+            assert_eq!(blocked(seen), refused);
+        }
+        // Another refusal, and a key that is too old, are told; the blockers stand beside it.
+        assert!(matches!(
+            blocked(mismatch()),
+            Refuse(Refusal::Unknown { .. } | Refusal::Mismatch { .. })
+        ));
+    }
+    let old = idle(90).with(|seen| seen.preflight = Some(vec![Blocker::AllHidden]));
+    assert!(matches!(confirmed(&old, &policies[0]), Refuse(Refusal::TooOld { .. })));
+    // A scheduled run that is not due asks nothing.
+    assert!(matches!(plan(&idle(10)), Done(plan::Done::NotDue { .. })));
 }
 
 // What is written down.

@@ -280,8 +280,14 @@ fn other_references(seen: &mut Observed, mut look: impl FnMut(&mut Observed)) {
 fn every_small_world_at_rest() {
     let mut count = Count::new();
     let finished = Progress { finished: Some(at(NOW - 10)), ..disabled(DAY) };
-    let policies =
-        [policy(), forced(), doing(Action::Retire), doing(Action::Setup), doing(Action::Check)];
+    let policies = [
+        policy(),
+        forced(),
+        doing(Action::Retire),
+        doing(Action::Setup),
+        doing(Action::Check),
+        Policy { dry_run: true, ..policy() },
+    ];
     let preflights = [None, Some(Vec::new()), Some(vec![Blocker::AllHidden])];
     let lists: Vec<Vec<Key>> = [10, 75].into_iter().flat_map(every_keys).collect();
     for (number, mut seen) in [None, Some(&finished)].into_iter().flat_map(claims).enumerate() {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::aws::text;
 use super::clock::{Millis, date, iso};
-use super::gitlab::{Home, Lab, Mood, TokenSpec};
+use super::gitlab::{Home, Lab, Mood, Project, TokenSpec};
 use super::serve::{Call, Reply, pairs};
 use super::state::State;
 
@@ -400,8 +400,13 @@ impl State {
     ) -> Reply {
         let level = self.level(token, Home::Project(id));
         let writes = call.method != "GET";
-        let archived = self.lab.projects[&id].archived;
+        let Project { archived, settings, .. } = &self.lab.projects[&id];
+        let (archived, ci) = (*archived, settings.ci);
         match rest {
+            [
+                "variables" | "pipeline" | "pipelines" | "jobs" | "environments" | "deployments",
+                ..,
+            ] if !ci => forbidden(),
             ["variables", ..] if level < 40 || (writes && archived) => forbidden(),
             ["variables", rest @ ..] => self.variables_api(call, Home::Project(id), rest, input),
             [] if !writes => Reply::json(200, &self.project_json(id, level)),
@@ -452,19 +457,6 @@ impl State {
         })
     }
 
-    fn project_json(&self, id: u64, level: u32) -> Value {
-        let project = &self.lab.projects[&id];
-        let name = project.path.rsplit('/').next().unwrap_or_default();
-        let is_empty = project.refs.is_empty();
-        let default_branch = (!is_empty).then_some(&project.default_branch);
-        json!({
-            "id": id, "description": null, "name": name, "path": name, "path_with_namespace": project.path, "name_with_namespace": project.path.replace('/', " / "),
-            "default_branch": default_branch, "web_url": self.web(id), "archived": project.archived, "visibility": "private",
-            "namespace": self.namespace_json(&project.path), "empty_repo": is_empty, "created_at": iso(0), "jobs_enabled": true,
-            "permissions": { "project_access": { "access_level": level, "notification_level": 3 }, "group_access": null },
-        })
-    }
-
     /// The group that a path lies in; none where nobody has added it.
     fn group_of(&self, path: &str) -> Option<u64> {
         let (above, _) = path.rsplit_once('/')?;
@@ -472,7 +464,7 @@ impl State {
     }
 
     /// A project that is in no group is a user's.
-    fn namespace_json(&self, path: &str) -> Value {
+    pub(crate) fn namespace_json(&self, path: &str) -> Value {
         let above = path.rsplit_once('/').map_or("root", |(above, _)| above);
         let name = above.rsplit('/').next();
         match self.group_of(path) {

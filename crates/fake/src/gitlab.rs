@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use super::clock::Millis;
 use super::jobs::{Deployment, Job, JobSpec, Pipeline, Refusal};
 use super::serve::Call;
+use super::settings::Settings;
 use super::state::Map;
 use super::variables::Variable;
 
@@ -81,6 +82,7 @@ pub(crate) struct Project {
     pub(crate) config: Vec<JobSpec>,
     pub(crate) inputs: Vec<String>,
     pub(crate) refusal: Option<Refusal>,
+    pub(crate) settings: Settings,
     /// Its jobs are hidden from the API (404).
     pub(crate) jobs_hidden: bool,
 }

@@ -172,6 +172,8 @@ pub(crate) struct Job {
     pub(crate) due: Option<Millis>,
     pub(crate) retried: bool,
     pub(crate) retryable: bool,
+    /// Its pipeline is archived: too old to run again.
+    pub(crate) archived: bool,
     pub(crate) pair: Option<Pair>,
     /// Why the pair it was given does not sign.
     pub(crate) error: Option<String>,

@@ -73,6 +73,7 @@ mod run;
 mod serve;
 mod set_up_aws;
 mod set_up_gitlab;
+mod settings;
 mod state;
 mod sts;
 mod transcript;
@@ -92,6 +93,7 @@ pub use iam::KeyView;
 pub use jobs::{JobEnd, JobSpec, JobView, PipelineCreation, PipelineView, Refusal};
 pub use line::Port;
 pub use run::{Run, Running, program, until, use_program};
+pub use settings::Settings;
 pub use state::{CreateDate, Entry, Fault, FaultView, Knobs};
 pub use variables::Variable;
 

@@ -132,6 +132,14 @@ impl Fake {
         self.lock().lab.jobs.get_mut(&job).expect("a job that exists").retryable = false;
     }
 
+    /// The pipeline has become too old: none of its jobs runs again.
+    pub fn archive_pipeline(&self, pipeline: u64) {
+        let mut state = self.lock();
+        for job in state.lab.jobs.values_mut().filter(|job| job.pipeline == pipeline) {
+            job.archived = true;
+        }
+    }
+
     pub fn job_started_at(&self, job: u64, ms: i64) {
         self.lock().lab.jobs.get_mut(&job).expect("a job that exists").started = Some(ms);
     }

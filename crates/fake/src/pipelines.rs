@@ -126,6 +126,7 @@ impl State {
             due: None,
             retried: false,
             retryable: true,
+            archived: false,
             pair: None,
             error: None,
             downstream: None,

@@ -91,6 +91,11 @@ impl State {
             return base(&may_not);
         }
         let variables = variables_of(input.raw("variables"));
+        let needed = self.lab.projects[&project].settings.level_for_variables();
+        let level = self.level(token, Home::Project(project));
+        if !variables.is_empty() && needed.is_none_or(|needed| level < needed) {
+            return base("Insufficient permissions to set pipeline variables");
+        }
         match self.lab.projects[&project].refusal.clone() {
             None => {}
             Some(Refusal::Empty) => {
@@ -206,7 +211,7 @@ impl State {
             ("POST", ["retry"]) => {
                 let job = &self.lab.jobs[&id];
                 let ended = ["success", "failed", "canceled"].contains(&job.status.as_str());
-                if !ended || job.retried || !job.retryable {
+                if !ended || job.retried || !job.retryable || job.archived {
                     return message(403, "403 Forbidden - Job is not retryable");
                 }
                 let new = self.retry(id, wall());
@@ -403,7 +408,7 @@ impl State {
             "allow_failure": job.spec.allow_failure, "created_at": iso(job.created), "started_at": job.started.map(iso), "finished_at": job.finished.map(iso),
             "erased_at": null, "duration": duration, "queued_duration": null, "user": self.user_json(job.user),
             "commit": self.commit_json(pipeline.project, &pipeline.sha), "pipeline": self.pipeline_json(job.pipeline, false),
-            "web_url": format!("{}/-/jobs/{id}", self.web(pipeline.project)), "archived": false, "artifacts": [], "tag_list": [], "runner": null,
+            "web_url": format!("{}/-/jobs/{id}", self.web(pipeline.project)), "archived": job.archived, "artifacts": [], "tag_list": [], "runner": null,
         });
         if job.status == "failed" {
             json["failure_reason"] = "script_failure".into();

@@ -5,6 +5,7 @@ use super::aws::Pair;
 use super::clock::{iso_seconds, wall};
 use super::gitlab::{Group, Home, Project, Ref, TokenSpec};
 use super::jobs::{Job, JobSpec, JobView, Pipeline, PipelineView, Refusal};
+use super::settings::Settings;
 use super::state::State;
 use super::variables::Variable;
 
@@ -29,6 +30,7 @@ impl Fake {
             config: Vec::new(),
             inputs: Vec::new(),
             refusal: None,
+            settings: Settings::default(),
             jobs_hidden: false,
         };
         state.lab.projects.insert(id, project);
@@ -330,7 +332,7 @@ impl Fake {
 }
 
 impl State {
-    fn project(&mut self, id: u64) -> &mut Project {
+    pub(crate) fn project(&mut self, id: u64) -> &mut Project {
         self.lab.projects.get_mut(&id).expect("a project that exists")
     }
 }

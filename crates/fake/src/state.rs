@@ -56,6 +56,13 @@ pub struct Entry {
     pub fault: Option<String>,
 }
 
+impl Entry {
+    /// The look for jobs that still run; the look before a rotation asks for any job.
+    pub fn looks_for_running_jobs(&self) -> bool {
+        self.action == "GET /projects/:id/jobs" && self.what.contains("running")
+    }
+}
+
 /// How hostile the fake is, and its switches.
 #[derive(Debug, Clone)]
 pub struct Knobs {
