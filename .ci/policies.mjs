@@ -79,8 +79,8 @@ async function ofRole() {
   }
 }
 
-// The simulator drops context keys that AWS's list does not have for the action, and of an ID token's `aud` and `sub` the list names only
-// those of a few providers. The document is judged with Google's in the place of GitLab's; that the keys are the provider's is judged here.
+// The simulator drops context keys that AWS's list does not have for the action: of GitLab.com it has `project_id`, but of an ID token's
+// `aud` and `sub` it has only those of a few providers. The document is judged with Google's in the place of GitLab's; that the keys are the provider's is judged here.
 const LISTED = 'accounts.google.com'
 
 async function ofTrust() {
@@ -89,12 +89,12 @@ async function ofTrust() {
   const host = provider.split('oidc-provider/')[1]
   const claims = printed.Statement[0].Condition.StringEquals
   const keys = Object.keys(printed.Statement[0].Condition).concat(Object.keys(claims)).sort()
-  const exact = JSON.stringify(keys) === JSON.stringify(['StringEquals', `${host}:aud`, `${host}:sub`].sort())
+  const exact = JSON.stringify(keys) === JSON.stringify(['StringEquals', `${host}:aud`, `${host}:project_id`, `${host}:sub`].sort())
   exact ? passed++ : failed++
-  console.log(`${exact ? 'ok     ' : 'FAILED '} role-trust: exact conditions on the provider's own aud and sub`)
-  const { [`${host}:aud`]: aud, [`${host}:sub`]: sub } = claims
+  console.log(`${exact ? 'ok     ' : 'FAILED '} role-trust: exact conditions on the provider's own aud, sub and project_id`)
+  const { [`${host}:aud`]: aud, [`${host}:sub`]: sub, [`${host}:project_id`]: id } = claims
   const trust = structuredClone(printed)
-  trust.Statement[0].Condition.StringEquals = { [`${LISTED}:aud`]: aud, [`${LISTED}:sub`]: sub }
+  trust.Statement[0].Condition.StringEquals = { [`${LISTED}:aud`]: aud, [`${LISTED}:sub`]: sub, [`${host}:project_id`]: id }
   const project = sub.split(':')[1]
   const assumed = (what, expected, given, principal = provider) =>
     judge(
@@ -104,7 +104,9 @@ async function ofTrust() {
         action: 'sts:AssumeRoleWithWebIdentity',
         principal,
         resource: { resource: `arn:aws:iam::${ACCOUNT}:role/credential-rotator`, accountId: ACCOUNT },
-        contextVariables: Object.fromEntries(Object.entries({ aud, sub, ...given }).map(([claim, value]) => [`${LISTED}:${claim}`, value])),
+        contextVariables: Object.fromEntries(
+          Object.entries({ aud, sub, project_id: id, ...given }).map(([claim, value]) => [`${claim === 'project_id' ? host : LISTED}:${claim}`, value]),
+        ),
       },
       { trust },
     )
@@ -114,6 +116,7 @@ async function ofTrust() {
   await assumed('another branch', 'ImplicitlyDenied', { sub: sub.replace(':ref:main', ':ref:feature') })
   await assumed('a branch whose name begins alike', 'ImplicitlyDenied', { sub: sub.replace(':ref:main', ':ref:main-2') })
   await assumed('a tag of that name', 'ImplicitlyDenied', { sub: sub.replace(':ref_type:branch:', ':ref_type:tag:') })
+  await assumed('another project at that path', 'ImplicitlyDenied', { project_id: `${id}9` })
   await assumed('another audience', 'ImplicitlyDenied', { aud: 'https://gitlab.example.com' })
   await assumed('another identity provider', 'ImplicitlyDenied', {}, `arn:aws:iam::${ACCOUNT}:oidc-provider/gitlab.example.com`)
 }

@@ -60,9 +60,8 @@ if [ ! -x "$gcl/gitlab-ci-local" ]; then
 fi
 PATH=$gcl:$PATH
 
-# GitLab itself accepts an empty list of tags; only its schema for editors requires a tag.
 gitlab-ci-local() {
-  command gitlab-ci-local --force-shell-executor --no-artifacts-to-source --ignore-schema-paths '#/definitions/tags/minItems' \
+  command gitlab-ci-local --force-shell-executor --no-artifacts-to-source \
     --ignore-predefined-vars "CI_PIPELINE_SOURCE,CI_PIPELINE_SCHEDULE_DESCRIPTION,CI_API_V4_URL,CI_PROJECT_ID" "$@"
 }
 
@@ -87,8 +86,9 @@ git -C "$component" init -q
 cp -r "$root/templates" "$component/"
 git -C "$component" add -A
 git -C "$component" commit -qm "The components"
-# `@1` must find the newest of these, not the last one.
-for tag in 1.0.0 1.2.0 0.9.0 2.0.0-rc.1; do git -C "$component" tag "$tag"; done
+version=$(sed -nE 's/^version = "(.*)"/\1/p' "$root/Cargo.toml" | head -1)
+# A full version means that one, whatever else there is.
+for tag in "$version" 0.0.9 "$version-rc.1" 99.0.0; do git -C "$component" tag "$tag"; done
 git clone -q --bare "$component" "$work/gitlab/acme/credential-rotator.git"
 
 # project SAMPLE NAME: a fresh clone of the sample as the project acme/NAME; the folder is in $project.
@@ -155,8 +155,8 @@ rotator_variables() { grep -E '^(ROTATOR_|GIT_STRATEGY)' "$work/seen/$1.env"; }
 inputs_of() { awk '/^---$/ { exit } match($0, /^    [a-z_]+:$/) { gsub(/[ :]/, ""); print }' "$root/templates/$1.yml" | sort; }
 absent() { ! grep -q -- "$1" "$2"; }
 refused() { # TEXT INPUTS: an include with these inputs makes no pipeline
-  sample_with --argjson inputs "$2" --arg component "${3:-rotate}" \
-    '{include: [{component: "$CI_SERVER_FQDN/acme/credential-rotator/\($component)@1", inputs: $inputs}]}'
+  sample_with --argjson inputs "$2" --arg component "${3:-rotate}@$version" \
+    '{include: [{component: "$CI_SERVER_FQDN/acme/credential-rotator/\($component)", inputs: $inputs}]}'
   if (cd "$project" && gitlab-ci-local --list) >"$work/log" 2>&1; then
     return 1
   fi
@@ -169,11 +169,17 @@ daily=(--variable 'CI_PIPELINE_SCHEDULE_DESCRIPTION=Rotate the AWS key')
 project in-project shop
 prove 'in-project: the schedule runs' pipeline schedule "${daily[@]}"
 prove 'in-project: of the schedule only the rotation is there, none of the other jobs' is "$ran" rotate-key
-prove 'in-project: @1 is the newest release of 1' test -d "$project/.gitlab-ci-local/includes/gitlab.example.com/acme/credential-rotator/1.2.0"
+prove 'in-project: the sample takes this version' test -d "$project/.gitlab-ci-local/includes/gitlab.example.com/acme/credential-rotator/$version"
 for variable in ACTION=rotate FORCE=false DRY_RUN=false IAM_USER= AWS_ROLE_ARN= TARGETS= DEPLOY=pipeline DEPLOY_JOBS=deploy; do
   prove "in-project: ROTATOR_$variable" given rotate_key "ROTATOR_$variable"
 done
-prove 'in-project: no environment, so none is made' absent 'environment/' <(expanded | sed -n '/^rotate-key:/,/^[^ ]/p')
+# The defaults are empty, and what is empty is not there.
+job_of() { expanded | sed -n "/^$1:/,/^[^ ]/p"; }
+for key in environment tags; do
+  prove "in-project: no $key" absent "^  $key:" <(job_of rotate-key)
+done
+prove 'in-project: an ID token' grep -q '^  id_tokens:' <(job_of rotate-key)
+prove 'in-project: a warning (6) is allowed' grep -Fqx '      - 6' <(job_of rotate-key)
 prove 'in-project: no secret among the variables of the component' absent 'TOKEN=' "$work/seen/rotate_key.env"
 report=$project/.gitlab-ci-local/artifacts/rotate-key
 prove 'in-project: the report is an artifact' test -s "$report/credential-rotator.json"
@@ -217,6 +223,7 @@ cat >>"$project/.gitlab-ci.yml" <<'YAML'
 
 default:
   before_script: [exit 1]
+  tags: [internal]
 broken:
   stage: build
   before_script: []
@@ -235,6 +242,15 @@ pipeline schedule "${daily[@]}" || true
 prove 'a failed job of an earlier stage does not keep a key from being rotated' grep -qx rotate-key <<<"$ran"
 prove "another job's dotenv file does not reach the rotation" absent AWS_ENDPOINT_URL "$work/seen/rotate_key.env"
 prove "a default before_script does not reach the rotation" test -s "$work/seen/rotate_key.env"
+prove "the default tags reach the rotation" grep -Fqx '    - internal' <(job_of rotate-key)
+
+project in-project shop
+printf '\ndefault:\n  tags: [internal]\n' >>"$project/.gitlab-ci.yml"
+sed -i 's/^      deploy_jobs: deploy$/&\n      tags: [docker]\n      id_token_aud: ""/' "$project/.gitlab-ci.yml"
+commit
+prove "tags of its own and no ID token: the schedule runs" pipeline schedule "${daily[@]}"
+prove "tags of its own win over the default ones" is "$(job_of rotate-key | sed -n '/^  tags:/,/^  [a-z]/p' | grep '^    - ')" '    - docker'
+prove "an empty id_token_aud leaves the ID token out" absent '^  id_tokens:' <(job_of rotate-key)
 
 project in-project shop
 cat >"$project/.gitlab-ci-local-variables.yml" <<'YAML'
@@ -256,7 +272,7 @@ for _ in $(seq 100); do
 done
 settings='{schedule: "^Rotate the AWS key$", deploy_jobs: "deploy", force: false, dry_run: false}'
 for way in \
-  'project: {project: "acme/credential-rotator", ref: "1.2.0", file: "templates/rotate.yml"}' \
+  'project: {project: "acme/credential-rotator", ref: "'"$version"'", file: "templates/rotate.yml"}' \
   'remote: {remote: "http://127.0.0.1:'"$port"'/rotate.yml"}' \
   'local: {local: "templates/rotate.yml"}'; do
   name=${way%%:*}
@@ -272,11 +288,11 @@ done
 
 # every COMPONENT [NAME=VALUE...]: all of them, as JSON; a value that is JSON stays what it is, unless `text` says so.
 every_input() { # FILE COMPONENT
-  jq -n --rawfile list "$1" --arg component "$2" '
+  jq -n --rawfile list "$1" --arg component "$2@$version" '
     [$list | split("\n")[] | select(. != "") | capture("^(?<key>[a-z_]+)=(?<value>.*)$")
       | {key, value: (if .key | IN("force", "dry_run", "hidden", "tags") then .value | fromjson else .value end)}]
     | from_entries as $inputs
-    | {stages: ["early", "late"], include: [{component: "$CI_SERVER_FQDN/acme/credential-rotator/\($component)@1", inputs: $inputs}]}'
+    | {stages: ["early", "late"], include: [{component: "$CI_SERVER_FQDN/acme/credential-rotator/\($component)", inputs: $inputs}]}'
 }
 cat >"$work/common" <<'LIST'
 stage=early
@@ -354,7 +370,7 @@ YAML
     prove "$component: $job only accesses the environment" given "$job" CI_ENVIRONMENT_ACTION=access
   done
   for line in 'stage: early' 'image:' '  name: >-' '    mirror.example.com/tools/credential-rotator@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef' \
-    '  - docker' '  - arm64' 'timeout: 45m' 'resource_group: keys/eu' '    aud: https://sts.example.com' '  default: false' 'interruptible: false'; do
+    '  - docker' '  - arm64' 'timeout: 45m' 'resource_group: keys/eu' '    aud: https://sts.example.com' '    - tags' 'interruptible: false'; do
     prove "$component: the job has \`${line#"${line%%[! ]*}"}\`" grep -Fqx -- "  $line" <(expanded)
   done
 done
@@ -438,7 +454,6 @@ prove 'stages: after a failed deploy nothing is retired' test ! -e "$work/seen/r
 project in-project credential-rotator
 cp "$root/.gitlab-ci.yml" "$root/Cargo.toml" "$project/"
 cp -r "$root/templates" "$project/"
-version=$(sed -nE 's/^version = "(.*)"/\1/p' "$root/Cargo.toml" | head -1)
 printf '# Changelog\n\n## [9.9.9]\n\n- Later\n\n## [%s] - 2026-11-25\n\n- This\n\n## [0.0.1]\n\n- Earlier\n' "$version" >"$project/CHANGELOG.md"
 commit
 names() { awk '{print $1}' | sed 's/:$//' | sort -u | tr '\n' ' '; }

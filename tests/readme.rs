@@ -11,7 +11,9 @@ use credential_rotator::config::{ConfigErrors, VARIABLES, table_markdown};
 use credential_rotator::error::{Blocker, Error, Notice, Refusal, exit};
 use credential_rotator::fence::Fenced;
 use credential_rotator::gitlab::variables::EchoField;
-use credential_rotator::gitlab::{ApiError, ApiErrorKind, ClientError, NEEDED_RIGHTS, Right};
+use credential_rotator::gitlab::{
+    ApiError, ApiErrorKind, ClientError, NEEDED_RIGHTS, OLDEST, Right,
+};
 use credential_rotator::net::ConnectError;
 use credential_rotator::plan::Waiting;
 use jiff::Timestamp;
@@ -112,6 +114,13 @@ fn the_rights_of_a_fine_grained_token_are_those_that_the_hint_names() {
         listed.iter().map(|row| (row[0], row[1])).collect::<Vec<_>>(),
         NEEDED_RIGHTS.to_vec()
     );
+}
+
+#[test]
+fn the_oldest_gitlab_is_the_one_that_an_error_speaks_of() {
+    let oldest = format!("GitLab {}.{}", OLDEST.0, OLDEST.1);
+    assert!(read("README.md").contains(&format!("You need {oldest} or later")));
+    assert!(read("docs/gitlab.md").contains(&format!("**{oldest}**")));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The components, the program and what it tells about itself agree; the samples use them rightly.
 //!
-//! Inputs are put into the text before it becomes YAML, as GitLab does it since 17.0: a value that
-//! breaks out of its quotes shows here.
+//! GitLab puts inputs into the nodes of the YAML, other tools into its text. Both are done here and
+//! must come to the same: a value that breaks out of its quotes shows.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use credential_rotator::config::{Config, VARIABLES};
+use credential_rotator::error::exit;
 use yaml_rust2::yaml::Hash;
 use yaml_rust2::{Yaml, YamlLoader};
 
@@ -123,7 +124,35 @@ impl Component {
             text = text.replace(&format!("$[[ inputs.{name} ]]"), value);
         }
         assert!(!text.contains("$[["), "{}: not all inputs are known", self.name);
-        parse(&last_of_equal_keys(&text))
+        let by_text = parse(&last_of_equal_keys(&text));
+        let by_node = interpolated(&parse(&self.text), inputs);
+        assert_eq!(by_node, by_text, "{}: text and nodes come to the same", self.name);
+        by_text
+    }
+}
+
+/// As GitLab does it (`lib/gitlab/ci/config/interpolation/config.rb`), but that a whole node which
+/// is no array stays text: what it becomes as a variable is the same.
+fn interpolated(node: &Yaml, inputs: &BTreeMap<&str, String>) -> Yaml {
+    match node {
+        Yaml::Hash(pairs) => {
+            let mut replaced = Hash::new();
+            for (key, value) in pairs {
+                replaced.insert(interpolated(key, inputs), interpolated(value, inputs));
+            }
+            Yaml::Hash(replaced)
+        }
+        Yaml::Array(list) => {
+            Yaml::Array(list.iter().map(|item| interpolated(item, inputs)).collect())
+        }
+        Yaml::String(text) if text == "$[[ inputs.tags ]]" => parse(&inputs["tags"]),
+        Yaml::String(text) => {
+            let replaced = inputs.iter().fold(text.clone(), |text, (name, value)| {
+                text.replace(&format!("$[[ inputs.{name} ]]"), value)
+            });
+            Yaml::String(replaced)
+        }
+        other => other.clone(),
     }
 }
 
@@ -142,17 +171,16 @@ fn last_of_equal_keys(text: &str) -> String {
     blocks.into_iter().map(|(_, block)| block).collect()
 }
 
-/// The job with what it extends, as far as one key of it goes.
+/// The job with what it extends, as far as one key of it goes: what counts most is first.
 fn merged<'a>(document: &'a Yaml, job: &str, key: &str) -> Vec<&'a Yaml> {
-    let mut found = Vec::new();
-    let mut next = Some(job.to_owned());
-    while let Some(name) = next {
-        let part = &document[name.as_str()];
-        assert!(!part.is_badvalue(), "there is no {name}");
-        if !part[key].is_badvalue() {
-            found.push(&part[key]);
-        }
-        next = part["extends"].as_str().map(str::to_owned);
+    let part = &document[job];
+    assert!(!part.is_badvalue(), "there is no {job}");
+    let mut found: Vec<&Yaml> =
+        Some(&part[key]).into_iter().filter(|it| !it.is_badvalue()).collect();
+    let extends = &part["extends"];
+    let several = extends.as_vec().into_iter().flatten().rev();
+    for name in extends.as_str().into_iter().chain(several.filter_map(Yaml::as_str)) {
+        found.extend(merged(document, name, key));
     }
     found
 }
@@ -370,16 +398,47 @@ fn a_value_arrives_as_it_was_given() {
     }
 }
 
+/// Empty is not the same as absent: an environment needs a name, GitLab's schema wants a tag, and
+/// from 19.1 on a job that declares an ID token is dropped where the project's path was another's.
 #[test]
-fn without_an_environment_the_job_names_none() {
+fn what_an_empty_input_leaves_out_is_not_in_the_job() {
+    for component in components() {
+        let mut inputs = component.defaults();
+        for (input, key, empty) in [
+            ("environment", "environment", ""),
+            ("tags", "tags", "[]"),
+            ("id_token_aud", "id_tokens", ""),
+        ] {
+            inputs.insert(input, empty.to_owned());
+            let without = component.with(&inputs);
+            for job in jobs(&inputs) {
+                assert!(merged(&without, &job, key).is_empty(), "{}: {job}: {key}", component.name);
+            }
+        }
+    }
+}
+
+/// A project that gives its jobs a runner by `default: tags` expects that of this one too.
+#[test]
+fn of_the_projects_defaults_the_jobs_take_the_tags_alone() {
     for component in components() {
         let inputs = component.defaults();
         for job in jobs(&inputs) {
-            assert!(
-                merged(&component.with(&inputs), &job, "environment").is_empty(),
-                "{}: {job}",
-                component.name
-            );
+            let document = component.with(&inputs);
+            assert_eq!(strings(&merged(&document, &job, "inherit")[0]["default"]), ["tags"]);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_done_with_a_warning_stops_nothing() {
+    for component in components() {
+        let inputs = component.defaults();
+        let document = component.with(&inputs);
+        for job in jobs(&inputs) {
+            let allowed = &merged(&document, &job, "allow_failure")[0]["exit_codes"];
+            let codes: Vec<_> = allowed.as_vec().expect("codes").iter().map(Yaml::as_i64).collect();
+            assert_eq!(codes, [Some(i64::from(exit::NOTICE))]);
         }
     }
 }
@@ -482,7 +541,8 @@ fn the_samples_offer_force_and_dry_run_in_the_form_and_pass_them_on() {
         let (head, body) = text.split_once("\n---\n").expect("two documents");
         let (head, body) = (parse(head), parse(body));
         let include = &body["include"][0];
-        let wanted = format!("$CI_SERVER_FQDN/acme/credential-rotator/{name}@{}", major());
+        let wanted =
+            format!("$CI_SERVER_FQDN/acme/credential-rotator/{name}@{}", env!("CARGO_PKG_VERSION"));
         assert_eq!(include["component"].as_str(), Some(wanted.as_str()), "{sample}");
         for input in ["force", "dry_run"] {
             let declared = &head["spec"]["inputs"][input];
@@ -498,14 +558,6 @@ fn the_samples_offer_force_and_dry_run_in_the_form_and_pass_them_on() {
         for input in include["inputs"].as_hash().expect("inputs").keys() {
             assert!(known.inputs.contains_key(input), "{sample}: {input:?}");
         }
-    }
-}
-
-/// Before 1.0 the samples name the first stable release.
-fn major() -> &'static str {
-    match env!("CARGO_PKG_VERSION_MAJOR") {
-        "0" => "1",
-        major => major,
     }
 }
 

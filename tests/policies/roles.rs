@@ -17,7 +17,8 @@ pub(crate) fn cases() -> Vec<Trial> {
     ]
 }
 
-/// Audience and subject of the page's trust policy, which must be exact.
+/// Audience and subject of the page's trust policy, which must be exact. The id of the project is
+/// GitLab.com's alone; `.ci/policies.sh` judges it.
 fn trusted() -> (String, String) {
     let document = policy("role-trust");
     let statements = document["Statement"].as_array().unwrap();
@@ -36,6 +37,7 @@ fn trusted() -> (String, String) {
         value.as_str().expect("one value").to_owned()
     };
     let (aud, sub) = (value(":aud"), value(":sub"));
+    assert!(value(":project_id").chars().all(|digit| digit.is_ascii_digit()));
     assert!(
         !aud.contains('*')
             && !sub.contains('*')
