@@ -796,7 +796,7 @@ fn a_forced_run_refuses_while_an_earlier_rotation_waits() {
     ];
     for (seen, disabled, until) in rows {
         assert_eq!(confirmed(&seen, &forced()), Ask(Query::LastUse(id(OLD))));
-        let asked = seen.with(|seen| seen.keys[0].used = last.clone());
+        let asked = cleared(seen).with(|seen| seen.keys[0].used = last.clone());
         for action in [Action::Rotate, Action::Retire, Action::Check] {
             let policy = Policy { action, ..forced() };
             assert_eq!(
@@ -851,7 +851,8 @@ fn an_old_key_that_somebody_enabled_again_is_left_alone() {
     }
     let looks = [doing(Action::Check), policy().with(|policy| policy.dry_run = true)];
     for policy in looks {
-        assert_eq!(confirmed(&published(disabled(8 * DAY)), &policy), Refuse(refusal.clone()));
+        let seen = cleared(published(disabled(8 * DAY)));
+        assert_eq!(confirmed(&seen, &policy), Refuse(refusal.clone()));
     }
 }
 
