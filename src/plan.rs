@@ -16,6 +16,7 @@
 //! | any | a signal, otherwise | stop | – | the next run | – |
 //! | any | a refusal that a person may have caused, seen once | observe again 10 s later | – | – | – |
 //! | any | a claim was made, or a long wait is over, or an old key is to be touched | observe first | – | – | – |
+//! | any | another run's job has ended no two minutes ago, and there is something to do | wait for their end, if this job lasts so long; else refuse: busy | – | – | two minutes after that job's end |
 //! | any | another run is alive and there is something to do | refuse: busy | – | – | it ends, or two minutes have passed since its job ended |
 //! | any | `check` or a dry run, due or not, and what a rotation needs is not known yet | look at all of it | – | – | – |
 //! | any | `check` or a dry run, and something stands in a rotation's way | refuse, naming it all | – | a person | nothing stands in its way |
@@ -154,13 +155,25 @@ fn claimed(step: Step, seen: &Observed, policy: &Policy) -> Step {
         step => step.has_effect(),
     };
     match &seen.claim {
-        None if others_alive && may_be_theirs(&step) => Step::Refuse(Refusal::Busy),
+        None if others_alive && may_be_theirs(&step) => outlived_or_busy(seen),
         None if step.has_effect() => Step::Claim,
         // A run that has announced itself since sees our record and withdraws.
         Some(_) if step.has_effect() && seen.records.iter().any(RecordSeen::is_over) => {
             Step::TakeOver
         }
         Some(_) | None => step,
+    }
+}
+
+/// A run whose job has ended is waited for: what it has sent may still arrive for a moment, and the
+/// job that GitLab starts in its place comes within seconds.
+fn outlived_or_busy(seen: &Observed) -> Step {
+    let alive = seen.records.iter().filter(|record| !record.is_over());
+    let ends: Option<Vec<Timestamp>> = alive.map(|record| record.until).collect();
+    let until = ends.and_then(|ends| ends.into_iter().max());
+    match until.filter(|until| *until + LAST_MOMENT < seen.run.ends) {
+        Some(until) => Step::Wait(Waiting::Afterlife { until }),
+        None => Step::Refuse(Refusal::Busy),
     }
 }
 

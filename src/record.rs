@@ -14,6 +14,10 @@ use crate::access_key::AccessKeyId;
 use crate::net::is_plausible;
 use crate::place::Owner;
 
+mod whose;
+
+pub use whose::{Kinship, Whose, is_name};
+
 /// The environment scope of every record.
 pub const SCOPE: &str = "credential-rotator";
 /// How the key of every record's variable begins.
@@ -24,6 +28,9 @@ pub const PREFIX: &str = "CREDENTIAL_ROTATOR_";
 #[serde(deny_unknown_fields)]
 pub struct Record {
     pub user: String,
+    /// The user's account, where STS has told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// The job that this run is (`42/98765`), if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobRef>,
@@ -299,13 +306,14 @@ mod tests {
         #[test]
         fn a_record_is_read_as_it_was_written(
             user in "[a-z+=,.@-]{1,20}",
+            account in proptest::option::of("[0-9]{12}"),
             job in any::<Option<(u64, u64)>>(),
             at in moment(),
             ends in proptest::option::of(moment()),
             progress in proptest::option::of(progress()),
         ) {
             let job = job.map(|(project, job)| JobRef { project, job });
-            let record = Record { user, job, at, ends, progress };
+            let record = Record { user, account, job, at, ends, progress };
             let line = record.print();
             prop_assert!(!line.contains('\n'));
             prop_assert_eq!(Record::parse(&line), Some(record));
@@ -355,6 +363,7 @@ mod tests {
         for (ends, released) in [(None, true), (Some(Timestamp::UNIX_EPOCH), false)] {
             let record = Record {
                 user: "deployer".to_owned(),
+                account: None,
                 job: None,
                 at: Timestamp::UNIX_EPOCH,
                 ends,

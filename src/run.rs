@@ -25,6 +25,7 @@ use observe::Sources;
 mod claim;
 mod execute;
 mod observe;
+mod others;
 mod query;
 
 /// How long the release of the record may take once a stopped run is out of time.

@@ -124,7 +124,7 @@ impl Lists {
             for variable in variables {
                 let is_targets = variable.key == config.key_id_variable
                     && config.is_target(owner, &variable.environment_scope);
-                if variable.is_record() || is_targets {
+                if variable.is_record_of(owner) || is_targets {
                     continue;
                 }
                 for key in keys.iter().filter(|key| variable.names(&key.id)) {
@@ -142,25 +142,28 @@ impl Lists {
         other_references
     }
 
-    /// The records at home.
+    /// The records, wherever they lie: the home of an earlier run may be another one.
     ///
     /// # Errors
     /// One that this version does not understand: it may be a claim.
-    pub fn records(&self, config: &Config) -> Result<Vec<StoredRecord>, Error> {
-        let home = &config.targets[0].owner;
-        let records = self.of(home).iter().filter(|variable| variable.is_record());
-        let read = |variable: &Variable| {
+    pub fn records(&self) -> Result<Vec<StoredRecord>, Error> {
+        let all = self.0.iter().flat_map(|List { owner, variables }| {
+            let records = variables.iter().filter(|variable| variable.is_record_of(owner));
+            records.map(move |variable| (owner, variable))
+        });
+        let read = |(owner, variable): (&Owner, &Variable)| {
             let record =
                 variable.value.as_ref().and_then(|value| Record::parse(value.expose_secret()));
             let record =
                 record.ok_or_else(|| Error::UnreadableRecord { name: variable.key.clone() })?;
             Ok(StoredRecord {
                 name: variable.key.clone(),
+                owner: owner.clone(),
                 scope: variable.environment_scope.clone(),
                 record,
             })
         };
-        records.map(read).collect()
+        all.map(read).collect()
     }
 }
 

@@ -682,6 +682,7 @@ fn reasons() -> Vec<ApiErrorKind> {
 fn waits() -> Vec<Waiting> {
     let until = Timestamp::UNIX_EPOCH;
     vec![
+        Waiting::Afterlife { until },
         Waiting::Unsettled { until },
         Waiting::InFlightJobs(Vec::new()),
         Waiting::Deploys(vec![text("PIPELINES")]),

@@ -16,6 +16,8 @@ mod in_flight;
 mod names;
 #[path = "shapes/proofs.rs"]
 mod proofs;
+#[path = "shapes/records.rs"]
+mod records;
 #[path = "shapes/scene.rs"]
 mod scene;
 #[path = "shapes/targets.rs"]
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         in_flight::cases(),
         names::cases(),
         proofs::cases(),
+        records::cases(),
         targets::cases(),
         torn::healed(),
         torn::refused(),

@@ -1,6 +1,6 @@
 //! The clients of IAM and STS: time-outs, retries, who signs, and what counts the calls.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -28,6 +28,8 @@ pub struct Aws {
     pub(super) meter: Meter,
     pub(super) active_credentials: Mutex<ActiveCredentials>,
     pub(super) environment_secret: Option<SecretString>,
+    /// The account of whoever signs, once STS has told it.
+    pub(super) account: OnceLock<String>,
 }
 
 /// Who may sign, strongest first.
@@ -76,6 +78,7 @@ impl Aws {
             meter: Meter::default(),
             active_credentials: Mutex::default(),
             environment_secret,
+            account: OnceLock::new(),
         }
     }
 

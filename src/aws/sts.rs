@@ -44,7 +44,22 @@ impl Aws {
     /// Who signs, as STS says. The call needs no permission.
     pub async fn identity(&self) -> Result<Identity, AwsError> {
         let sts = self.sts(self.credentials().await?, RetryConfig::standard());
-        who(&sts).await.map_err(|error| self.error(WHO_SIGNS, None, &error))
+        let identity = who(&sts).await.map_err(|error| self.error(WHO_SIGNS, None, &error))?;
+        let _ = self.account.set(identity.account.clone());
+        Ok(identity)
+    }
+
+    /// The account of whoever signs, as far as it is known without a call.
+    pub fn known_account(&self) -> Option<String> {
+        self.account.get().filter(|account| !account.is_empty()).cloned()
+    }
+
+    /// The account of whoever signs. Where STS does not tell it, it stays unknown.
+    pub async fn account(&self) -> Option<String> {
+        if self.account.get().is_none() {
+            let _ = self.identity().await;
+        }
+        self.known_account()
     }
 
     /// Polls STS with the new key's own credentials until it works everywhere, as far as that can

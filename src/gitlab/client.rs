@@ -6,6 +6,7 @@
 //! reply enters an error. It repeats only requests that are safe to repeat. Before each try of
 //! anything but a GET it asks the [`Fence`] whether this run may still act.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use super::error::{ApiError, ClientError, kind, pause};
 use crate::config::{CaFile, Config};
 use crate::fence::{Boottime, Fence, Fenced};
 use crate::net::{ConnectError, connect_timeout, parse_date};
+use crate::record::JobRef;
 
 /// The largest reply that the client reads. 100 variables of 10,000 characters, each escaped, are 6
 /// MB, and 100 jobs contain their commits' messages.
@@ -43,6 +45,8 @@ pub struct Gitlab {
     token: SecretString,
     version: Option<String>,
     clock: Mutex<Option<(Timestamp, Boottime)>>,
+    /// When a job was first seen to have ended, of which GitLab does not say when.
+    ended: Mutex<BTreeMap<JobRef, Timestamp>>,
     calls: AtomicU32,
     pub fence: Fence,
 }
@@ -66,6 +70,7 @@ impl Gitlab {
             token: config.gitlab_token.clone(),
             version: config.gitlab_version.clone(),
             clock: Mutex::new(None),
+            ended: Mutex::new(BTreeMap::new()),
             calls: AtomicU32::new(0),
             fence: Fence::new(config),
         })
@@ -83,6 +88,11 @@ impl Gitlab {
     /// How far the runner's clock is from GitLab's.
     pub fn skew(&self) -> SignedDuration {
         self.now().map(|now| Timestamp::now().duration_since(now)).unwrap_or_default()
+    }
+
+    pub(super) fn first_seen_ended(&self, job: JobRef, now: Timestamp) -> Timestamp {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        *ended.entry(job).or_insert(now)
     }
 
     pub fn calls(&self) -> u32 {

@@ -53,10 +53,15 @@ impl Job {
 }
 
 impl Gitlab {
-    /// A job's state; `None` where GitLab does not show it to this token.
+    /// A job's state; `None` where GitLab does not show it to this token. A job that has ended, and
+    /// of which GitLab does not say when, has ended when this client first saw it so.
     pub async fn job_state(&self, job: JobRef) -> Result<Option<JobState>, ApiError> {
         let endpoint = endpoints::Job::builder().project(job.project).job(job.job).build();
-        match self.query(built(endpoint)).await {
+        match self.query::<JobState>(built(endpoint)).await {
+            Ok(state) if state.status.has_ended() && state.finished_at.is_none() => {
+                let finished_at = self.now().map(|now| self.first_seen_ended(job, now));
+                Ok(Some(JobState { finished_at, ..state }))
+            }
             Ok(state) => Ok(Some(state)),
             Err(ApiError::Denied { status: 403 | 404, .. }) => Ok(None),
             Err(error) => Err(error),

@@ -11,6 +11,8 @@ use crate::record::{self, Record};
 /// A record and the variable that holds it.
 pub struct StoredRecord {
     pub name: String,
+    /// Whose variable it is.
+    pub owner: Owner,
     /// The scope that GitLab keeps it in.
     pub scope: String,
     pub record: Record,

@@ -90,9 +90,13 @@ impl fmt::Display for EchoField {
 }
 
 impl Variable {
-    pub fn is_record(&self) -> bool {
-        self.key.starts_with(record::PREFIX)
-            && [record::SCOPE, "*"].contains(&self.environment_scope.as_str())
+    /// Whether this variable of that owner is a run's record. A group may have dropped the scope.
+    pub fn is_record_of(&self, owner: &Owner) -> bool {
+        let is_in_scope = match (owner, self.environment_scope.as_str()) {
+            (Owner::Project(_) | Owner::Group(_), record::SCOPE) | (Owner::Group(_), "*") => true,
+            (Owner::Project(_) | Owner::Group(_), _) => false,
+        };
+        is_in_scope && record::is_name(&self.key)
     }
 
     /// Whether a job gets another variable's value in its place.

@@ -18,7 +18,7 @@ impl Observed {
         self.run.failure = self.run.failure.take().and_then(|failure| pending(failure, step));
         match step {
             Step::Ask(_)
-            | Step::Wait(Waiting::Margin { .. })
+            | Step::Wait(Waiting::Margin { .. } | Waiting::Afterlife { .. })
             | Step::Observe(_)
             | Step::Retry
             | Step::Done(_)
@@ -167,7 +167,14 @@ impl Observed {
             self.claim = None;
             self.run.new_key = None;
             let at = self.now;
-            self.records.push(RecordSeen { name, at, released: true, alive: false, progress });
+            self.records.push(RecordSeen {
+                name,
+                at,
+                released: true,
+                alive: false,
+                until: None,
+                progress,
+            });
         }
     }
 }
@@ -180,6 +187,8 @@ fn freshness_after(before: Freshness, step: &Step) -> Freshness {
         // The next steps rest on every target holding the pair.
         Step::Record(Checkpoint::Published) => Freshness::VariablesOutdated,
         Step::Wait(Waiting::Margin { .. }) => before,
+        // The other run is over, and what it has done is to be seen now.
+        Step::Wait(Waiting::Afterlife { .. }) => Freshness::Outdated,
         Step::Wait(_) => Freshness::AfterWait,
         Step::Ask(_) | Step::Record(Checkpoint::Drained) if before == Freshness::AfterWait => {
             Freshness::AfterWait

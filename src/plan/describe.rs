@@ -250,6 +250,9 @@ impl fmt::Display for Waiting {
                 write!(f, "jobs that started with the old pair still run: {}", jobs.join(", "))
             }
             Self::Deploys(what) => write!(f, "{}", what.join(", ")),
+            Self::Afterlife { until } => {
+                write!(f, "another run's job has just ended; this one goes on at {until}")
+            }
             Self::Margin { until } => {
                 write!(f, "a job that starts before {until} would prove nothing")
             }

@@ -100,6 +100,8 @@ pub struct RecordSeen {
     pub at: Timestamp,
     pub released: bool,
     pub alive: bool,
+    /// GitLab says that its job has ended: it counts as alive no longer than this.
+    pub until: Option<Timestamp>,
     pub progress: Option<Progress>,
 }
 

@@ -31,6 +31,10 @@ pub(super) fn rehearse(seen: &Observed, policy: &Policy) -> Vec<Step> {
             }
             Step::Done(_) | Step::Stop => break,
             Step::Wait(Waiting::Margin { until }) => seen.now = *until,
+            Step::Wait(Waiting::Afterlife { .. }) => {
+                steps.push(step.clone());
+                seen.records.iter_mut().for_each(|record| record.alive &= record.until.is_none());
+            }
             Step::Wait(_) => {
                 steps.push(step);
                 break;

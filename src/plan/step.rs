@@ -102,6 +102,10 @@ pub enum KeyRole {
 /// next stage may start at once, and a job that starts so soon after `drained` proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waiting {
+    /// The job of another run has ended just now.
+    Afterlife {
+        until: Timestamp,
+    },
     /// An earlier run may have made a key that IAM's list does not show yet.
     Unsettled {
         until: Timestamp,
@@ -169,6 +173,7 @@ impl Waiting {
             | Self::InFlightJobs(_)
             | Self::Deploys(_)
             | Self::Margin { .. }
+            | Self::Afterlife { .. }
             | Self::OwnDeploy => None,
         }
     }

@@ -102,7 +102,7 @@ fn stands_before(
         });
     }
     let others = |variable: &&Variable| {
-        !variable.is_record() && (stronger.is_none() || !pair.contains(&&variable.key))
+        !variable.is_record_of(owner) && (stronger.is_none() || !pair.contains(&&variable.key))
     };
     for variable in variables.iter().filter(others) {
         let mut named = seen.targets.iter().filter_map(|target| target.id.key());

@@ -161,7 +161,9 @@ fn next_after(waiting: &Waiting, config: &Config) -> String {
             format!("{waiting}; the next run goes on; both keys work until then")
         }
         Waiting::Unsettled { .. } => format!("{waiting}; the next run looks again"),
-        Waiting::Margin { .. } => format!("{waiting}; the next run goes on"),
+        Waiting::Margin { .. } | Waiting::Afterlife { .. } => {
+            format!("{waiting}; the next run goes on")
+        }
         Waiting::OwnDeploy => format!("{waiting}; both keys work until then"),
         Waiting::Overlap { old, until } => {
             let grace = match days(config.grace_period) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::others::{Life, Who};
 use super::{Context, Run};
 use crate::access_key::AccessKeyId;
 use crate::config::Owner;
@@ -15,7 +16,7 @@ use crate::outcome::End;
 use crate::plan::{Checkpoint, Made, RecordSeen, Refusal, TargetSeen};
 use crate::preflight;
 use crate::record::{self, Progress, Record};
-use crate::targets::{self, List, Lists, PairPart};
+use crate::targets::{self, Lists, PairPart};
 
 const WRITING: &str = "writing this run's record";
 
@@ -97,16 +98,20 @@ impl Run<'_> {
         for tries in 1..=CLAIM_TRIES {
             let name = self.announce().await?;
             let looks = if self.sources.lists.have_pages() { 2 } else { 1 };
-            let mut busy = false;
+            let mut rival = Life::Over;
             for _ in 0..looks {
-                busy |= self.sees_another(&name).await?;
+                rival = rival.max(self.rival().await?);
             }
-            if !busy {
-                return Ok(Made::Record(name));
-            }
+            let pause = match rival {
+                Life::Over => return Ok(Made::Record(name)),
+                Life::Ending(until) => {
+                    let now = self.context.gitlab.now().unwrap_or(self.seen.now);
+                    Duration::try_from(until.duration_since(now)).unwrap_or_default()
+                }
+                Life::Alive => Duration::from_millis(fastrand::u64(1000..5000)),
+            };
             self.withdraw().await?;
             if tries < CLAIM_TRIES {
-                let pause = Duration::from_millis(fastrand::u64(1000..5000));
                 self.context.shutdown.sleep(pause).await;
             }
         }
@@ -120,12 +125,20 @@ impl Run<'_> {
         let whose = job.map_or_else(|| format!("L{}", now.as_second()), |job| job.job.to_string());
         let name = format!("{}{whose}_{:08x}", record::PREFIX, fastrand::u32(..));
         let ends = Some(gitlab.fence.ends(now));
+        // It tells apart users of one name.
+        let account = self.context.aws.account().await;
         let user = self.seen.user.clone();
-        let bare = Record { user, job, at: now, ends, progress: None };
+        let bare = Record { user, account, job, at: now, ends, progress: None };
         // Ours from here on: should a later call fail, it is taken away at the end.
-        let own = |scope: String| StoredRecord { name: name.clone(), scope, record: bare.clone() };
+        let home = self.context.home().clone();
+        let own = |scope: String| StoredRecord {
+            name: name.clone(),
+            owner: home.clone(),
+            scope,
+            record: bare.clone(),
+        };
         self.record.own = Some(own(record::SCOPE.to_owned()));
-        let scope = gitlab.create_record(self.context.home(), &name, &bare).await;
+        let scope = gitlab.create_record(&home, &name, &bare).await;
         let scope = scope.map_err(|error| Error::gitlab(WRITING, error))?;
         self.record.own = Some(own(scope));
         Ok(name)
@@ -139,20 +152,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn sees_another(&self, own: &str) -> Result<bool, Error> {
+    /// The liveliest of the other runs, wherever its home is.
+    async fn rival(&self) -> Result<Life, Error> {
         let context = &self.context;
-        let home = context.home();
-        let variables = targets::list(context.gitlab, home).await?;
-        let lists = Lists(vec![List { owner: home.clone(), variables }]);
-        for other in lists.records(context.config)? {
-            let is_rival = other.name != own
-                && other.record.user.eq_ignore_ascii_case(&self.seen.user)
-                && !other.record.released();
-            if is_rival && context.is_alive(&other.record).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let lists = Lists::read(context.gitlab, context.config).await?;
+        let targets = lists.targets(context.config);
+        let who = Who { user: &self.seen.user, keys: &self.seen.keys, targets: &targets };
+        let others = context.others(lists.records()?, &self.record, &who).await?;
+        Ok(others.iter().map(|other| other.life).max().unwrap_or(Life::Over))
     }
 
     /// The progress of what is over goes into our record, then the other records go.
@@ -195,11 +202,11 @@ impl Run<'_> {
         progress: Option<Progress>,
         held: bool,
     ) -> Result<(), Error> {
-        let (gitlab, home) = (self.context.gitlab, self.context.home());
+        let gitlab = self.context.gitlab;
         let Some(own) = &self.record.own else { return Ok(()) };
         let ends = own.record.ends.filter(|_| held);
         let record = Record { progress, ends, ..own.record.clone() };
-        let written = gitlab.update_record(home, &own.name, &own.scope, &record).await;
+        let written = gitlab.update_record(&own.owner, &own.name, &own.scope, &record).await;
         written.map_err(|error| Error::gitlab(WRITING, error))?;
         if let Some(own) = &mut self.record.own {
             own.record = record;
@@ -208,8 +215,8 @@ impl Run<'_> {
     }
 
     async fn delete_record(&self, stored: &StoredRecord) -> Result<(), Error> {
-        let home = self.context.home();
-        let deleted = self.context.gitlab.delete_record(home, &stored.name, &stored.scope).await;
+        let StoredRecord { owner, name, scope, .. } = stored;
+        let deleted = self.context.gitlab.delete_record(owner, name, scope).await;
         deleted.map_err(|error| Error::gitlab("deleting a record", error))
     }
 

@@ -95,7 +95,7 @@ impl Run<'_> {
 
     async fn wait(&mut self, waiting: &Waiting) {
         let now = self.context.gitlab.now().unwrap_or(self.seen.now);
-        if let Waiting::Margin { until } = waiting {
+        if let Waiting::Margin { until } | Waiting::Afterlife { until } = waiting {
             let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
             self.context.shutdown.sleep(left).await;
             // Where no reply carries a date, the wait itself is the clock.

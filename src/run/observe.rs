@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::claim::OwnRecord;
+use super::others::{Other, Who};
 use super::{Context, Run};
 use crate::access_key::{AccessKeyId, Key};
 use crate::aws::{AwsError, CredentialAdvice, Identity, Listing};
@@ -21,11 +22,9 @@ use crate::net::CLOCK_TOLERANCE;
 use crate::plan::{
     Attempt, Observed, RecordSeen, Refusal, RunState, SecretOwner, SecretSeen, TargetSeen,
 };
-use crate::record::{JobRef, Record};
+use crate::record::JobRef;
 use crate::targets::Lists;
 
-/// How long a record still counts as alive after its job, or its `ends`, is over.
-const AFTERLIFE: SignedDuration = SignedDuration::from_mins(2);
 /// How long IAM's list may leave out a key that this process has created.
 const LIST_LAG: SignedDuration = SignedDuration::from_mins(1);
 
@@ -34,7 +33,7 @@ pub(super) struct Sources {
     pub(super) lists: Lists,
     /// The records of other runs for the same user.
     pub(super) records: Vec<StoredRecord>,
-    /// The jobs of all records at home, for every user. A rotation does not wait for these jobs to
+    /// The jobs of all records, for every user. A rotation does not wait for these jobs to
     /// end.
     pub(super) rotators: Vec<JobRef>,
     pub(super) token: Token,
@@ -89,7 +88,8 @@ impl Context<'_> {
         let Read { listing: Listing { user, keys, date }, lists, token, at } = read;
         let lists = lists.named(self.config);
         let secrets = Secrets::default();
-        let seen = self.variables_seen(&lists, &user, &OwnRecord::default(), &secrets).await?;
+        let seen =
+            self.variables_seen(&lists, &user, &keys, &OwnRecord::default(), &secrets).await?;
         let now = self.gitlab.now().unwrap_or(date);
         let observed = Observed {
             now,
@@ -197,50 +197,24 @@ impl Context<'_> {
         &self,
         lists: &Lists,
         user: &str,
+        keys: &[Key],
         own: &OwnRecord,
         secrets: &Secrets,
     ) -> Result<VariablesSeen, Error> {
-        let listed = lists.records(self.config)?;
+        let listed = lists.records()?;
         own.confirm(self, &listed).await?;
         let rotators = listed.iter().filter_map(|stored| stored.record.job).collect();
-        let is_rival = |other: &StoredRecord| {
-            other.record.user.eq_ignore_ascii_case(user) && own.is_another(other)
-        };
-        let stored: Vec<StoredRecord> = listed.into_iter().filter(is_rival).collect();
-        let alive = stored.iter().map(|other| self.is_alive(&other.record));
-        let alive = try_join_all(alive).await?;
-        let records = stored.iter().zip(alive).map(|(other, alive)| RecordSeen {
-            name: other.name.clone(),
-            at: other.record.at,
-            released: other.record.released(),
-            alive,
-            progress: other.record.progress.clone(),
-        });
         let mut targets = lists.targets(self.config);
+        let who = Who { user, keys, targets: &targets };
+        let others = self.others(listed, own, &who).await?;
+        let records = others.iter().map(Other::seen).collect();
+        let stored = others.into_iter().map(|other| other.stored).collect();
         for (target, value) in targets.iter_mut().zip(lists.secrets(self.config)) {
             if let Some(value) = value {
                 secrets.recognise(&mut target.secret, &value);
             }
         }
-        Ok(VariablesSeen { targets, records: records.collect(), stored, rotators })
-    }
-
-    /// A record's run is alive while GitLab says that its job has not ended, and shortly after;
-    /// else until its `ends`.
-    pub(super) async fn is_alive(&self, record: &Record) -> Result<bool, Error> {
-        let Some(ends) = record.ends else { return Ok(false) };
-        let promised = |now: Timestamp| now.duration_since(ends) < AFTERLIFE;
-        let Some(job) = record.job else { return Ok(self.gitlab.now().is_none_or(promised)) };
-        let state = self.gitlab.job_state(job).await.map_err(|error| {
-            Error::gitlab(format!("asking whether job {job} still runs"), error)
-        })?;
-        let Some(now) = self.gitlab.now() else { return Ok(true) };
-        let is_after = |finished: Timestamp| now.duration_since(finished) < AFTERLIFE;
-        Ok(match state {
-            Some(state) if !state.status.has_ended() => true,
-            Some(state) => state.finished_at.map_or_else(|| promised(now), is_after),
-            None => promised(now),
-        })
+        Ok(VariablesSeen { targets, records, stored, rotators })
     }
 
     /// The rotation's own deploy may contain the rotation's job, which has nothing to do there.
@@ -267,8 +241,10 @@ impl Run<'_> {
             self.context.read_everything(known, Some(&self.seen)).await?;
         let Listing { user, mut keys, date } = listing;
         self.keep_what_is_known(&mut keys);
-        let seen =
-            self.context.variables_seen(&lists, &user, &self.record, &self.sources.secrets).await?;
+        let seen = self
+            .context
+            .variables_seen(&lists, &user, &keys, &self.record, &self.sources.secrets)
+            .await?;
         (self.sources.token, self.sources.listed) = (token, at);
         (self.seen.listed, self.seen.user, self.seen.keys) = (date, user, keys);
         (self.seen.in_flight_jobs, self.seen.deploys) = (None, None);
@@ -281,7 +257,13 @@ impl Run<'_> {
         let lists = Lists::read(self.context.gitlab, self.context.config).await?;
         let seen = self
             .context
-            .variables_seen(&lists, &self.seen.user, &self.record, &self.sources.secrets)
+            .variables_seen(
+                &lists,
+                &self.seen.user,
+                &self.seen.keys,
+                &self.record,
+                &self.sources.secrets,
+            )
             .await?;
         self.take_in(lists, seen);
         Ok(())

@@ -6,10 +6,15 @@ use rustix::process::Signal;
 use crate::calls::{Call, clean_calls};
 use crate::sample;
 use crate::scene::{Aim, MODES, Mode, Scene, holds};
-use fake::{Ended, Fault, PROJECT, Trial, fallible};
+use fake::{Ended, Entry, Fault, PROJECT, Trial, fallible};
 
 /// So many more jobs may follow the one that was killed.
 const FURTHER: usize = 2;
+
+/// So long a run counts as alive after its job, and so much of it is left to wait for, in
+/// milliseconds.
+const AFTERLIFE: i64 = 120_000;
+const WAITED_FOR: i64 = 3_000;
 
 /// What GitLab knows of the job that was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,15 +83,28 @@ fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<(), Str
         return Err(format!("the process was to be killed and ended with {}", ended.code));
     }
     let claimed = scene.records().iter().any(|record| record.value.contains("\"ends\""));
-    if known == Known::LongAgo || known == Known::JustNow {
+    if known == Known::LongAgo {
         scene.ended_long_ago(job, ended);
     }
     if known == Known::JustNow {
-        scene.fake.remove_job(job);
-        scene.fake.add_job(PROJECT, job, "failed");
+        let until = scene.fake.now() + WAITED_FOR;
+        let before = until - AFTERLIFE;
+        scene.fake.add_job_at(PROJECT, job, ended.status(), Some(before), Some(before));
+        let next = scene.run();
+        holds(&next)?;
+        if next.code == 5 {
+            return Err("a run that is over is not waited for".to_owned());
+        }
+        let is_early = |entry: &&Entry| entry.at < until - 1000 && is_foreign_effect(entry);
+        if let Some(entry) = next.log.iter().filter(|_| claimed).find(is_early) {
+            return Err(format!(
+                "acts before the other run is over: {} {}",
+                entry.action, entry.what
+            ));
+        }
     }
     // Whoever may still be at work is not disturbed, and is not waited for.
-    if claimed && known != Known::LongAgo {
+    if claimed && ![Known::LongAgo, Known::JustNow].contains(&known) {
         // Dates are whole seconds: what lies on the edge would only be waited for.
         std::thread::sleep(crate::scene::NIGHT);
         let before = scene.fake.log().len();
@@ -95,24 +113,29 @@ fn go_on(scene: &Scene, job: u64, ended: &Ended, known: Known) -> Result<(), Str
         if busy.code != 5 {
             return Err(format!("beside a run that may be alive a job ended with {}", busy.code));
         }
-        let own = |what: &str| what.starts_with("CREDENTIAL_ROTATOR_");
-        if let Some(entry) = scene.fake.log()[before..].iter().find(|entry| {
-            entry.n.is_some() && entry.effect && entry.service != "sts" && !own(&entry.what)
-        }) {
+        if let Some(entry) =
+            scene.fake.log()[before..].iter().find(|entry| is_foreign_effect(entry))
+        {
             return Err(format!(
                 "beside a run that may be alive a job did {} {}",
                 entry.action, entry.what
             ));
         }
         match known {
-            Known::JustNow | Known::Running => scene.ended_long_ago(job, ended),
+            Known::Running => scene.ended_long_ago(job, ended),
             Known::Hidden | Known::NoJob => scene.let_promises_pass(),
-            Known::LongAgo => {}
+            Known::LongAgo | Known::JustNow => {}
         }
     }
     let further = FURTHER + scene.mode.jobs() - 1;
     scene.run_until_well(further)?;
     scene.check()
+}
+
+/// What a call changes besides the caller's own record.
+fn is_foreign_effect(entry: &Entry) -> bool {
+    let own = entry.what.starts_with("CREDENTIAL_ROTATOR_");
+    entry.n.is_some() && entry.effect && entry.service != "sts" && !own
 }
 
 /// In the normal run a write dies after its effect, in half of the rotations before it too (which

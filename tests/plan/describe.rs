@@ -183,6 +183,10 @@ fn each_step_and_each_wait_is_told_in_a_few_words() {
         ),
         (Waiting::Deploys(vec!["pipeline 7 is running".to_owned()]), "pipeline 7 is running"),
         (
+            Waiting::Afterlife { until: at(NOW) },
+            "another run's job has just ended; this one goes on at 2027-01-15T08:00:00Z",
+        ),
+        (
             Waiting::OwnDeploy,
             "the pipeline's own deploy comes next, then its `retire` job proves it",
         ),

@@ -5,7 +5,8 @@ use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
     Attempt, Checkpoint, Claim, DeploySeen, Done, FailureKind, Freshness, IdSeen, KeyRole,
-    Observed, Policy, Query, RecordSeen, SecretOwner, SecretSeen, Step, TargetSeen, Waiting,
+    Observed, Policy, Query, RecordSeen, Refusal, SecretOwner, SecretSeen, Step, TargetSeen,
+    Waiting,
 };
 use credential_rotator::record::Progress;
 use jiff::SignedDuration;
@@ -619,6 +620,24 @@ fn an_end_is_an_end(planned: &Planned) -> Judgement {
                 "a forced run ends well with an older key",
             )
         }
+        Step::Wait(Waiting::Afterlife { until }) => ensure(
+            *until < seen.run.ends
+                && seen.claim.is_none()
+                && seen.records.iter().all(|other| {
+                    other.released || !other.alive || other.until.is_some_and(|end| end <= *until)
+                }),
+            "waits for a run that lives",
+        ),
+        Step::Refuse(Refusal::Busy) => ensure(
+            seen.records.iter().any(|other| {
+                other.alive
+                    && !other.released
+                    && other
+                        .until
+                        .is_none_or(|end| end + SignedDuration::from_mins(1) > seen.run.ends)
+            }),
+            "busy beside runs that are over before this one has to end",
+        ),
         Step::Wait(_) => ensure(!seen.run.waited_out, "waits although its time is over"),
         Step::Done(Done::NotDue { key, .. }) => ensure(
             planned.progress.is_none()

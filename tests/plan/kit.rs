@@ -163,7 +163,19 @@ pub(crate) fn enabled_again(seconds_ago: i64) -> Progress {
 }
 
 pub(crate) fn record(name: &str, alive: bool, progress: Option<Progress>) -> RecordSeen {
-    RecordSeen { name: name.to_owned(), at: at(NOW - 30), released: false, alive, progress }
+    RecordSeen {
+        name: name.to_owned(),
+        at: at(NOW - 30),
+        released: false,
+        alive,
+        until: None,
+        progress,
+    }
+}
+
+/// A record whose job has ended, and which counts until then.
+pub(crate) fn ending(until: i64, progress: Option<Progress>) -> RecordSeen {
+    RecordSeen { until: Some(at(until)), ..record("ending", true, progress) }
 }
 
 pub(crate) fn used(seconds_ago: i64, service: &str) -> Option<Use> {

@@ -392,6 +392,13 @@ impl Model {
         }
     }
 
+    /// Until when a record counts whose job has ended, as GitLab says.
+    fn ending(&self, record: &Record) -> Option<i64> {
+        let job = self.jobs.get(record.job).filter(|job| job.visible)?;
+        record.ends?;
+        job.ended.map(|ended| ended + 120).filter(|until| self.now < *until)
+    }
+
     fn is_alive(&self, record: &Record) -> bool {
         let Some(ends) = record.ends else { return false };
         match self.jobs.get(record.job) {
@@ -442,6 +449,7 @@ impl Model {
                     at: at(record.at),
                     released: record.ends.is_none(),
                     alive: self.is_alive(record),
+                    until: self.ending(record).map(at),
                     progress: record.progress.clone(),
                 }
             });
@@ -571,11 +579,17 @@ impl Model {
         let Some(name) = process.announced.take() else {
             return self.announce(process);
         };
-        let busy = self
+        let rivals: Vec<Option<i64>> = self
             .records
             .iter()
-            .any(|record| record.name != name && record.ends.is_some() && self.is_alive(record));
-        if busy {
+            .filter(|record| record.name != name && self.is_alive(record))
+            .map(|record| self.ending(record))
+            .collect();
+        if !rivals.is_empty() {
+            let last = rivals.into_iter().collect::<Option<Vec<i64>>>();
+            if let Some(until) = last.and_then(|ends| ends.into_iter().max()) {
+                self.pass((until - self.now).max(0));
+            }
             self.records.retain(|record| record.name != name);
             process.tries += 1;
             if process.tries >= 4 {
@@ -752,6 +766,9 @@ impl Model {
             Step::Wait(Waiting::Margin { until }) => {
                 self.pass(until.as_second() - self.now);
                 process.seen.iter_mut().for_each(|seen| seen.now = at(self.now));
+            }
+            Step::Wait(Waiting::Afterlife { until }) => {
+                self.pass((until.as_second() - self.now).max(0));
             }
             Step::Wait(_) => {
                 process.wait_until.get_or_insert(self.now + 3600);
@@ -1249,6 +1266,7 @@ impl Process {
             Step::Claim => Freshness::Outdated,
             Step::Record(Checkpoint::Published) => Freshness::VariablesOutdated,
             Step::Wait(Waiting::Margin { .. }) => self.run.freshness,
+            Step::Wait(Waiting::Afterlife { .. }) => Freshness::Outdated,
             Step::Wait(_) => Freshness::AfterWait,
             _ if waited && waits_on => Freshness::AfterWait,
             _ => Freshness::Applied,

@@ -17,8 +17,9 @@ use jiff::SignedDuration;
 
 use crate::kit::{
     DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, confirmed, deployed, disabled, doing,
-    drained, enabled_again, forced, forced_earlier, hidden, id, idle, key, named, on, place,
-    policy, publication, published, publishing, readable, record, targets, used, with_new_key,
+    drained, enabled_again, ending, forced, forced_earlier, hidden, id, idle, key, named, on,
+    place, policy, publication, published, publishing, readable, record, targets, used,
+    with_new_key,
 };
 
 fn plan(seen: &Observed) -> Step {
@@ -70,6 +71,34 @@ fn another_run_at_work_is_left_alone_where_there_is_something_to_do() {
     assert_eq!(plan(&other(true, false)), Refuse(Refusal::Busy));
     assert_eq!(plan(&other(false, false)), Step::Claim);
     assert_eq!(plan(&other(true, true)), Step::Claim);
+}
+
+/// GitLab starts a lost job again within seconds.
+#[test]
+fn a_run_whose_job_has_just_ended_is_waited_for_within_the_own_time() {
+    let until = at(NOW + 90);
+    let left = |ends, progress| {
+        cleared(idle(75)).with(|seen| {
+            seen.records.push(ending(NOW + 90, progress));
+            seen.run.ends = at(ends);
+        })
+    };
+    let wait = Wait(Waiting::Afterlife { until });
+    assert_eq!(plan(&left(NOW + 3600, None)), wait);
+    assert_eq!(plan(&left(NOW + 100, None)), Refuse(Refusal::Busy));
+    // A torn pair is completed then, and not a day later.
+    let torn = unclaimed(publishing()).with(|seen| {
+        seen.targets = targets([(named(OLD), on(NEW).1)]);
+        seen.records[0] = ending(NOW + 90, Some(begun_progress()));
+    });
+    assert_eq!(plan(&torn), wait);
+    let mut after = torn.clone();
+    after.apply(&wait, None);
+    assert_eq!(plan(&after), Step::Observe(Scope::Everything), "what it did is looked at first");
+    let beside = torn.with(|seen| seen.records.push(record("third", true, None)));
+    assert_eq!(plan(&beside), Refuse(Refusal::Busy));
+    let at_rest = idle(10).with(|seen| seen.records.push(ending(NOW + 90, None)));
+    assert!(matches!(plan(&at_rest), Done(plan::Done::NotDue { .. })));
 }
 
 #[test]

@@ -17,8 +17,8 @@ use jiff::SignedDuration;
 use crate::invariants::{check, holds, names};
 use crate::kit::{
     DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, deployed, disabled, doing, drained,
-    enabled_again, forced, forced_earlier, hidden, id, idle, named, on, policy, publication,
-    readable, record, targets, used,
+    enabled_again, ending, forced, forced_earlier, hidden, id, idle, named, on, policy,
+    publication, readable, record, targets, used,
 };
 
 /// Judges the plan of what is seen, and counts.
@@ -233,6 +233,12 @@ fn claims(progress: Option<&Progress>) -> Vec<Observed> {
         base.clone().with(|seen| seen.claim = own(progress)),
         base.clone().with(|seen| seen.records.push(record("other", false, progress.cloned()))),
         base.clone().with(|seen| seen.records.push(record("other", true, progress.cloned()))),
+        base.clone().with(|seen| seen.records.push(ending(NOW + 90, progress.cloned()))),
+        base.clone().with(|seen| seen.records.push(ending(NOW + 7200, progress.cloned()))),
+        base.clone().with(|seen| {
+            seen.records.push(ending(NOW + 90, progress.cloned()));
+            seen.records.push(record("third", true, None));
+        }),
         base.with(|seen| {
             seen.claim = own(None);
             seen.records.push(record("other", false, progress.cloned()));

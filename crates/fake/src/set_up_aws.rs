@@ -8,6 +8,11 @@ use super::policy::Statement;
 const DAY: i64 = 86_400_000;
 
 impl Fake {
+    /// Another account than 123456789012: users of one name may be in both.
+    pub fn set_account(&self, account: &str) {
+        self.lock().aws.account = account.to_owned();
+    }
+
     /// A user in account 123456789012, allowed to rotate its own keys. Returns its ARN.
     pub fn add_user(&self, path: &str, name: &str) -> String {
         let mut state = self.lock();
