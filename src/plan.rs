@@ -37,6 +37,8 @@
 //! | deploying | a target not on B, or B not active | refuse (with force: begin a new rotation) | – | a person | every target is on B again and B is active, or force |
 //! | deploying | a job older than the publication still runs / none does | wait, or done / record `drained` | two good keys | this row | those jobs end |
 //! | deploying | deploys not all proven / all proven | start, wait or refuse / record `deployed` | two good keys | this row | each deploy is proven; each run starts once more what came to nothing |
+//! | deploying, retiring | this job started after the publication and was given an old pair | refuse | – | a person | the job is given the new pair |
+//! | retiring | the old key is to be disabled, and only it can sign for this run | done: waiting | two good keys | a later job | a job that started after the publication runs |
 //! | retiring | overlap not over | done: waiting | two good keys | this row | `deployed` + overlap; at once with `0s` |
 //! | retiring | the old key was used after `deployed` | done: waiting | two good keys | this row | no use has followed for 49 h or the overlap, whichever is longer; at once with `0s` |
 //! | retiring | grace period not over | done: waiting | old key disabled | this row | `disabled` + grace period; at once with `0s` |
@@ -229,8 +231,12 @@ fn in_stage(stage: Stage, seen: &Observed, policy: &Policy) -> Step {
         Stage::Deploying(Intact::No(refusal), ..) | Stage::Retiring(Intact::No(refusal), _) => {
             anew_or(refusal, seen, policy)
         }
-        Stage::Deploying(Intact::Yes, drain, deploys) => deploying(drain, deploys, seen, policy),
-        Stage::Retiring(Intact::Yes, old) => retiring(old, seen, policy),
+        Stage::Deploying(Intact::Yes, drain, deploys) => {
+            old_pair_given(seen).unwrap_or_else(|| deploying(drain, deploys, seen, policy))
+        }
+        Stage::Retiring(Intact::Yes, old) => {
+            old_pair_given(seen).unwrap_or_else(|| retiring(old, seen, policy))
+        }
     }
 }
 
@@ -344,6 +350,18 @@ fn retiring(old: Old, seen: &Observed, policy: &Policy) -> Step {
         Old::JustDisabled => Step::Record(Checkpoint::Disabled),
         Old::GraceOver(key) => Step::Delete(key, KeyRole::Old),
     }
+}
+
+/// A job that started after the publication and was given an old pair all the same did not get it
+/// from a target: it would keep the old key in use each night, and fail once that is disabled.
+fn old_pair_given(seen: &Observed) -> Option<Step> {
+    let progress = seen.progress()?;
+    let published = progress.published.as_ref()?;
+    let given = seen.run.given.as_ref()?;
+    (progress.is_old(&given.key) && given.since > published.at).then(|| {
+        let places = seen.other_references.get(&given.key).cloned().unwrap_or_default();
+        Step::Refuse(Refusal::OldPairGiven { key: given.key.clone(), places })
+    })
 }
 
 /// Force shortens no wait: while an earlier rotation waits, a forced run refuses. It may begin

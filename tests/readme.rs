@@ -688,6 +688,7 @@ fn waits() -> Vec<Waiting> {
         Waiting::Deploys(vec![text("PIPELINES")]),
         Waiting::Margin { until },
         Waiting::OwnDeploy,
+        Waiting::OwnSigner { old: key() },
         Waiting::Overlap { old: key(), until },
         Waiting::StillUsed {
             old: key(),
@@ -733,6 +734,7 @@ fn refusals() -> Vec<Refusal> {
             until: Timestamp::UNIX_EPOCH,
             used: used(),
         },
+        Refusal::OldPairGiven { key: key(), places: Vec::new() },
         Refusal::StillNamed { key: key(), places: vec![text("PLACES")] },
         Refusal::TooOld { key: key(), created: Timestamp::UNIX_EPOCH },
         Refusal::DeployFailed(Vec::new()),

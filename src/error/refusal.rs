@@ -64,6 +64,11 @@ pub enum Refusal {
     )]
     /// What a forced run meets. `until`: the end of the wait that it does not shorten.
     EarlierRotation { old: AccessKeyId, disabled: bool, until: Timestamp, used: Use },
+    #[error(
+        "this job started after the new pair was published, and still signs with old key {key}"
+    )]
+    /// `places`: other readable variables that name it.
+    OldPairGiven { key: AccessKeyId, places: Vec<String> },
     #[error("old key {key} is still named by {}", places.join(", "))]
     StillNamed { key: AccessKeyId, places: Vec<String> },
     #[error("key {key} is older than ROTATOR_MAX_AGE (made {})", day(*created))]
@@ -78,6 +83,8 @@ pub enum Refusal {
 
 /// What the commands of a hint leave out: the refusals do not know the user.
 pub(super) const WHOSE: &str = "(with --user-name, where it is not the caller's own)";
+/// Where a job gets a pair from that hides the one of the targets.
+const BEFORE_TARGETS: &str = "the variables of this pipeline, of its schedule or of the job itself";
 const FORCED: &str =
     "or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere";
 
@@ -104,6 +111,7 @@ impl Refusal {
             | Self::NotPublishedAnyMore { .. }
             | Self::EnabledAgain { .. }
             | Self::EarlierRotation { .. }
+            | Self::OldPairGiven { .. }
             | Self::StillNamed { .. }
             | Self::TooOld { .. } => exit::REFUSED,
         }
@@ -183,6 +191,16 @@ impl Refusal {
                  `grace_period: 0s`, which disable and delete it at once"
                     .into()
             }
+            Self::OldPairGiven { places, .. } if places.is_empty() => format!(
+                "no target and no other variable that can be read names it, so the pair comes \
+                 from {BEFORE_TARGETS}, or from a project or group that is no target: delete it \
+                 there, or add that place to ROTATOR_TARGETS"
+            ),
+            Self::OldPairGiven { places, .. } => format!(
+                "{} names it: delete that, or add the place to ROTATOR_TARGETS; if the pair is not \
+                 from there, look at {BEFORE_TARGETS}",
+                places.join(", ")
+            ),
             Self::StillNamed { .. } => {
                 "publish the new key there too, or delete what is named; the old key stays until \
                  then"

@@ -259,6 +259,9 @@ impl fmt::Display for Waiting {
             Self::OwnDeploy => {
                 f.write_str("the pipeline's own deploy comes next, then its `retire` job proves it")
             }
+            Self::OwnSigner { old } => {
+                write!(f, "this job can only sign with old key {old}, which a later job disables")
+            }
             Self::Overlap { old, until } => write!(f, "old key {old} stays active until {until}"),
             Self::StillUsed { old, last, service, until, late: _ } => write!(
                 f,

@@ -12,6 +12,8 @@ pub struct RunState {
     pub attempt: Attempt,
     /// The key that this process has made.
     pub new_key: Option<NewKey>,
+    /// The pair that this job was given, where that signs and no role does.
+    pub given: Option<GivenPair>,
     /// A write of the new key's secret may have had its effect.
     pub secret_sent: bool,
     /// The step that has just failed, until it is decided what follows.
@@ -29,6 +31,14 @@ pub struct RunState {
     pub waited_out: bool,
     /// The latest moment at which this run may act: what its record promises.
     pub ends: Timestamp,
+}
+
+/// The pair of the environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenPair {
+    pub key: AccessKeyId,
+    /// When the job started, and was given its variables.
+    pub since: Timestamp,
 }
 
 /// How far what is seen can be relied on.
@@ -98,6 +108,7 @@ impl RunState {
         Self {
             attempt: Attempt::No,
             new_key: None,
+            given: None,
             secret_sent: false,
             failure: None,
             error_deferred: false,

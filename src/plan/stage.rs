@@ -383,13 +383,17 @@ pub(super) fn old(
     let id = next.id.clone();
     let named = seen.other_references.get(&id).cloned();
     let or_named = |old| named.map_or(old, |places| Old::Named(id.clone(), places));
+    let active = || match signs(&id, progress, seen) {
+        true => Old::Waiting(Waiting::OwnSigner { old: id.clone() }),
+        false => Old::Active(id.clone()),
+    };
     match (next.active, progress.disabled) {
         (true, Some(_)) => Old::EnabledAgain { key: id, noted: progress.enabled_again.is_some() },
-        (true, None) if policy.overlap.is_zero() => or_named(Old::Active(id.clone())),
+        (true, None) if policy.overlap.is_zero() => or_named(active()),
         (true, None) => match (overlap(next, deployed, seen.now, policy), &next.used) {
             (Some(waiting), _) => Old::Waiting(waiting),
             (None, None) => Old::UnaskedUse(id),
-            (None, Some(_)) => or_named(Old::Active(id.clone())),
+            (None, Some(_)) => or_named(active()),
         },
         (false, None) => Old::JustDisabled,
         // Enabled again and off once more: its grace period begins anew.
@@ -403,6 +407,13 @@ pub(super) fn old(
             }
         }
     }
+}
+
+/// Whether this key signs for this run, which does not know the new secret: it is hidden, and an
+/// earlier process of this job has made it.
+fn signs(id: &AccessKeyId, progress: &Progress, seen: &Observed) -> bool {
+    let is_given = seen.run.given.as_ref().is_some_and(|given| given.key == *id);
+    is_given && matches!(new_key_state(progress, seen), NewKeyState::SecretUnknown(_))
 }
 
 /// What keeps an old key active after the deploy, as far as its last use is known.

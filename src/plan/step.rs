@@ -120,6 +120,10 @@ pub enum Waiting {
         old: AccessKeyId,
         until: Timestamp,
     },
+    /// Nothing but the old key can sign for this run.
+    OwnSigner {
+        old: AccessKeyId,
+    },
     /// Used after the deploy, so it stays active until it has not been used for long enough.
     StillUsed {
         old: AccessKeyId,
@@ -174,6 +178,7 @@ impl Waiting {
             | Self::Deploys(_)
             | Self::Margin { .. }
             | Self::Afterlife { .. }
+            | Self::OwnSigner { .. }
             | Self::OwnDeploy => None,
         }
     }
@@ -290,7 +295,8 @@ impl Refusal {
             | Self::DeployFailed(_)
             | Self::DeployUnproven(_)
             | Self::DeployTimedOut(_)
-            | Self::EarlierRotation { .. } => false,
+            | Self::EarlierRotation { .. }
+            | Self::OldPairGiven { .. } => false,
         }
     }
 }

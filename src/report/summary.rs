@@ -164,6 +164,7 @@ fn next_after(waiting: &Waiting, config: &Config) -> String {
         Waiting::Margin { .. } | Waiting::Afterlife { .. } => {
             format!("{waiting}; the next run goes on")
         }
+        Waiting::OwnSigner { .. } => waiting.to_string(),
         Waiting::OwnDeploy => format!("{waiting}; both keys work until then"),
         Waiting::Overlap { old, until } => {
             let grace = match days(config.grace_period) {

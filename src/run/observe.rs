@@ -20,7 +20,8 @@ use crate::gitlab::records::StoredRecord;
 use crate::gitlab::token::Token;
 use crate::net::CLOCK_TOLERANCE;
 use crate::plan::{
-    Attempt, Observed, RecordSeen, Refusal, RunState, SecretOwner, SecretSeen, TargetSeen,
+    Attempt, GivenPair, Observed, RecordSeen, Refusal, RunState, SecretOwner, SecretSeen,
+    TargetSeen,
 };
 use crate::record::JobRef;
 use crate::targets::Lists;
@@ -91,6 +92,9 @@ impl Context<'_> {
         let seen =
             self.variables_seen(&lists, &user, &keys, &OwnRecord::default(), &secrets).await?;
         let now = self.gitlab.now().unwrap_or(date);
+        let mut run = RunState::new(self.gitlab.fence.ends(now));
+        let since = self.config.job.started_at.unwrap_or(now);
+        run.given = self.aws.environment_key().map(|key| GivenPair { key, since });
         let observed = Observed {
             now,
             listed: date,
@@ -104,7 +108,7 @@ impl Context<'_> {
             preflight: None,
             in_flight_jobs: None,
             deploys: None,
-            run: RunState::new(self.gitlab.fence.ends(now)),
+            run,
         };
         let (records, rotators) = (seen.stored, seen.rotators);
         let sources =

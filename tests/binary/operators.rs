@@ -23,6 +23,9 @@ pub(crate) fn cases() -> Vec<Trial> {
         // Keys are not as the rotation left them.
         a_second_key_that_nobody_explains,
         a_second_key_is_a_warning_while_nothing_is_due,
+        a_job_whose_own_pair_is_no_targets,
+        a_job_whose_own_pair_is_of_a_scope_that_is_no_target,
+        a_job_from_before_the_publication_keeps_the_key_that_it_signs_with,
         an_old_key_that_was_enabled_again,
         an_old_key_that_was_enabled_again_gets_its_whole_grace_period,
         an_old_key_that_another_scope_still_names,
@@ -279,6 +282,78 @@ fn disabled() -> Fixture {
     fixture.run().set("ROTATOR_GRACE_PERIOD", "1d").go().ends(0, "rotated");
     assert_eq!(fixture.old_is_active(), Some(false));
     fixture
+}
+
+/// From the schedule's variables, say: they come before the target's.
+fn a_job_whose_own_pair_is_no_targets() {
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_OVERLAP", "12h").go().ends(0, "rotated");
+    fixture.fake.time_passes(86_400);
+    let run = || fixture.run().set("ROTATOR_OVERLAP", "12h");
+    let ended = run().with_pair(&fixture.old).go();
+    ended.says(
+        3,
+        str![[r#"
+error: this job started after the new pair was published, and still signs with old key …[OLD]
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: no target and no other variable that can be read names it, so the pair comes from the variables of this pipeline, of its schedule or of the job itself, or from a project or group that is no target: delete it there, or add that place to ROTATOR_TARGETS
+
+"#]],
+    );
+    assert_eq!((ended.effects(), fixture.old_is_active()), (Vec::new(), Some(true)));
+    // Its own signatures are a use.
+    run().go().ends(0, "waiting");
+    fixture.fake.time_passes(50 * 3600);
+    run().go().ends(0, "resumed");
+    fixture.is_rotated();
+}
+
+fn a_job_whose_own_pair_is_of_a_scope_that_is_no_target() {
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_OVERLAP", "12h").go().ends(0, "rotated");
+    fixture.fake.time_passes(86_400);
+    for (name, value) in [(ID, &fixture.old.id), (SECRET, &fixture.old.secret)] {
+        let variable = Variable::new(name, value).masked().scope("rotation");
+        fixture.fake.operator_sets_variable(PROJECT, variable);
+    }
+    let ended = fixture.run().set("ROTATOR_OVERLAP", "12h").with_pair(&fixture.old).go();
+    ended.says(
+        3,
+        str![[r#"
+error: this job started after the new pair was published, and still signs with old key …[OLD]
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: AWS_ACCESS_KEY_ID of project:42 (scope rotation: project:42@rotation in ROTATOR_TARGETS) names it: delete that, or add the place to ROTATOR_TARGETS; if the pair is not from there, look at the variables of this pipeline, of its schedule or of the job itself
+
+"#]],
+    );
+    assert_eq!(fixture.old_is_active(), Some(true));
+}
+
+/// A second process of the job that rotated: the new secret is hidden from it.
+fn a_job_from_before_the_publication_keeps_the_key_that_it_signs_with() {
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fake = &fixture.fake;
+    fake.set_variable(PROJECT, Variable::new(ID, &fixture.old.id).masked());
+    fake.set_variable(PROJECT, Variable::new(SECRET, &fixture.old.secret).hidden());
+    let fixture = fixture.deployed();
+    let run = || fixture.run().set("ROTATOR_OVERLAP", "1m");
+    let first = run();
+    let started = first.env("CI_JOB_STARTED_AT");
+    first.go().ends(0, "rotated");
+    fixture.fake.shift_clock(100);
+    let second = run().with_pair(&fixture.old).set("CI_JOB_STARTED_AT", &started);
+    let second = second.set("ROTATOR_OVERLAP", "0s").go();
+    second.ends(0, "waiting").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
+Why        a rotation is under way and waits
+Published  project:42
+Deploy     none in this run
+Next       this job can only sign with old key …[OLD], which a later job disables
+
+"#]]);
+    assert_eq!(fixture.old_is_active(), Some(true));
+    run().set("ROTATOR_OVERLAP", "0s").go().ends(0, "resumed");
+    fixture.is_rotated();
 }
 
 fn an_old_key_that_was_enabled_again() {

@@ -191,6 +191,10 @@ fn each_step_and_each_wait_is_told_in_a_few_words() {
             "the pipeline's own deploy comes next, then its `retire` job proves it",
         ),
         (
+            Waiting::OwnSigner { old: old.clone() },
+            "this job can only sign with old key …0001, which a later job disables",
+        ),
+        (
             Waiting::Overlap { old: old.clone(), until: at(NOW) },
             "old key …0001 stays active until 2027-01-15T08:00:00Z",
         ),

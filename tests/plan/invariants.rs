@@ -111,6 +111,15 @@ impl Planned<'_> {
         self.published().is_some_and(|key| self.is_active(key) && self.all_on(key))
     }
 
+    fn was_given_an_old_pair(&self) -> bool {
+        let published = self.progress.and_then(|progress| progress.published.as_ref());
+        published.zip(self.seen.run.given.as_ref()).is_some_and(|(published, given)| {
+            given.since > published.at
+                && given.key != published.key
+                && self.is_previous(Some(&given.key))
+        })
+    }
+
     fn is_previous(&self, id: Option<&AccessKeyId>) -> bool {
         let is_it = |previous: &Option<AccessKeyId>| previous.as_ref() == id;
         self.progress.is_some_and(|progress| progress.previous.iter().any(is_it))
@@ -130,6 +139,13 @@ impl Planned<'_> {
 
     fn is_new_key(&self, id: &AccessKeyId) -> bool {
         self.seen.run.new_key.as_ref().is_some_and(|new_key| new_key.key == *id)
+    }
+
+    /// The job was given this key, and does not know the new one's secret.
+    fn is_only_signer(&self, id: &AccessKeyId) -> bool {
+        let knows = |new: &AccessKeyId| self.is_new_key(new) || self.shows_secret_of(new);
+        self.seen.run.given.as_ref().is_some_and(|given| given.key == *id)
+            && !self.published().is_some_and(knows)
     }
 
     fn is_abandoned(&self, id: &AccessKeyId) -> bool {
@@ -429,6 +445,13 @@ fn a_deploy_starts_and_counts_after_the_publication(planned: &Planned) -> Judgem
     let drained = planned.progress.and_then(|progress| progress.drained);
     let deployed = planned.progress.and_then(|progress| progress.deployed);
     match planned.step {
+        _ if planned.was_given_an_old_pair() => ensure(
+            !matches!(
+                planned.step,
+                Step::Record(Checkpoint::Drained | Checkpoint::Proven) | Step::StartDeploy(_)
+            ),
+            "goes on with an old pair that is no target's",
+        ),
         Step::Record(Checkpoint::Drained) => ensure(
             planned.is_intact() && seen.in_flight_jobs.as_ref().is_some_and(Vec::is_empty),
             "not drained",
@@ -463,6 +486,7 @@ fn an_old_key_goes_after_the_deploy(planned: &Planned) -> Judgement {
     };
     let (seen, policy) = (planned.seen, planned.policy);
     ensure(planned.is_unnamed(id), "a variable names it")?;
+    ensure(!planned.was_given_an_old_pair(), "an old pair that is no target's is forgotten")?;
     ensure(
         planned.is_intact() && planned.is_previous(Some(id)) && planned.published() != Some(id),
         "not an old key of this rotation",
@@ -480,6 +504,7 @@ fn an_old_key_goes_after_the_deploy(planned: &Planned) -> Judgement {
         );
     }
     ensure(key.active && progress.disabled.is_none(), "disabled twice")?;
+    ensure(!planned.is_only_signer(id), "a run takes away the key that it signs with")?;
     let quiet = policy.overlap.max(SignedDuration::from_hours(49));
     let is_unused = match &key.used {
         Some(Use::At { when, .. }) => *when <= deployed || *when + quiet <= seen.now,

@@ -8,9 +8,9 @@ use credential_rotator::plan::Step::{
     WriteId, WriteSecret,
 };
 use credential_rotator::plan::{
-    self, Attempt, Blocker, Cause, Checkpoint, Claim, DeploySeen, FailureKind, Freshness, IdSeen,
-    KeyRole, NewKey, Observed, Policy, Query, RecordSeen, Refusal, Scope, SecretOwner, SecretSeen,
-    Step, Waiting,
+    self, Attempt, Blocker, Cause, Checkpoint, Claim, DeploySeen, FailureKind, Freshness,
+    GivenPair, IdSeen, KeyRole, NewKey, Observed, Policy, Query, RecordSeen, Refusal, Scope,
+    SecretOwner, SecretSeen, Step, Waiting,
 };
 use credential_rotator::record::{Progress, RecordedDeploy, RecordedTarget};
 use jiff::SignedDuration;
@@ -948,6 +948,47 @@ fn a_second_key_we_did_not_make_is_never_deleted() {
         for policy in [policy(), forced()] {
             assert_eq!(confirmed(&seen, &policy), Step::Record(Checkpoint::Finished));
         }
+    }
+}
+
+fn given(seen: Observed, since: i64) -> Observed {
+    seen.with(|seen| seen.run.given = Some(GivenPair { key: id(OLD), since: at(since) }))
+}
+
+/// It is no target's, so it would sign each night with the key that is to go.
+#[test]
+fn a_job_that_was_given_an_old_pair_after_the_publication_refuses() {
+    let refusal = |places| Refuse(Refusal::OldPairGiven { key: id(OLD), places });
+    for progress in [publication(), drained(), deployed(60), deployed(DAY), disabled(1)] {
+        let seen = given(cleared(published(progress)), NOW - 49);
+        for policy in [policy(), forced(), doing(Action::Retire), doing(Action::Check)] {
+            assert_eq!(confirmed(&seen, &policy), refusal(Vec::new()));
+        }
+        let named = seen
+            .with(|seen| drop(seen.other_references.insert(id(OLD), text("BACKUP of project 1"))));
+        assert_eq!(plan(&named), refusal(text("BACKUP of project 1")));
+    }
+}
+
+#[test]
+fn a_job_that_was_given_its_pair_before_the_publication_goes_on_with_the_new_key() {
+    let policy = policy().with(|policy| policy.overlap = SignedDuration::ZERO);
+    let seen = given(published(deployed(1)), NOW - 50);
+    assert_eq!(confirmed(&seen, &policy), Disable(id(OLD), KeyRole::Old));
+    // Hidden, and made by an earlier process of this job.
+    let hidden = seen.with(|seen| seen.targets = targets([(named(NEW), hidden(Some(NEW)))]));
+    let signer = Waiting::OwnSigner { old: id(OLD) };
+    assert_eq!(confirmed(&hidden, &policy), Done(plan::Done::Waiting(signer)));
+}
+
+#[test]
+fn a_job_that_was_given_the_new_pair_or_another_users_is_no_matter() {
+    for number in [NEW, FOREIGN] {
+        let seen = published(deployed(DAY)).with(|seen| {
+            seen.run.given = Some(GivenPair { key: id(number), since: at(NOW) });
+            seen.keys[0].used = Some(Use::Never);
+        });
+        assert_eq!(plan(&seen), Disable(id(OLD), KeyRole::Old));
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Instant;
 use credential_rotator::access_key::{Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
-    Attempt, Blocker, Claim, DeploySeen, FailureKind, Freshness, IdSeen, NewKey, Observed, Policy,
-    SecretOwner, SecretSeen, Step, plan,
+    Attempt, Blocker, Claim, DeploySeen, FailureKind, Freshness, GivenPair, IdSeen, NewKey,
+    Observed, Policy, SecretOwner, SecretSeen, Step, plan,
 };
 use credential_rotator::record::{Progress, RecordedDeploy};
 use jiff::SignedDuration;
@@ -462,4 +462,30 @@ fn every_small_world_after_the_publication() {
         }
     }
     count.tell("after the publication");
+}
+
+/// The job's own pair is an old one, from before the publication or from elsewhere than a target.
+#[test]
+fn every_small_world_of_a_job_that_was_given_an_old_pair() {
+    let mut count = Count::new();
+    let hasty = policy().with(|policy| policy.overlap = SignedDuration::ZERO);
+    let policies = [policy(), forced(), hasty, doing(Action::Retire), doing(Action::Check)];
+    let stages = [publication(), drained(), deployed(DAY), deployed(4 * DAY), disabled(8 * DAY)];
+    for progress in &stages {
+        let mut seen = claims(Some(progress)).remove(0);
+        for pair in [on(NEW), (named(NEW), hidden(Some(NEW)))] {
+            seen.targets = targets([pair]);
+            for (keys, since) in every_keys(75).iter().flat_map(|keys| [(keys, 100), (keys, 10)]) {
+                seen.keys.clone_from(keys);
+                seen.run.given = Some(GivenPair { key: id(OLD), since: at(NOW - since) });
+                for policy in &policies {
+                    other_references(&mut seen, |seen| {
+                        every_use(seen, |seen| count.see(seen, policy));
+                    });
+                    seen.keys.iter_mut().for_each(|key| key.used = None);
+                }
+            }
+        }
+    }
+    count.tell("given an old pair");
 }
