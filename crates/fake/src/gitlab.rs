@@ -85,6 +85,8 @@ pub(crate) struct Project {
     pub(crate) settings: Settings,
     /// Its jobs are hidden from the API (404).
     pub(crate) jobs_hidden: bool,
+    /// A deploy freeze is on.
+    pub(crate) frozen: bool,
 }
 
 pub(crate) struct Ref {

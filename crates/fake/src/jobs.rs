@@ -23,6 +23,12 @@ pub struct JobSpec {
     /// A trigger job: the downstream project, and whether it waits for its pipeline (`strategy:
     /// depend`).
     pub bridge: Option<(u64, bool)>,
+    /// A trigger job of a child pipeline: the jobs of the child, in this very project.
+    pub child: Option<Vec<JobSpec>>,
+    /// `when: on_failure`: it runs where a job of an earlier stage failed, and is skipped else.
+    pub on_failure: bool,
+    /// Its rules leave it out of each pipeline that is made in a deploy freeze.
+    pub not_in_a_freeze: bool,
     /// No runner takes it.
     pub no_runner: bool,
 }
@@ -51,6 +57,9 @@ impl JobSpec {
             environment: None,
             deploys: false,
             bridge: None,
+            child: None,
+            on_failure: false,
+            not_in_a_freeze: false,
             no_runner: false,
         }
     }
@@ -64,6 +73,11 @@ impl JobSpec {
 
     pub fn bridge(name: &str, project: u64, depend: bool) -> Self {
         Self { bridge: Some((project, depend)), stage: "deploy".into(), ..Self::new(name) }
+    }
+
+    /// A trigger job of a child pipeline with these jobs.
+    pub fn child(name: &str, jobs: Vec<Self>, depend: bool) -> Self {
+        Self { child: Some(jobs), ..Self::bridge(name, 0, depend) }
     }
 
     pub fn reads(mut self, id: &str, secret: &str) -> Self {
@@ -84,6 +98,16 @@ impl JobSpec {
 
     pub fn allow_failure(mut self) -> Self {
         self.allow_failure = true;
+        self
+    }
+
+    pub fn on_failure(mut self) -> Self {
+        self.on_failure = true;
+        self
+    }
+
+    pub fn not_in_a_freeze(mut self) -> Self {
+        self.not_in_a_freeze = true;
         self
     }
 

@@ -117,6 +117,18 @@ impl Fake {
         self.lock().cancel(pipeline);
     }
 
+    pub fn operator_cancels_job(&self, job: u64) {
+        self.lock().finish(job, "canceled", wall());
+    }
+
+    /// The branch has a new commit; no pipeline runs for it.
+    pub fn operator_pushes(&self, project: u64, branch: &str) {
+        let mut state = self.lock();
+        let sha = state.random("0123456789abcdef", 40);
+        let project = state.lab.projects.get_mut(&project).expect("a project that exists");
+        project.refs.get_mut(branch).expect("a branch that exists").sha = sha;
+    }
+
     pub fn operator_deletes_pipeline(&self, pipeline: u64) {
         self.lock().remove_pipeline(pipeline);
     }

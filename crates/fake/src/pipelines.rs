@@ -51,9 +51,11 @@ impl State {
         name: &str,
         source: &str,
         user: u64,
-        jobs: Vec<JobSpec>,
+        mut jobs: Vec<JobSpec>,
     ) -> u64 {
         let at = wall();
+        let frozen = self.lab.projects[&project].frozen;
+        jobs.retain(|job| !(frozen && job.not_in_a_freeze));
         let fill_at = match self.knobs.pipeline_creation {
             _ if source != "api" => at,
             PipelineCreation::AtOnce => at,
@@ -157,7 +159,7 @@ impl State {
                     continue;
                 }
                 if job.status == "created" {
-                    if !passed {
+                    if passed == job.spec.on_failure {
                         job.status = "skipped".into();
                     } else if job.spec.manual {
                         job.status = "manual".into();
@@ -172,13 +174,13 @@ impl State {
             if waits {
                 break;
             }
-            passed &=
-                ids.iter().map(|id| &self.lab.jobs[id]).filter(|job| job.spec.stage == stage).all(
-                    |job| {
-                        job.spec.allow_failure
-                            || !["failed", "canceled", "skipped"].contains(&job.status.as_str())
-                    },
-                );
+            passed &= ids
+                .iter()
+                .map(|id| &self.lab.jobs[id])
+                .filter(|job| job.spec.stage == stage)
+                .all(|job| {
+                    job.spec.allow_failure || !["failed", "canceled"].contains(&job.status.as_str())
+                });
         }
         let now = at + self.shift;
         let status = self.pipeline_status(pipeline);
@@ -241,12 +243,18 @@ impl State {
             (job.pair, job.error) = (pair, error);
         }
         if let Some((project, depend)) = spec.bridge {
-            let (config, branch) = self.lab.projects.get(&project).map_or_else(
-                || (Vec::new(), String::new()),
-                |project| (project.config.clone(), project.default_branch.clone()),
-            );
-            let user = self.lab.pipelines[&pipeline].user;
-            let downstream = self.make_pipeline(project, &branch, "pipeline", user, config);
+            let above = &self.lab.pipelines[&pipeline];
+            let user = above.user;
+            let downstream = if let Some(jobs) = spec.child {
+                let (project, name) = (above.project, above.name.clone());
+                self.make_pipeline(project, &name, "parent_pipeline", user, jobs)
+            } else {
+                let (config, branch) = self.lab.projects.get(&project).map_or_else(
+                    || (Vec::new(), String::new()),
+                    |project| (project.config.clone(), project.default_branch.clone()),
+                );
+                self.make_pipeline(project, &branch, "pipeline", user, config)
+            };
             self.lab.pipelines.get_mut(&downstream).expect("just made").bridge = Some(id);
             let job = self.lab.jobs.get_mut(&id).expect("just seen");
             job.downstream = Some(downstream);
@@ -305,15 +313,29 @@ impl State {
             spec.outcome = JobEnd::Success;
         }
         let new = self.make_job(pipeline, spec, at);
-        let of = &self.lab.pipelines[&pipeline];
-        for other in of.jobs.clone() {
-            let job = self.lab.jobs.get_mut(&other).expect("listed");
+        self.unskip(pipeline);
+        // The trigger job that waits for this pipeline waits again.
+        let waits = |job: &Job| job.spec.bridge.is_some_and(|(_, depend)| depend);
+        let above = self.lab.pipelines[&pipeline].bridge;
+        if let Some(bridge) =
+            above.and_then(|id| self.lab.jobs.get_mut(&id)).filter(|job| waits(job))
+        {
+            (bridge.status, bridge.finished, bridge.due) = ("running".into(), None, None);
+            let above = bridge.pipeline;
+            self.unskip(above);
+        }
+        self.settle(pipeline, at);
+        new
+    }
+
+    /// What was skipped because a job failed may have its turn after all.
+    fn unskip(&mut self, pipeline: u64) {
+        for id in self.lab.pipelines[&pipeline].jobs.clone() {
+            let job = self.lab.jobs.get_mut(&id).expect("listed");
             if job.status == "skipped" && !job.retried {
                 job.status = "created".into();
             }
         }
-        self.settle(pipeline, at);
-        new
     }
 
     pub(crate) fn pipeline_status(&self, id: u64) -> String {

@@ -42,6 +42,15 @@ impl State {
                 }
             }
             ("GET", ["environments"]) => page(input, self.environments(project, input)),
+            ("GET", ["deployments"])
+                if input.text("order_by").as_deref() == Some("updated_at")
+                    && input.text("updated_after").is_none() =>
+            {
+                message(
+                    400,
+                    "400 Bad request - `updated_at` filter and `updated_at` sorting must be paired",
+                )
+            }
             ("GET", ["deployments"]) => page(input, self.deployments(project, input)),
             _ => no_route(),
         }
@@ -142,8 +151,9 @@ impl State {
                  file: {unknown}"
             ));
         }
-        let specs = self.lab.projects[&project].config.clone();
-        if specs.is_empty() {
+        let of = &self.lab.projects[&project];
+        let specs = of.config.clone();
+        if specs.iter().all(|job| of.frozen && job.not_in_a_freeze) {
             return base(
                 "The resulting pipeline would have been empty. Review the \
                  [rules](https://docs.gitlab.com/ci/yaml/#rules) configuration for the relevant \
@@ -207,6 +217,10 @@ impl State {
 
     fn job_api(&mut self, method: &str, id: u64, rest: &[&str]) -> Reply {
         match (method, rest) {
+            // A trigger job can be retried and played, not looked at.
+            ("GET", []) if self.lab.jobs[&id].spec.bridge.is_some() => {
+                message(404, "404 Not Found")
+            }
             ("GET", []) => Reply::json(200, &self.job_json(id)),
             ("POST", ["retry"]) => {
                 let job = &self.lab.jobs[&id];
@@ -333,6 +347,7 @@ impl State {
     }
 
     fn deployments(&self, project: u64, input: &Input) -> Vec<Value> {
+        let updated_after = input.text("updated_after").and_then(|text| parse(&text));
         let is = |name: &str, actual: &str| input.text(name).is_none_or(|wanted| wanted == actual);
         let mut found: Vec<_> = self
             .lab
@@ -347,9 +362,15 @@ impl State {
                         .is_some_and(|job| self.lab.pipelines.contains_key(&job.pipeline))
                     && is("environment", &deployment.environment)
                     && is("status", &deployment.status)
+                    && updated_after.is_none_or(|after| deployment.updated > after)
             })
             .collect();
-        found.sort_by_key(|deployment| deployment.id);
+        match input.text("order_by").as_deref() {
+            Some("updated_at") => {
+                found.sort_by_key(|deployment| (deployment.updated, deployment.id))
+            }
+            _ => found.sort_by_key(|deployment| deployment.id),
+        }
         if input.text("sort").as_deref() == Some("desc") {
             found.reverse();
         }

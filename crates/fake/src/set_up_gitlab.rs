@@ -32,6 +32,7 @@ impl Fake {
             refusal: None,
             settings: Settings::default(),
             jobs_hidden: false,
+            frozen: false,
         };
         state.lab.projects.insert(id, project);
     }
@@ -214,6 +215,11 @@ impl Fake {
         project.old_paths.push(old);
     }
 
+    /// A deploy freeze begins or ends.
+    pub fn set_frozen(&self, project: u64, frozen: bool) {
+        self.lock().project(project).frozen = frozen;
+    }
+
     /// Its jobs are 404 (another token's project, or jobs not visible).
     pub fn hide_jobs(&self, project: u64, hidden: bool) {
         self.lock().project(project).jobs_hidden = hidden;
@@ -323,6 +329,9 @@ impl Fake {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
+        if home.frozen {
+            env.push(("CI_DEPLOY_FREEZE".into(), "true".into()));
+        }
         for (name, value) in state.job_variables(job) {
             env.retain(|(known, _)| *known != name);
             env.push((name, value));

@@ -798,6 +798,20 @@ async fn pipelines_run_stage_by_stage() {
         (vec![JobSpec::new("a").no_runner()], "pending", vec!["pending"]),
         (vec![JobSpec::new("a").never_ends()], "running", vec!["running"]),
         (vec![JobSpec::bridge("down", 43, true)], "success", vec!["success"]),
+        (
+            vec![
+                JobSpec::new("a"),
+                JobSpec::new("undo").stage("two").on_failure(),
+                JobSpec::new("b").stage("three"),
+            ],
+            "success",
+            vec!["success", "skipped", "success"],
+        ),
+        (
+            vec![JobSpec::new("a").fails(), JobSpec::new("undo").stage("two").on_failure()],
+            "failed",
+            vec!["failed", "success"],
+        ),
     ] {
         let (_, actual, statuses, _) = run(jobs);
         assert_eq!(
@@ -834,11 +848,62 @@ async fn pipelines_run_stage_by_stage() {
             .expect("an answer");
         assert_eq!(bridges.json()[0]["downstream_pipeline"]["status"], "success");
     }
+    let bridge = fake.jobs(42).into_iter().find(|job| job.name == "down" && job.pipeline == id);
+    let bridge = bridge.expect("there").id;
+    let seen = fake.gitlab("GET", &format!("/projects/42/jobs/{bridge}"), "").await;
+    assert_eq!(seen.expect("an answer").status, 404, "a trigger job is no job");
     let again = fake
         .gitlab("POST", &format!("/projects/42/jobs/{}/retry", jobs[0].id), "")
         .await
         .expect("an answer");
     assert_eq!((again.status, again.body.contains("Job is not retryable")), (403, true));
+}
+
+#[tokio::test]
+async fn a_freeze_leaves_jobs_out() {
+    let (fake, _) = deployed();
+    let jobs = || vec![JobSpec::new("build"), JobSpec::new("ship").not_in_a_freeze()];
+    let made = |frozen: bool| {
+        fake.set_frozen(42, frozen);
+        let id = fake.start_pipeline_with(42, "push", "main", jobs());
+        fake.jobs(42).iter().filter(|job| job.pipeline == id).count()
+    };
+    assert_eq!((made(true), made(false)), (1, 2));
+    fake.set_pipeline_config(42, vec![JobSpec::new("ship").not_in_a_freeze()]);
+    fake.set_frozen(42, true);
+    let refused = fake.gitlab("POST", "/projects/42/pipeline", "ref=main").await;
+    let refused = refused.expect("an answer");
+    assert_eq!((refused.status, refused.body.contains("would have been empty")), (400, true));
+}
+
+#[tokio::test]
+async fn a_child_runs_in_its_project_and_a_retry_in_it_counts_above() {
+    let (fake, _) = deployed();
+    let child = JobSpec::child("child", vec![JobSpec::new("inner").fails_once()], true);
+    let id = fake.start_pipeline_with(42, "push", "main", vec![child, JobSpec::new("b")]);
+    fake.finish_pipelines();
+    let status = || fake.pipelines(42).into_iter().find(|pipeline| pipeline.id == id);
+    assert_eq!(status().expect("there").status, "failed");
+    let inner = fake.jobs(42).into_iter().find(|job| job.name == "inner").expect("there");
+    assert_ne!(inner.pipeline, id);
+    fake.operator_retries_job(inner.id);
+    fake.finish_pipelines();
+    assert_eq!(status().expect("there").status, "success");
+}
+
+#[tokio::test]
+async fn deployments_are_ordered_by_the_date_that_they_are_filtered_by() {
+    let (fake, _) = deployed();
+    for (query, status, count) in [
+        ("?order_by=updated_at", 400, None),
+        ("?order_by=updated_at&updated_after=2000-01-01T00:00:00Z", 200, Some(1)),
+        ("?order_by=updated_at&updated_after=2100-01-01T00:00:00Z", 200, Some(0)),
+    ] {
+        let reply = fake.gitlab("GET", &format!("/projects/42/deployments{query}"), "").await;
+        let reply = reply.expect("an answer");
+        let listed = reply.json().as_array().map(Vec::len);
+        assert_eq!((reply.status, listed), (status, count), "{query}");
+    }
 }
 
 #[tokio::test]
