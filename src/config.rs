@@ -102,6 +102,8 @@ pub struct Job {
     pub ref_protected: Option<bool>,
     pub environment: Option<String>,
     pub url: Option<String>,
+    /// GitLab says that a deploy freeze of this project is on.
+    pub deploy_freeze: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -328,8 +330,11 @@ impl Job {
 
     /// The branch of this job, where this is the project that it runs in.
     pub fn branch_in(&self, project: &Name) -> Option<&str> {
-        let is_own = project.is(self.project, self.project_path.as_deref());
-        self.branch.as_deref().filter(|_| is_own)
+        self.branch.as_deref().filter(|_| self.is_in(project))
+    }
+
+    pub fn is_in(&self, project: &Name) -> bool {
+        project.is(self.project, self.project_path.as_deref())
     }
 }
 

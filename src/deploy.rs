@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Config, DeployMode, Name};
-use crate::error::Error;
+use crate::error::{Error, Notice};
 use crate::gitlab::jobs::Job;
 use crate::gitlab::pipelines::Pipeline;
 use crate::gitlab::{ApiError, Gitlab, Phase, Status};
@@ -20,9 +20,12 @@ use crate::record::RecordedDeploy;
 
 mod proof;
 mod start;
+mod tree;
+mod tried;
 
-use proof::prove;
+use proof::{Own, Proof};
 pub use start::{Ours, start};
+use tree::Tree;
 
 /// A pipeline without jobs after this time never gets any (gitlab-org/gitlab#452059).
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(5);
@@ -36,6 +39,16 @@ pub struct Deployed {
     pub sha: Option<String>,
     pub status: String,
     pub url: Option<String>,
+}
+
+/// What a look at one place's deploy has shown.
+pub struct Looked {
+    pub seen: DeploySeen,
+    pub deployed: Deployed,
+    pub notice: Option<Notice>,
+    /// Of a pipeline that is startable again because it could prove nothing: what it was started
+    /// with.
+    pub in_vain: Option<u32>,
 }
 
 /// One place to deploy.
@@ -94,9 +107,9 @@ pub async fn look(
     recorded: Option<&RecordedDeploy>,
     started: bool,
     now: Timestamp,
-) -> Result<(DeploySeen, Deployed), Error> {
+) -> Result<Looked, Error> {
     let Some(recorded) = recorded else {
-        return Ok((DeploySeen::Startable, place.deployed("not started")));
+        return Ok(Looked::new(DeploySeen::Startable, place.deployed("not started")));
     };
     if recorded.proven.is_some() {
         let known = Deployed {
@@ -104,7 +117,7 @@ pub async fn look(
             job: recorded.job,
             ..place.deployed(&Status::Success)
         };
-        return Ok((DeploySeen::Proven(recorded.clone()), known));
+        return Ok(Looked::new(DeploySeen::Proven(recorded.clone()), known));
     }
     let look = Look { gitlab, config, place, recorded, started, now };
     let looked = match recorded.job {
@@ -115,43 +128,57 @@ pub async fn look(
 }
 
 /// Whether the pipeline's own deploy ran after `drained`. Without a list of jobs the caller's word
-/// is taken.
+/// is taken, except in a deploy freeze. `rotators`: the rotation's own jobs.
 pub async fn look_at_own(
     gitlab: &Gitlab,
     config: &Config,
     drained: Timestamp,
-) -> Result<(DeploySeen, Deployed), Error> {
-    let (Some(project), Some(pipeline_id)) = (config.job.project, config.job.pipeline) else {
-        return Ok((
-            DeploySeen::Proven(own(0)),
-            Deployed { status: "taken on trust".to_owned(), ..Deployed::default() },
-        ));
-    };
-    let deployed = Deployed {
-        project: project.to_string(),
-        pipeline: Some(pipeline_id),
+    rotators: &BTreeSet<u64>,
+) -> Result<Looked, Error> {
+    let number = config.job.pipeline.unwrap_or_default();
+    let deployed = |status: &str| Deployed {
+        project: config.job.project.map(|project| project.to_string()).unwrap_or_default(),
+        pipeline: config.job.pipeline,
+        status: status.to_owned(),
         ..Deployed::default()
     };
-    if config.deploy.jobs.is_empty() {
-        return Ok((
-            DeploySeen::Proven(own(pipeline_id)),
-            Deployed { status: "taken on trust".to_owned(), ..deployed },
-        ));
-    }
-    let project = Name::Id(project);
-    let proof = prove(gitlab, &project, pipeline_id, &config.deploy.jobs, Some(drained)).await;
-    let proof = proof.map_err(|error| looking(&project, error))?;
-    let seen = proof.seen(&own(pipeline_id), &format!("pipeline {pipeline_id}"));
-    let status = match &seen {
-        DeploySeen::Proven(_) => "success",
-        DeploySeen::Running(_) => "running",
-        DeploySeen::Startable | DeploySeen::Failed(_) | DeploySeen::Unproven(_) => "unproven",
+    let (Some(project), Some(_), [_, ..]) =
+        (config.job.project, config.job.pipeline, &config.deploy.jobs[..])
+    else {
+        return Ok(if config.job.deploy_freeze {
+            let what = "a deploy freeze is on (CI_DEPLOY_FREEZE), so no deploy is taken on trust";
+            Looked::new(DeploySeen::Unproven(what.to_owned()), deployed("unproven"))
+        } else {
+            Looked::new(DeploySeen::Proven(own(number)), deployed("taken on trust"))
+        });
     };
-    Ok((seen, Deployed { status: status.to_owned(), ..deployed }))
+    let project = Name::Id(project);
+    let tree = Tree::read(gitlab, &project, number, Status::Running).await;
+    let own_jobs = Own { drained, rotators };
+    let proof = tree.and_then(|tree| proof::of_named(tree, &config.deploy.jobs, Some(&own_jobs)));
+    let of_pipeline = |what: &str| format!("pipeline {number}: {what}");
+    Ok(match proof.map_err(|error| looking(&project, error))? {
+        Proof::Proven | Proof::NoDeploy => {
+            Looked::new(DeploySeen::Proven(own(number)), deployed("success"))
+        }
+        Proof::Running(what) => {
+            Looked::new(DeploySeen::Running(of_pipeline(&what)), deployed("running"))
+        }
+        Proof::Failed(what) | Proof::LeftOut(what) | Proof::InVain(what) => {
+            Looked::new(DeploySeen::Unproven(of_pipeline(&what)), deployed("unproven"))
+        }
+    })
 }
 
 fn own(pipeline: u64) -> RecordedDeploy {
-    RecordedDeploy { place: "own pipeline".to_owned(), pipeline, job: None, proven: None }
+    let place = "own pipeline".to_owned();
+    RecordedDeploy { place, pipeline, job: None, proven: None, tried: None }
+}
+
+impl Looked {
+    fn new(seen: DeploySeen, deployed: Deployed) -> Self {
+        Self { seen, deployed, notice: None, in_vain: None }
+    }
 }
 
 /// One look at a deploy that was started and is not proven.
@@ -166,7 +193,7 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// A deployment's job that was retried.
-    async fn at_job(&self, job: u64) -> Result<(DeploySeen, Deployed), ApiError> {
+    async fn at_job(&self, job: u64) -> Result<Looked, ApiError> {
         let project = self.place.project;
         let newest = newest_try(self.gitlab, project, self.recorded.pipeline, job).await?;
         let Some(seen) = newest else {
@@ -191,10 +218,10 @@ impl Look<'_> {
             url: seen.web_url,
             ..self.place.deployed(&seen.status)
         };
-        Ok((state, deployed))
+        Ok(Looked::new(state, deployed))
     }
 
-    async fn at_pipeline(&self) -> Result<(DeploySeen, Deployed), ApiError> {
+    async fn at_pipeline(&self) -> Result<Looked, ApiError> {
         let (project, number) = (self.place.project, self.recorded.pipeline);
         let Some(pipeline) = self.gitlab.pipeline(project, number).await? else {
             return Ok(self.deleted(&format!("pipeline {number} of project {project}")));
@@ -203,46 +230,70 @@ impl Look<'_> {
             .web_url
             .clone()
             .unwrap_or_else(|| format!("pipeline {} of project {project}", pipeline.id));
-        let state = match pipeline.status.phase() {
-            Phase::Succeeded => {
-                let jobs = &self.config.deploy.jobs;
-                prove(self.gitlab, project, pipeline.id, jobs, None)
-                    .await?
-                    .seen(self.recorded, &link)
-            }
-            Phase::Failed => self.lost(self.failed_jobs(&pipeline, &link).await?),
-            Phase::Alive if self.is_stuck(&pipeline).await? => {
-                self.lost(format!("pipeline {link} never got any jobs"))
-            }
-            Phase::Alive | Phase::Blocked => {
-                DeploySeen::Running(format!("pipeline {link} is {}", pipeline.status.explained()))
-            }
-        };
         let deployed = Deployed {
             pipeline: Some(pipeline.id),
-            sha: pipeline.sha,
-            url: pipeline.web_url,
+            sha: pipeline.sha.clone(),
+            url: pipeline.web_url.clone(),
             ..self.place.deployed(&pipeline.status)
         };
-        Ok((state, deployed))
+        let seen = |seen| Looked::new(seen, deployed.clone());
+        let proven = || seen(DeploySeen::Proven(self.recorded.clone()));
+        let what = match self.proof(&pipeline, &link).await? {
+            Proof::Proven => return Ok(proven()),
+            Proof::NoDeploy if !self.config.overlap.is_zero() => {
+                return Ok(Looked { notice: Some(Notice::NoDeploySeen { link }), ..proven() });
+            }
+            Proof::Running(what) => return Ok(seen(DeploySeen::Running(what))),
+            Proof::Failed(what) => return Ok(seen(self.lost(what))),
+            Proof::LeftOut(what) => return Ok(seen(DeploySeen::Unproven(what))),
+            Proof::NoDeploy => format!("{link}: nothing in it looks like a deploy"),
+            Proof::InVain(what) => what,
+        };
+        if self.started {
+            return Ok(seen(DeploySeen::Unproven(what)));
+        }
+        let commit = pipeline.sha.as_deref();
+        let Self { gitlab, config, place, recorded, .. } = *self;
+        if tried::is_exhausted(gitlab, config, place, recorded, commit).await? {
+            return Ok(seen(DeploySeen::Unproven(format!(
+                "{what}; the pipeline before it ended the same way, so none is started until the \
+                 ref has another commit or a setting changes"
+            ))));
+        }
+        let in_vain = recorded.tried.map(|tried| tried.number);
+        Ok(Looked { in_vain, ..seen(DeploySeen::Startable) })
+    }
+
+    async fn proof(&self, pipeline: &Pipeline, link: &str) -> Result<Proof, ApiError> {
+        let (gitlab, project) = (self.gitlab, self.place.project);
+        let read = || Tree::read(gitlab, project, pipeline.id, pipeline.status.clone());
+        if self.is_stuck(pipeline).await? {
+            return Ok(Proof::Failed(format!("pipeline {link} never got any jobs")));
+        }
+        let names = &self.config.deploy.jobs;
+        let proof = match pipeline.status.phase() {
+            _ if !names.is_empty() => proof::of_named(read().await?, names, None)?,
+            Phase::Succeeded => proof::of_all(gitlab, read().await?, pipeline.created_at).await?,
+            Phase::Failed => return Ok(Proof::Failed(self.failed_jobs(pipeline, link).await?)),
+            Phase::Alive | Phase::Blocked => {
+                let status = pipeline.status.explained();
+                return Ok(Proof::Running(format!("pipeline {link} is {status}")));
+            }
+        };
+        Ok(proof.of_pipeline(link))
     }
 
     async fn failed_jobs(&self, pipeline: &Pipeline, link: &str) -> Result<String, ApiError> {
         let project = self.place.project;
         let jobs = self.gitlab.pipeline_jobs(project, pipeline.id).await?;
-        let failed = jobs
-            .iter()
-            .filter(|job| job.status == Status::Failed && !job.allow_failure)
-            .map(|job| format!("{} ({})", job.name, job.link()));
         let triggers = self.gitlab.trigger_jobs(project, pipeline.id).await?;
-        let broken = triggers
-            .iter()
-            .filter(|trigger| trigger.status == Status::Failed && !trigger.allow_failure)
-            .map(|trigger| {
-                let link = trigger.web_url.as_deref().unwrap_or("no link");
-                format!("trigger job {} ({link})", trigger.name)
-            });
-        let failed = failed.chain(broken).collect::<Vec<_>>().join(", ");
+        let has_failed = |job: &&Job| job.status == Status::Failed && !job.allow_failure;
+        let told = |job: &Job| format!("{} ({})", job.name, job.link());
+        let triggers = triggers.iter().map(|trigger| &trigger.job).filter(has_failed);
+        let triggers = triggers.map(|trigger| format!("trigger job {}", told(trigger)));
+        let failed: Vec<String> =
+            jobs.iter().filter(has_failed).map(told).chain(triggers).collect();
+        let failed = failed.join(", ");
         Ok(format!(
             "pipeline {} ({link}): {}",
             pipeline.status,
@@ -259,8 +310,8 @@ impl Look<'_> {
             && self.gitlab.pipeline_jobs(self.place.project, pipeline.id).await?.is_empty())
     }
 
-    fn deleted(&self, what: &str) -> (DeploySeen, Deployed) {
-        (self.lost(format!("{what} was deleted")), self.place.deployed("deleted"))
+    fn deleted(&self, what: &str) -> Looked {
+        Looked::new(self.lost(format!("{what} was deleted")), self.place.deployed("deleted"))
     }
 
     /// What came to nothing is started anew, once per run.

@@ -124,6 +124,20 @@ pub struct RecordedDeploy {
     pub job: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proven: Option<Timestamp>,
+    /// What the pipeline was started with, until it is proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<Tried>,
+}
+
+/// What a pipeline was started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tried {
+    /// Over the commit and the settings.
+    pub number: u32,
+    /// The one before it had the same number, and could prove nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
 }
 
 /// A job: the numeric id of its project, and its own.
@@ -262,12 +276,14 @@ mod tests {
     }
 
     fn deploy() -> impl Strategy<Value = RecordedDeploy> {
-        (any::<String>(), any::<u64>(), any::<Option<u64>>(), proptest::option::of(moment()))
-            .prop_map(|(place, pipeline, job, proven)| RecordedDeploy {
+        let tried = any::<Option<(u32, bool)>>();
+        (any::<String>(), any::<u64>(), any::<Option<u64>>(), proptest::option::of(moment()), tried)
+            .prop_map(|(place, pipeline, job, proven, tried)| RecordedDeploy {
                 place,
                 pipeline,
                 job,
                 proven,
+                tried: tried.map(|(number, again)| Tried { number, again }),
             })
     }
 

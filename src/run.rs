@@ -4,7 +4,7 @@
 //! to the plan (`RunState`). After a step, its change is applied to `Observed`, and nothing is read
 //! again. A secret is kept in `observe::Secrets` and is written only to its variable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -59,6 +59,8 @@ struct Run<'a> {
 struct Deploys {
     /// Places in which this run has started a deploy.
     started: BTreeSet<usize>,
+    /// Places in which the recorded pipeline could prove nothing, and what it was started with.
+    in_vain: BTreeMap<usize, u32>,
     /// What the report says of each place.
     seen: Vec<Deployed>,
 }

@@ -792,6 +792,7 @@ fn notices() -> Vec<Notice> {
         Notice::OldKeyInUse { key: key(), last: Timestamp::UNIX_EPOCH, service: text("SERVICE") },
         Notice::Blocked(Blocker::NoRef { project: text("PROJECT"), name: text("REF") }),
         Notice::OutdatedDeployments { project: text("PROJECT") },
+        Notice::NoDeploySeen { link: text("PIPELINE") },
     ]
 }
 

@@ -12,8 +12,12 @@
 mod deploys;
 #[path = "shapes/in_flight.rs"]
 mod in_flight;
+#[path = "shapes/named.rs"]
+mod named;
 #[path = "shapes/names.rs"]
 mod names;
+#[path = "shapes/own_pipeline.rs"]
+mod own_pipeline;
 #[path = "shapes/proofs.rs"]
 mod proofs;
 #[path = "shapes/records.rs"]
@@ -34,7 +38,9 @@ fn main() -> ExitCode {
         deploys::pipelines(),
         deploys::environments(),
         in_flight::cases(),
+        named::cases(),
         names::cases(),
+        own_pipeline::cases(),
         proofs::cases(),
         records::cases(),
         targets::cases(),

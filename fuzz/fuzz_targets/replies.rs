@@ -124,7 +124,7 @@ async fn ask(fake: &Fake, call: u8) -> Result<(), Error> {
     let now = Timestamp::now();
     let places = deploy::places(config);
     let recorded =
-        |job| RecordedDeploy { place: places[0].name.clone(), pipeline: 7, job, proven: None };
+        |job| RecordedDeploy { place: places[0].name.clone(), pipeline: 7, job, proven: None, tried: None };
     match call % 10 {
         0..3 => {
             let lists = Lists::read(gitlab, config).await?;

@@ -92,6 +92,7 @@ pub(super) struct Ci {
     pub(super) commit_branch: Option<String>,
     pub(super) commit_ref_protected: Option<String>,
     pub(super) environment_name: Option<String>,
+    pub(super) deploy_freeze: Option<String>,
     pub(super) job_url: Option<String>,
     pub(super) server_tls_ca_file: Option<String>,
     pub(super) server_version: Option<String>,
@@ -342,6 +343,7 @@ pub(super) fn job(ci: &Ci) -> Job {
             .and_then(|text| boolean(text.trim()).ok()),
         environment: ci.environment_name.clone(),
         url: ci.job_url.clone(),
+        deploy_freeze: ci.deploy_freeze.is_some(),
     }
 }
 

@@ -132,8 +132,8 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "ROTATOR_DEPLOY_JOBS",
         default: "unset",
-        meaning: "Jobs that must have succeeded, comma separated. Unset: every job of the \
-            pipeline.",
+        meaning: "Jobs that deploy, comma separated: their success alone is the proof. Unset: every \
+            job of the pipeline counts.",
     },
     Variable {
         name: "ROTATOR_DEPLOY_TIMEOUT",

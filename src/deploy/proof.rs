@@ -1,174 +1,349 @@
 //! The proof of a deploy: what the jobs of its pipeline, and of the pipelines that it triggers,
 //! show.
+//!
+//! Named jobs decide alone: the status of their pipeline does not matter, except that a named job
+//! is given up only when nothing runs any more that could still bring it. Without names the whole
+//! pipeline counts, and it should look like a deploy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::tree::{JobSeen, Kind, PipelineSeen, Tree};
 use crate::config::Name;
-use crate::gitlab::jobs::Job;
-use crate::gitlab::pipelines::TriggerJob;
 use crate::gitlab::{ApiError, Gitlab, Phase, Status};
-use crate::plan::{DeploySeen, START_MARGIN};
-use crate::record::RecordedDeploy;
+use crate::plan::START_MARGIN;
 
-/// Downstream pipelines of downstream pipelines; GitLab's own limit is two levels for children.
-const DEPTH: u8 = 4;
+/// What jobs and stages that deploy are called.
+const WORDS: [&str; 7] = ["deploy", "release", "publish", "apply", "ship", "rollout", "prod"];
 
+/// What a pipeline proves, and why not more.
 pub(super) enum Proof {
     Proven,
+    /// Every job succeeded, and none looks like a deploy.
+    NoDeploy,
     Running(String),
-    Missing(String),
+    /// A job failed; a retry may still prove the deploy.
+    Failed(String),
+    /// A person may still run what was left out.
+    LeftOut(String),
+    /// Whatever a person does, this pipeline proves nothing.
+    InVain(String),
 }
 
 impl Proof {
-    pub(super) fn seen(self, recorded: &RecordedDeploy, link: &str) -> DeploySeen {
+    /// With the pipeline in its text.
+    pub(super) fn of_pipeline(self, link: &str) -> Self {
+        let told = |what: String| format!("{link}: {what}");
         match self {
-            Self::Proven => DeploySeen::Proven(recorded.clone()),
-            Self::Running(what) => DeploySeen::Running(format!("{link}: {what}")),
-            Self::Missing(what) => DeploySeen::Unproven(format!("{link}: {what}")),
+            Self::Proven | Self::NoDeploy => self,
+            Self::Running(what) => Self::Running(told(what)),
+            Self::Failed(what) => Self::Failed(told(what)),
+            Self::LeftOut(what) => Self::LeftOut(told(what)),
+            Self::InVain(what) => Self::InVain(told(what)),
         }
     }
 }
 
-/// Looks for the proof that the `wanted` jobs ran, all where none is named. With `drained` the
-/// pipeline is the one that this job is in, and each must have started later than that.
-pub(super) async fn prove(
+/// What the pipeline that this job is part of has to show.
+pub(super) struct Own<'a> {
+    pub(super) drained: Timestamp,
+    /// The rotation's own jobs, which prove nothing.
+    pub(super) rotators: &'a BTreeSet<u64>,
+}
+
+/// The proof by all jobs of a pipeline that succeeded.
+pub(super) async fn of_all(
     gitlab: &Gitlab,
-    project: &Name,
-    pipeline: u64,
-    wanted: &[String],
-    drained: Option<Timestamp>,
+    tree: Tree,
+    created: Option<Timestamp>,
 ) -> Result<Proof, ApiError> {
-    let tree = Tree::read(gitlab, project, pipeline).await?;
-    Ok(if !wanted.is_empty() {
-        tree.proves(wanted, drained)
-    } else if tree.to_come.is_empty() {
-        tree.proves_all()
+    let whole = Whole::of(&tree.below(0));
+    if !whole.running.is_empty() {
+        return Ok(Proof::Running(whole.running.join(", ")));
+    }
+    if let Some(error) = tree.unreadable {
+        return Err(error);
+    }
+    let left_out = [&whole.manual[..], &whole.canceled, &whole.may_fail].concat();
+    Ok(if !whole.failed.is_empty() {
+        Proof::Failed(whole.failed.join(", "))
+    } else if !left_out.is_empty() {
+        // Alone, a skipped job is one that runs only where another fails.
+        Proof::LeftOut([left_out, whole.skipped].concat().join(", "))
+    } else if tree.jobs().next().is_none() {
+        Proof::InVain("it has no jobs".to_owned())
+    } else if looks_like_a_deploy(gitlab, &tree, created).await? {
+        Proof::Proven
     } else {
-        Proof::Running(tree.to_come.join(", "))
+        Proof::NoDeploy
     })
 }
 
-/// A pipeline and those below it.
-#[derive(Default)]
-struct Tree {
-    jobs: Vec<Job>,
-    /// Trigger jobs without a pipeline that could show anything.
-    holes: Vec<String>,
-    /// A pipeline that nobody waits for succeeds while what it triggers is yet to come.
-    to_come: Vec<String>,
+/// Whether a job or a stage is called like a deploy, or a job has made a deployment. Where GitLab
+/// does not show the deployments, nothing speaks against it.
+async fn looks_like_a_deploy(
+    gitlab: &Gitlab,
+    tree: &Tree,
+    created: Option<Timestamp>,
+) -> Result<bool, ApiError> {
+    let is_called_so = |text: &str| {
+        let text = text.to_lowercase();
+        WORDS.iter().any(|word| text.contains(word))
+    };
+    if tree.jobs().any(|(_, seen)| is_called_so(&seen.job.name) || is_called_so(&seen.job.stage)) {
+        return Ok(true);
+    }
+    let Some(created) = created else { return Ok(true) };
+    let mut asked: Vec<&Name> = Vec::new();
+    for pipeline in &tree.pipelines {
+        if asked.contains(&&pipeline.project) {
+            continue;
+        }
+        asked.push(&pipeline.project);
+        let Some(deployed) = gitlab.deployed_jobs(&pipeline.project, created).await? else {
+            tracing::warn!(
+                "the deployments of project {} cannot be read with this token, so nothing tells \
+                 whether its pipeline deploys",
+                pipeline.project
+            );
+            return Ok(true);
+        };
+        if tree.jobs().any(|(_, seen)| deployed.contains(&seen.job.id)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-impl Tree {
-    async fn read(gitlab: &Gitlab, project: &Name, pipeline: u64) -> Result<Self, ApiError> {
-        let mut tree = Self::default();
-        let mut open = vec![(project.clone(), pipeline, 0)];
-        while let Some((project, pipeline, depth)) = open.pop() {
-            tree.jobs.extend(gitlab.pipeline_jobs(&project, pipeline).await?);
-            for trigger in gitlab.trigger_jobs(&project, pipeline).await? {
-                match &trigger.downstream_pipeline {
-                    Some(next) if depth < DEPTH => {
-                        let project = next.project_id.map_or_else(|| project.clone(), Name::Id);
-                        if let Some(status) = next.status.as_ref().filter(|next| next.is_alive()) {
-                            tree.to_come.push(format!(
-                                "pipeline {} of project {project} is {}",
-                                next.id,
-                                status.explained()
-                            ));
-                        }
-                        open.push((project, next.id, depth + 1));
-                    }
-                    Some(_) | None => tree.add_trigger(&trigger),
+/// The proof by named jobs. `own`: the pipeline is the one that this job is part of.
+pub(super) fn of_named(
+    tree: Tree,
+    wanted: &[String],
+    own: Option<&Own<'_>>,
+) -> Result<Proof, ApiError> {
+    let mut named = Named::default();
+    let to_come = to_come(&tree, own.is_some());
+    for (name, found) in by_name(&tree, wanted, own) {
+        if found.is_empty() {
+            named.missing.push(format!("there is no job {name}"));
+        }
+        for (pipeline, seen) in found {
+            named.add(&tree, pipeline, seen, own);
+        }
+    }
+    let proof = match own {
+        Some(_) => named.in_own_pipeline(&to_come),
+        None => named.in_a_deploy(&tree, &to_come),
+    };
+    match (proof, tree.unreadable) {
+        (Proof::Failed(_) | Proof::LeftOut(_) | Proof::InVain(_), Some(error)) => Err(error),
+        (proof, _) => Ok(proof),
+    }
+}
+
+/// What may still bring named jobs into being without a person. In our own pipeline, what has not
+/// begun waits for this very job.
+fn to_come(tree: &Tree, is_own: bool) -> Vec<String> {
+    let mut to_come = Vec::new();
+    for (index, pipeline) in tree.pipelines.iter().enumerate() {
+        if is_own && index == 0 {
+            let begun = pipeline.jobs.iter().filter(|seen| {
+                matches!(seen.kind, Kind::Trigger(None))
+                    && seen.job.status.is_alive()
+                    && seen.job.status != Status::Created
+            });
+            to_come.extend(begun.map(JobSeen::as_it_is));
+        } else {
+            to_come.extend(pipeline.to_come());
+        }
+    }
+    to_come
+}
+
+/// What the named jobs show.
+#[derive(Default)]
+struct Named {
+    missing: Vec<String>,
+    running: Vec<String>,
+    /// They wait for a person.
+    manual: Vec<String>,
+    failed: Vec<String>,
+    left_out: Vec<String>,
+    /// No retry changes it.
+    in_vain: Vec<String>,
+}
+
+impl Named {
+    fn add(&mut self, tree: &Tree, pipeline: &PipelineSeen, seen: &JobSeen, own: Option<&Own<'_>>) {
+        let is_late = |own: &Own<'_>| {
+            seen.job.started_at.is_some_and(|start| start > own.drained + START_MARGIN)
+        };
+        match (seen.job.status.phase(), &seen.kind) {
+            (Phase::Alive, _) => self.running.push(seen.as_it_is()),
+            (Phase::Blocked, _) => self.manual.push(seen.as_it_is()),
+            // It may need a manual job, which sets it off in the end.
+            (Phase::Failed, _) if seen.is_left_out_of(pipeline) && own.is_none() => {
+                let waits = |other: &&JobSeen| other.job.status.phase() == Phase::Blocked;
+                match pipeline.jobs.iter().find(waits) {
+                    Some(other) => self.manual.extend([seen.as_it_is(), other.as_it_is()]),
+                    None => self.in_vain.push(seen.as_it_is()),
                 }
             }
+            (Phase::Failed, _) => self.failed.push(seen.as_it_is()),
+            (Phase::Succeeded, _) if !own.is_none_or(is_late) => self.in_vain.push(format!(
+                "{} started before the new pair was in place ({})",
+                seen.called(),
+                seen.job.link()
+            )),
+            (Phase::Succeeded, Kind::Job) => {}
+            (Phase::Succeeded, Kind::Trigger(None)) => self.in_vain.push(format!(
+                "{} shows no pipeline that it has triggered ({})",
+                seen.called(),
+                seen.job.link()
+            )),
+            (Phase::Succeeded, Kind::Trigger(Some(below))) => {
+                let whole = Whole::of(&tree.below(*below));
+                self.running.extend(whole.running);
+                self.manual.extend(whole.manual);
+                self.failed.extend(whole.failed);
+                self.left_out.extend(whole.canceled);
+                self.left_out.extend(whole.may_fail);
+            }
         }
-        Ok(tree)
     }
 
-    /// A trigger job whose pipeline is not there, or too far down.
-    fn add_trigger(&mut self, trigger: &TriggerJob) {
-        let TriggerJob { name, status, .. } = trigger;
+    fn lacks_nothing(&self) -> bool {
+        self.lacks().is_empty()
+    }
+
+    /// All that is still to be shown.
+    fn lacks(&self) -> Vec<String> {
+        let lists = [
+            &self.missing,
+            &self.in_vain,
+            &self.failed,
+            &self.left_out,
+            &self.running,
+            &self.manual,
+        ];
+        lists.into_iter().flatten().cloned().collect()
+    }
+
+    /// Nothing is started here, so what cannot run any more is told at once.
+    fn in_own_pipeline(&self, to_come: &[String]) -> Proof {
+        let may_still_run = [&self.running[..], &self.manual, to_come].concat();
+        if !may_still_run.is_empty() {
+            Proof::Running(may_still_run.join(", "))
+        } else if self.lacks_nothing() {
+            Proof::Proven
+        } else {
+            Proof::LeftOut(self.lacks().join(", "))
+        }
+    }
+
+    fn in_a_deploy(&self, tree: &Tree, to_come: &[String]) -> Proof {
+        // Another part of a named job may be among them.
+        if ![&self.running[..], &self.manual, to_come].concat().is_empty() {
+            return Proof::Running([&self.lacks()[..], to_come].concat().join(", "));
+        }
+        let lacks = self.lacks().join(", ");
+        if lacks.is_empty() {
+            return Proof::Proven;
+        }
+        let open = tree.pipelines.iter().filter(|pipeline| !pipeline.has_ended());
+        let open: Vec<String> = open
+            .map(|pipeline| format!("{pipeline} is {}", pipeline.status.explained()))
+            .chain(self.could_bring(tree, Phase::Blocked))
+            .collect();
+        if !open.is_empty() {
+            return Proof::Running(format!("{lacks}, but {}", open.join(", ")));
+        }
+        // What a failed trigger job would have brought comes with its retry.
+        let untriggered: Vec<String> = self.could_bring(tree, Phase::Failed).collect();
+        if !self.in_vain.is_empty() || (!self.missing.is_empty() && untriggered.is_empty()) {
+            Proof::InVain(lacks)
+        } else if !self.failed.is_empty() || !self.missing.is_empty() {
+            Proof::Failed([vec![lacks], untriggered].concat().join(", "))
+        } else {
+            Proof::LeftOut(lacks)
+        }
+    }
+
+    /// The trigger jobs in this phase that could bring what is missing.
+    fn could_bring<'a>(&self, tree: &'a Tree, phase: Phase) -> impl Iterator<Item = String> + 'a {
+        let is_missing = !self.missing.is_empty();
+        let could = move |(pipeline, seen): &(&PipelineSeen, &JobSeen)| {
+            is_missing
+                && matches!(seen.kind, Kind::Trigger(None))
+                && seen.job.status.phase() == phase
+                && !seen.is_left_out_of(pipeline)
+        };
+        tree.jobs().filter(could).map(|(_, seen)| seen.as_it_is())
+    }
+}
+
+/// The jobs of each wanted name, and the parts that GitLab has made of it.
+fn by_name<'a>(
+    tree: &'a Tree,
+    wanted: &'a [String],
+    own: Option<&Own<'_>>,
+) -> BTreeMap<&'a str, Vec<(&'a PipelineSeen, &'a JobSeen)>> {
+    let mut by_name: BTreeMap<&str, Vec<_>> =
+        wanted.iter().map(|name| (name.as_str(), Vec::new())).collect();
+    for (pipeline, seen) in tree.jobs() {
+        let name = seen.job.name.as_str();
+        if own.is_some_and(|own| own.rotators.contains(&seen.job.id)) {
+            continue;
+        }
+        let name = if by_name.contains_key(stem(name)) { stem(name) } else { name };
+        if let Some(list) = by_name.get_mut(name) {
+            list.push((pipeline, seen));
+        }
+    }
+    by_name
+}
+
+/// What all jobs of a pipeline, and of those below it, show.
+#[derive(Default)]
+struct Whole {
+    running: Vec<String>,
+    failed: Vec<String>,
+    manual: Vec<String>,
+    canceled: Vec<String>,
+    /// Failed, which they may.
+    may_fail: Vec<String>,
+    skipped: Vec<String>,
+}
+
+impl Whole {
+    fn of(pipelines: &[&PipelineSeen]) -> Self {
+        let mut whole = Self::default();
+        for pipeline in pipelines {
+            if pipeline.status.is_alive() {
+                let status = pipeline.status.explained();
+                whole.running.push(format!("{pipeline} is {status}"));
+            }
+            for seen in &pipeline.jobs {
+                whole.add(seen);
+            }
+        }
+        whole
+    }
+
+    fn add(&mut self, seen: &JobSeen) {
+        let status = &seen.job.status;
+        let text = format!("{} is {status} ({})", seen.called(), seen.job.link());
         match status.phase() {
             Phase::Succeeded => {}
-            Phase::Alive => {
-                self.to_come.push(format!("trigger job {name} is {}", status.explained()));
+            Phase::Alive => self.running.push(seen.as_it_is()),
+            Phase::Blocked => self.manual.push(text),
+            Phase::Failed if *status == Status::Skipped => self.skipped.push(text),
+            Phase::Failed if *status == Status::Canceled => self.canceled.push(text),
+            Phase::Failed if seen.job.allow_failure => {
+                self.may_fail.push(format!("{text}, which it may"));
             }
-            Phase::Failed | Phase::Blocked
-                if trigger.allow_failure && *status == Status::Failed =>
-            {
-                self.holes.push(format!("trigger job {name} {status}, which it may"));
-            }
-            Phase::Failed | Phase::Blocked => self.holes.push(format!(
-                "trigger job {name} is {status} ({})",
-                trigger.web_url.as_deref().unwrap_or_default()
-            )),
-        }
-    }
-
-    fn proves(&self, wanted: &[String], drained: Option<Timestamp>) -> Proof {
-        let (mut running, mut missing) = (Vec::new(), Vec::new());
-        for (name, found) in self.by_name(wanted) {
-            // In our own pipeline what is to come waits for this very job.
-            if found.is_empty() && (self.to_come.is_empty() || drained.is_some()) {
-                missing.push(format!("there is no job {name}"));
-            } else if found.is_empty() {
-                running
-                    .push(format!("there is no job {name} yet, but {}", self.to_come.join(", ")));
-            }
-            for job in found {
-                let is_late = |drained: Timestamp| {
-                    job.started_at.is_some_and(|start| start > drained + START_MARGIN)
-                };
-                let (name, status, link) = (&job.name, &job.status, job.link());
-                match status.phase() {
-                    Phase::Succeeded if drained.is_none_or(is_late) => {}
-                    Phase::Succeeded => missing.push(format!(
-                        "job {name} started before the new pair was in place ({link})"
-                    )),
-                    Phase::Blocked => {
-                        missing.push(format!("job {name} waits for a person ({link})"));
-                    }
-                    Phase::Alive => running.push(format!("job {name} is {}", status.explained())),
-                    Phase::Failed => missing.push(format!("job {name} {status} ({link})")),
-                }
-            }
-        }
-        match (&missing[..], &running[..]) {
-            ([_, ..], _) => Proof::Missing(missing.join(", ")),
-            ([], [_, ..]) => Proof::Running(running.join(", ")),
-            ([], []) => Proof::Proven,
-        }
-    }
-
-    /// The jobs of each wanted name, and the parts that GitLab has made of it.
-    fn by_name<'a>(&'a self, wanted: &'a [String]) -> BTreeMap<&'a str, Vec<&'a Job>> {
-        let mut by_name: BTreeMap<&str, Vec<&Job>> =
-            wanted.iter().map(|name| (name.as_str(), Vec::new())).collect();
-        for job in &self.jobs {
-            if let Some(list) = by_name.get_mut(stem(&job.name)) {
-                list.push(job);
-            } else if let Some(list) = by_name.get_mut(job.name.as_str()) {
-                list.push(job);
-            }
-        }
-        by_name
-    }
-
-    /// Without a list no job may have been left out.
-    fn proves_all(mut self) -> Proof {
-        if let Some(running) = self.jobs.iter().find(|job| job.status.is_alive()) {
-            let (name, status) = (&running.name, running.status.explained());
-            return Proof::Running(format!("job {name} is {status}"));
-        }
-        let left_out = self.jobs.iter().filter(|job| job.status != Status::Success);
-        self.holes.extend(
-            left_out.map(|job| format!("job {} is {} ({})", job.name, job.status, job.link())),
-        );
-        match (&self.holes[..], &self.jobs[..]) {
-            ([], []) => Proof::Missing("it has no jobs".to_owned()),
-            ([], _) => Proof::Proven,
-            ([_, ..], _) => Proof::Missing(self.holes.join(", ")),
+            Phase::Failed => self.failed.push(text),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Place, newest_try};
+use super::{Place, newest_try, tried};
 use crate::config::{Config, DeployMode, Name};
 use crate::error::Error;
 use crate::gitlab::jobs::Job;
@@ -25,6 +25,8 @@ pub struct Ours {
     pub drained: Timestamp,
     pub user: Option<u64>,
     pub lost: Option<u64>,
+    /// See [`super::Looked::in_vain`].
+    pub in_vain: Option<u32>,
 }
 
 pub async fn start(
@@ -56,16 +58,21 @@ async fn start_pipeline(
     let (project, user) = (place.project, ours.user);
     let branch = branch(gitlab, config, place).await?;
     // Our clock is never ahead of GitLab's, so what a run asked for right after `drained` is later,
-    // by however little.
+    // by however little. What is older than the one that came to nothing did so before it.
     let is_late = |seen: &Pipeline| {
-        ours.lost != Some(seen.id) && seen.created_at.is_some_and(|created| created > ours.drained)
+        ours.lost.is_none_or(|lost| seen.id > lost)
+            && seen.created_at.is_some_and(|created| created > ours.drained)
     };
     let (found, newest) = adoptable(gitlab, project, &branch, is_late, user).await?;
+    let started = |pipeline: Pipeline| RecordedDeploy {
+        tried: Some(tried::started(config, place, pipeline.sha.as_deref(), ours.in_vain)),
+        ..place.recorded(pipeline.id, None)
+    };
     if let Some(pipeline) = found {
-        return Ok(place.recorded(pipeline, None));
+        return Ok(started(pipeline));
     }
     match gitlab.create_pipeline(project, &branch, &config.deploy).await {
-        Ok(pipeline) => Ok(place.recorded(pipeline.id, None)),
+        Ok(pipeline) => Ok(started(pipeline)),
         Err(error) if error.is_ambiguous() => {
             // What was not there just before is made after `drained`, however close to it.
             let is_new = |seen: &Pipeline| seen.id > newest;
@@ -74,7 +81,7 @@ async fn start_pipeline(
                 tokio::time::sleep(pause).await;
                 let found = adoptable(gitlab, project, &branch, is_new, user).await;
                 if let Ok((Some(pipeline), _)) = found {
-                    return Ok(place.recorded(pipeline, None));
+                    return Ok(started(pipeline));
                 }
             }
             Err(error)
@@ -90,7 +97,11 @@ async fn start_pipeline(
 
 /// The ref to deploy: the configured one, this job's branch in its own project, else the default
 /// branch.
-async fn branch(gitlab: &Gitlab, config: &Config, place: &Place<'_>) -> Result<String, ApiError> {
+pub(super) async fn branch(
+    gitlab: &Gitlab,
+    config: &Config,
+    place: &Place<'_>,
+) -> Result<String, ApiError> {
     if let DeployMode::Pipeline { branch: Some(branch) } = place.mode {
         return Ok(branch.clone());
     }
@@ -109,7 +120,7 @@ async fn adoptable(
     branch: &str,
     is_new: impl Fn(&Pipeline) -> bool,
     user: Option<u64>,
-) -> Result<(Option<u64>, u64), ApiError> {
+) -> Result<(Option<Pipeline>, u64), ApiError> {
     let latest = gitlab.latest_pipelines(project, branch, ADOPTABLE).await?;
     let newest = latest.iter().map(|seen| seen.id).max().unwrap_or_default();
     for seen in latest {
@@ -120,7 +131,7 @@ async fn adoptable(
         let Some(whole) = gitlab.pipeline(project, seen.id).await? else { continue };
         let ours = whole.user.as_ref().is_none_or(|owner| user.is_none_or(|user| owner.id == user));
         if ours {
-            return Ok((Some(seen.id), newest));
+            return Ok((Some(whole), newest));
         }
     }
     Ok((None, newest))
@@ -161,7 +172,7 @@ async fn redeploy(
 
 impl Place<'_> {
     fn recorded(&self, pipeline: u64, job: Option<u64>) -> RecordedDeploy {
-        RecordedDeploy { place: self.name.clone(), pipeline, job, proven: None }
+        RecordedDeploy { place: self.name.clone(), pipeline, job, proven: None, tried: None }
     }
 }
 

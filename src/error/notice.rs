@@ -26,6 +26,9 @@ pub enum Notice {
          while the rotation runs the last one again may be undone by it"
     )]
     OutdatedDeployments { project: String },
+    /// None of its jobs made a deployment, and no job or stage is called like one.
+    #[error("{link} counts as the deploy, but nothing in it looks like one")]
+    NoDeploySeen { link: String },
 }
 
 impl Notice {
@@ -45,6 +48,11 @@ impl Notice {
             Self::Blocked(blocker) => blocker.fix(),
             Self::OutdatedDeployments { .. } => {
                 "switch it on in the project's settings: CI/CD, General pipelines".into()
+            }
+            Self::NoDeploySeen { .. } => {
+                "name the jobs that deploy in ROTATOR_DEPLOY_JOBS; if this pipeline leaves them \
+                 out, let their rules allow the source `api`"
+                    .into()
             }
         }
     }

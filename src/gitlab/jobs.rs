@@ -15,6 +15,8 @@ use crate::record::JobRef;
 pub struct Job {
     pub id: u64,
     pub name: String,
+    #[serde(default)]
+    pub stage: String,
     pub status: Status,
     #[serde(default)]
     pub allow_failure: bool,

@@ -10,6 +10,7 @@ use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::jobs::Job;
 use super::{ApiError, ApiErrorKind, Gitlab, Status, built, id};
 use crate::config::{Deploy, Name};
 
@@ -42,16 +43,14 @@ pub struct PipelineRef {
     pub project_id: Option<u64>,
     #[serde(default)]
     pub status: Option<Status>,
+    #[serde(default)]
+    pub web_url: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 pub struct TriggerJob {
-    pub name: String,
-    pub status: Status,
-    #[serde(default)]
-    pub allow_failure: bool,
-    #[serde(default)]
-    pub web_url: Option<String>,
+    #[serde(flatten)]
+    pub job: Job,
     #[serde(default)]
     pub downstream_pipeline: Option<PipelineRef>,
 }

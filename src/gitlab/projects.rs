@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 
+use gitlab::api::Pageable;
 use gitlab::api::common::SortOrder;
+use gitlab::api::endpoint_prelude::{Endpoint, QueryParams};
 use gitlab::api::projects::deployments::{DeploymentOrderBy, DeploymentStatusFilter, Deployments};
 use gitlab::api::projects::repository::commits::Commit;
-use gitlab::api::{Endpoint, QueryParams};
 use http::Method;
+use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::jobs::Job;
+use super::jobs::{self, Job};
 use super::{ApiError, ApiErrorKind, Gitlab, built, id};
 use crate::config::{Name, Owner};
 
@@ -145,6 +147,34 @@ impl Gitlab {
         }
     }
 
+    /// The commit that a branch or tag is at; `None` where GitLab does not show it.
+    pub async fn commit(&self, project: &Name, name: &str) -> Result<Option<String>, ApiError> {
+        let endpoint = Commit::builder().project(id(project)).commit(name).build();
+        match self.query::<jobs::Commit>(built(endpoint)).await {
+            Ok(commit) => Ok(Some(commit.id)),
+            Err(ApiError::Denied { status: 403 | 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The jobs of the deployments that were updated since then; `None` where GitLab does not show
+    /// them to this token.
+    pub async fn deployed_jobs(
+        &self,
+        project: &Name,
+        since: Timestamp,
+    ) -> Result<Option<Vec<u64>>, ApiError> {
+        let reply = self.query_all::<Deployed>(UpdatedDeployments { project, since }).await;
+        match reply {
+            Ok(deployments) => {
+                let jobs = deployments.into_iter().filter_map(|deployment| deployment.deployable);
+                Ok(Some(jobs.map(|job| job.id).collect()))
+            }
+            Err(ApiError::Denied { status: 403 | 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The job of the environment's latest successful deployment. Only that one is live: where it
     /// has no job (made by the API, or its pipeline was deleted), an earlier one's ships an older
     /// commit.
@@ -184,3 +214,42 @@ impl Endpoint for GroupItself<'_> {
         parameters
     }
 }
+
+/// Of a deployment only its job's id: of a trigger job GitLab shows little more.
+#[derive(Debug, Deserialize)]
+struct Deployed {
+    #[serde(default)]
+    deployable: Option<Deployable>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Deployable {
+    id: u64,
+}
+
+/// The filter and the order go together: GitLab refuses one without the other.
+struct UpdatedDeployments<'a> {
+    project: &'a Name,
+    since: Timestamp,
+}
+
+impl Endpoint for UpdatedDeployments<'_> {
+    fn method(&self) -> Method {
+        Method::GET
+    }
+
+    fn endpoint(&self) -> Cow<'static, str> {
+        format!("projects/{}/deployments", id(self.project)).into()
+    }
+
+    fn parameters(&self) -> QueryParams<'_> {
+        let mut parameters = QueryParams::default();
+        parameters
+            .push("order_by", "updated_at")
+            .push("sort", "asc")
+            .push("updated_after", self.since.to_string());
+        parameters
+    }
+}
+
+impl Pageable for UpdatedDeployments<'_> {}

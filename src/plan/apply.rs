@@ -301,6 +301,7 @@ impl Progress {
         let all = deploys.iter().all(|deploy| matches!(deploy, DeploySeen::Proven(_)));
         let recorded = self.deploys.into_iter().map(|recorded| RecordedDeploy {
             proven: recorded.proven.or_else(|| is_proven(&recorded).then_some(seen.now)),
+            tried: recorded.tried.filter(|_| !is_proven(&recorded)),
             ..recorded
         });
         Self { deploys: recorded.collect(), deployed: all.then_some(seen.now), ..self }

@@ -52,6 +52,7 @@ pub(super) fn rehearse(seen: &Observed, policy: &Policy) -> Vec<Step> {
                     pipeline: 0,
                     job: None,
                     proven: None,
+                    tried: None,
                 }));
             }
             Step::Claim

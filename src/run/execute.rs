@@ -202,7 +202,8 @@ impl Run<'_> {
         let recorded =
             progress.deploys.iter().find(|recorded| recorded.place == places[index].name);
         let lost = recorded.map(|recorded| recorded.pipeline);
-        let ours = deploy::Ours { drained, user: self.sources.token.user_id, lost };
+        let in_vain = self.deploys.in_vain.get(&index).copied();
+        let ours = deploy::Ours { drained, user: self.sources.token.user_id, lost, in_vain };
         let started = deploy::start(context.gitlab, context.config, &places[index], ours).await?;
         self.deploys.started.insert(index);
         self.waits.pause = Duration::from_secs(1);

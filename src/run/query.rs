@@ -1,5 +1,7 @@
 //! The plan's queries: what it needs to know beyond an observation. None has an effect.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::try_join_all;
 use secrecy::SecretString;
 
@@ -102,10 +104,8 @@ impl Run<'_> {
         let gitlab = self.context.gitlab;
         let published = self.seen.progress().and_then(|progress| progress.published.as_ref());
         let since = published.map_or(self.seen.now, |published| published.at);
-        let rotators = self.sources.rotators.iter().copied().chain(gitlab.fence.job());
-        let exempt = rotators.map(|job| job.job).collect();
-        let jobs =
-            deploy::in_flight_jobs(gitlab, &self.context.config.projects(), since, &exempt).await?;
+        let (exempt, projects) = (self.rotators(), self.context.config.projects());
+        let jobs = deploy::in_flight_jobs(gitlab, &projects, since, &exempt).await?;
         self.seen.now = gitlab.now().unwrap_or(self.seen.now);
         self.seen.in_flight_jobs = Some(jobs);
         Ok(())
@@ -116,7 +116,7 @@ impl Run<'_> {
         let progress = self.seen.progress().cloned().unwrap_or_default();
         let looked = if self.policy.own_deploy {
             let drained = progress.drained.unwrap_or(now);
-            vec![deploy::look_at_own(gitlab, config, drained).await?]
+            vec![deploy::look_at_own(gitlab, config, drained, &self.rotators()).await?]
         } else {
             let places = places(config);
             let looks = places.iter().enumerate().map(|(index, place)| {
@@ -127,11 +127,25 @@ impl Run<'_> {
             });
             try_join_all(looks).await?
         };
-        let (deploys, reports): (Vec<DeploySeen>, Vec<Deployed>) = looked.into_iter().unzip();
+        let in_vain = looked.iter().enumerate();
+        let in_vain = in_vain.filter_map(|(place, looked)| Some((place, looked.in_vain?)));
+        self.deploys.in_vain = in_vain.collect();
+        looked
+            .iter()
+            .filter_map(|looked| looked.notice.clone())
+            .for_each(|notice| self.report.notice(notice));
+        let (deploys, reports): (Vec<DeploySeen>, Vec<Deployed>) =
+            looked.into_iter().map(|looked| (looked.seen, looked.deployed)).unzip();
         self.deploys.report(reports);
         self.seen.now = gitlab.now().unwrap_or(now);
         self.seen.deploys = Some(deploys);
         Ok(())
+    }
+
+    /// The rotation's own jobs, this one and those that records name.
+    fn rotators(&self) -> BTreeSet<u64> {
+        let job = self.context.gitlab.fence.job();
+        self.sources.rotators.iter().copied().chain(job).map(|job| job.job).collect()
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_deploy_that_fails,
         a_deploy_that_does_nothing,
         a_listed_job_that_does_not_exist,
+        a_listed_job_that_does_not_exist_again,
+        a_pipeline_that_looks_like_no_deploy,
         a_job_that_waits_for_a_person,
         a_job_that_no_runner_takes,
         a_deploy_that_never_ends,
@@ -211,6 +213,37 @@ hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs tha
 
 "#]],
     );
+    keeps_both(&fixture);
+}
+
+fn a_listed_job_that_does_not_exist_again() {
+    let fixture = Fixture::of_days(75);
+    for _ in 0..2 {
+        fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy-prod").go().ends(4, "deploy_failed");
+    }
+    fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy-prod").go().says(4, str![[r#"
+error: nothing proves that the deploy ran: http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]: there is no job deploy-prod; the pipeline before it ended the same way, so none is started until the ref has another commit or a setting changes
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs that deploy, so that only those must have run; then run this again
+
+"#]]);
+    keeps_both(&fixture);
+}
+
+fn a_pipeline_that_looks_like_no_deploy() {
+    let fixture = deployed_by(vec![JobSpec::new("build"), JobSpec::new("check")]);
+    let ended = fixture.run().set("ROTATOR_OVERLAP", "12h").go();
+    ended.ends(6, "rotated").sums_up(str![[r#"
+Key        key …[NEW] of user deployer, created [DATE] (0 days old); replaces key …[OLD]
+Why        rotated because the key was older than 60 days
+Published  project:42
+Deploy     project 42 of commit [SHA]: success http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE]
+Next       the next scheduled run after [TIME] disables old key …[OLD], and a run 0 min later deletes it
+
+warning: http://127.0.0.1:[PORT]/acme/shop/-/pipelines/[PIPELINE] counts as the deploy, but nothing in it looks like one
+hint: name the jobs that deploy in ROTATOR_DEPLOY_JOBS; if this pipeline leaves them out, let their rules allow the source `api`
+
+"#]]);
     keeps_both(&fixture);
 }
 

@@ -777,12 +777,13 @@ fn retire_waits_for_no_deploy_that_did_not_run() {
         ],
     );
     in_job(&fixture, "rotate", "rotate").go().ends(0, "deploying");
-    in_job(&fixture, "retire", "retire").go().ends(4, "deploy_failed").says(
+    let retire = in_job(&fixture, "retire", "retire").set("ROTATOR_DEPLOY_TIMEOUT", "3s");
+    retire.go().ends(4, "deploy_failed").says(
         4,
         str![[r#"
-error: nothing proves that the deploy ran: pipeline [PIPELINE]: job deploy waits for a person (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
+error: the deploy has not ended in time: pipeline [PIPELINE]: job deploy waits for a person (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB])
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: run the job that did not run, or let ROTATOR_DEPLOY_JOBS name the jobs that deploy, so that only those must have run; then run this again
+hint: if it waits for a runner or a person, give it one; the next run goes on; ROTATOR_DEPLOY_TIMEOUT sets how long a run waits
 
 "#]],
     );

@@ -845,8 +845,13 @@ impl Model {
                     let lost = (FailureKind::Unclear, "reply lost");
                     return if fault == Fault::ReplyLost { Err(lost) } else { Ok(None) };
                 }
-                let recorded =
-                    RecordedDeploy { place: place_name(*place), pipeline, job: None, proven: None };
+                let recorded = RecordedDeploy {
+                    place: place_name(*place),
+                    pipeline,
+                    job: None,
+                    proven: None,
+                    tried: None,
+                };
                 let progress = self.own_record(process)?.progress.as_mut().ok_or(NO_ROTATION)?;
                 progress.deploys.retain(|other| other.place != recorded.place);
                 progress.deploys.push(recorded.clone());
@@ -1225,6 +1230,7 @@ impl Model {
                 pipeline: 1,
                 job: None,
                 proven: None,
+                tried: None,
             }),
             false => DeploySeen::Unproven("own".to_owned()),
         }

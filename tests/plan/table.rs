@@ -32,6 +32,7 @@ fn deploy(proven: bool) -> RecordedDeploy {
         pipeline: 7,
         job: None,
         proven: proven.then(|| at(NOW - 10)),
+        tried: None,
     }
 }
 
@@ -1267,8 +1268,13 @@ fn each_note_adds_its_moment_to_the_progress() {
 
 #[test]
 fn a_deploy_that_is_newly_proven_is_recorded_while_another_still_runs() {
-    let recorded =
-        RecordedDeploy { place: "42 pipeline".to_owned(), pipeline: 7, job: None, proven: None };
+    let recorded = RecordedDeploy {
+        place: "42 pipeline".to_owned(),
+        pipeline: 7,
+        job: None,
+        proven: None,
+        tried: None,
+    };
     let seen = published(drained()).with(|seen| {
         seen.deploys =
             Some(vec![DeploySeen::Proven(recorded), DeploySeen::Running("job deploy".to_owned())]);

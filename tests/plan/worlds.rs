@@ -373,8 +373,13 @@ fn every_small_world_while_a_key_is_made() {
 #[test]
 fn every_small_world_after_the_publication() {
     let mut count = Count::new();
-    let recorded =
-        RecordedDeploy { place: "project:1".to_owned(), pipeline: 7, job: None, proven: None };
+    let recorded = RecordedDeploy {
+        place: "project:1".to_owned(),
+        pipeline: 7,
+        job: None,
+        proven: None,
+        tried: None,
+    };
     let deploys = [
         None,
         Some(vec![DeploySeen::Startable]),

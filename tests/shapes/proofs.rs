@@ -20,6 +20,16 @@ pub(crate) fn cases() -> Vec<Trial> {
         jobs_beyond_the_first_page_count,
         a_missing_job_is_no_proof,
         a_manual_deploy_is_no_proof_without_a_list,
+        a_job_that_runs_only_after_a_failure_may_be_skipped,
+        a_job_that_failed_as_it_may_is_no_proof_without_a_list,
+        a_canceled_job_is_no_proof_without_a_list,
+        a_child_that_failed_is_replaced_by_the_next_run,
+        a_pipeline_that_looks_like_no_deploy_is_told,
+        a_pipeline_that_looks_like_no_deploy_is_no_proof_without_an_overlap,
+        a_deployment_is_the_sign_of_a_deploy,
+        a_deployment_of_a_child_is_the_sign_of_a_deploy,
+        a_name_in_a_child_is_the_sign_of_a_deploy,
+        deployments_that_cannot_be_read_are_told_and_judge_nothing,
     ]
 }
 
@@ -203,7 +213,8 @@ fn one_part_that_waits_for_an_operator_is_no_proof() {
             JobSpec::deploy("deploy: [us, prod]", "production").manual().allow_failure(),
         ],
     );
-    let ended = fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy").go();
+    let ended =
+        fixture.run().set("ROTATOR_DEPLOY_JOBS", "deploy").set("ROTATOR_DEPLOY_TIMEOUT", "3s").go();
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("deploy: [us, prod]"), "{}", ended.stderr);
     holds_both_keys(&fixture);
@@ -259,4 +270,130 @@ fn a_manual_deploy_is_no_proof_without_a_list() {
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("deploy is manual"), "{}", ended.stderr);
     holds_both_keys(&fixture);
+}
+
+fn of(jobs: Vec<JobSpec>) -> Fixture {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_pipeline_config(PROJECT, jobs);
+    fixture
+}
+
+fn started(fixture: &Fixture) -> usize {
+    let pipelines = fixture.fake.pipelines(PROJECT).into_iter();
+    pipelines.filter(|pipeline| pipeline.started_by_program).count()
+}
+
+fn newest(fixture: &Fixture, name: &str) -> u64 {
+    let jobs = fixture.fake.jobs(PROJECT).into_iter().filter(|job| job.name == name);
+    jobs.map(|job| job.id).max().unwrap()
+}
+
+fn a_job_that_runs_only_after_a_failure_may_be_skipped() {
+    let rollback = JobSpec::new("rollback").stage("rollback").on_failure();
+    let fixture = of(vec![JobSpec::deploy("deploy", "production"), rollback]);
+    fixture.run().go().ends(0, "rotated");
+    fixture.is_rotated();
+}
+
+fn a_job_that_failed_as_it_may_is_no_proof_without_a_list() {
+    let fixture = of(vec![
+        JobSpec::deploy("deploy", "production").allow_failure().fails_once(),
+        JobSpec::new("rollback").stage("rollback").on_failure(),
+    ]);
+    let ended = fixture.run().go();
+    ended.ends(4, "deploy_failed");
+    assert!(ended.stderr.contains("job deploy is failed"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("job rollback is skipped"), "{}", ended.stderr);
+    holds_both_keys(&fixture);
+    fixture.fake.operator_retries_job(newest(&fixture, "deploy"));
+    fixture.fake.finish_pipelines();
+    fixture.run().go().ends(0, "resumed");
+    assert_eq!(started(&fixture), 1);
+    fixture.is_rotated();
+}
+
+fn a_canceled_job_is_no_proof_without_a_list() {
+    let fixture = of(vec![JobSpec::deploy("deploy", "production").allow_failure().never_ends()]);
+    fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go().ends(0, "deploying");
+    fixture.fake.operator_cancels_job(newest(&fixture, "deploy"));
+    let ended = fixture.run().go();
+    ended.ends(4, "deploy_failed");
+    assert!(ended.stderr.contains("job deploy is canceled"), "{}", ended.stderr);
+    holds_both_keys(&fixture);
+}
+
+/// Nobody in the pipeline above waits for it, so that one is green.
+fn a_child_that_failed_is_replaced_by_the_next_run() {
+    let child = |job| vec![JobSpec::child("release", vec![job], false)];
+    let fixture = of(child(JobSpec::deploy("deploy", "production").fails()));
+    let ended = fixture.run().go();
+    ended.ends(4, "deploy_failed");
+    assert!(ended.stderr.contains("job deploy is failed"), "{}", ended.stderr);
+    holds_both_keys(&fixture);
+    fixture.fake.set_pipeline_config(PROJECT, child(JobSpec::deploy("deploy", "production")));
+    fixture.run().go().ends(0, "resumed");
+    assert_eq!(started(&fixture), 2);
+    fixture.is_rotated();
+}
+
+fn no_deploy() -> Vec<JobSpec> {
+    vec![JobSpec::new("build"), JobSpec::new("check")]
+}
+
+fn a_pipeline_that_looks_like_no_deploy_is_told() {
+    let fixture = of(no_deploy());
+    let ended = fixture.run().set("ROTATOR_OVERLAP", "12h").go();
+    ended.ends(6, "rotated");
+    assert!(ended.stderr.contains("nothing in it looks like one"), "{}", ended.stderr);
+    holds_both_keys(&fixture);
+}
+
+/// The rules of the deploy job leave out the source `api`, say.
+fn a_pipeline_that_looks_like_no_deploy_is_no_proof_without_an_overlap() {
+    let fixture = of(no_deploy());
+    for pipelines in [1, 2, 2] {
+        let ended = fixture.run().go();
+        ended.ends(4, "deploy_failed");
+        assert!(ended.stderr.contains("nothing in it looks like a deploy"), "{}", ended.stderr);
+        holds_both_keys(&fixture);
+        assert_eq!(started(&fixture), pipelines);
+    }
+    fixture.fake.operator_pushes(PROJECT, "main");
+    let jobs = [no_deploy(), vec![JobSpec::deploy("deploy", "production")]].concat();
+    fixture.fake.set_pipeline_config(PROJECT, jobs);
+    fixture.run().go().ends(0, "resumed");
+    fixture.is_rotated();
+}
+
+fn live() -> JobSpec {
+    JobSpec::deploy("go", "production").stage("live")
+}
+
+fn a_deployment_is_the_sign_of_a_deploy() {
+    let fixture = of(vec![JobSpec::new("build"), live()]);
+    fixture.run().go().ends(0, "rotated");
+    fixture.is_rotated();
+}
+
+fn a_deployment_of_a_child_is_the_sign_of_a_deploy() {
+    let fixture = of(vec![JobSpec::child("next", vec![live()], true).stage("next")]);
+    fixture.run().go().ends(0, "rotated");
+    fixture.is_rotated();
+}
+
+fn a_name_in_a_child_is_the_sign_of_a_deploy() {
+    let job = JobSpec::deploy("Rollout-EU", "").stage("live");
+    let fixture = moved(of(vec![JobSpec::child("next", vec![job], true).stage("next")]));
+    fixture.run().go().ends(0, "rotated");
+    fixture.is_rotated();
+}
+
+fn deployments_that_cannot_be_read_are_told_and_judge_nothing() {
+    let fixture = moved(of(no_deploy()));
+    let token = fixture.fake.token.clone();
+    fixture.fake.change_token(&token, |token| token.lacks = vec!["Deployment: Read".into()]);
+    let ended = fixture.run().go();
+    ended.ends(0, "rotated");
+    assert!(ended.stderr.contains("the deployments of project 42 cannot"), "{}", ended.stderr);
+    fixture.is_rotated();
 }
