@@ -80,8 +80,11 @@ async fn look_at_aws(
     match named.or(seen.keys.first()) {
         Some(key) if !config.overlap.is_zero() => match aws.last_use(&key.id).await {
             Ok(_) => {}
-            Err(AwsError::Denied { action, .. }) => found.blockers.push(Blocker::Denied { action }),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                let AwsError::Denied { action, .. } = error else { return Err(error.into()) };
+                let fix = Error::Aws(error).hint();
+                found.blockers.push(Blocker::Denied { action, fix });
+            }
         },
         Some(_) | None => {}
     }

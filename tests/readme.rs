@@ -753,7 +753,7 @@ fn blockers() -> Vec<Blocker> {
         Blocker::JobTooShort { needed: i64::from(NUMBER), left: i64::from(NUMBER) },
         Blocker::TokenExpires { at: Timestamp::UNIX_EPOCH },
         Blocker::StsRefuses { region: text("REGION") },
-        Blocker::Denied { action: "ACTION" },
+        Blocker::Denied { action: "ACTION", fix: text("FIX") },
         Blocker::AllHidden,
         Blocker::OtherReference { key: key(), places: vec![text("PLACES")] },
         Blocker::NoRoomForTag { secret: variable(), target: target() },

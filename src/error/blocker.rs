@@ -17,8 +17,9 @@ pub enum Blocker {
          verify a new key"
     )]
     StsRefuses { region: String },
+    /// `fix`: what the same denial in the midst of a rotation would hint at.
     #[error("the credentials in use may not call {action}, which the overlap needs")]
-    Denied { action: &'static str },
+    Denied { action: &'static str, fix: String },
     #[error("the GitLab token expires at {at}, before this rotation could end")]
     TokenExpires { at: Timestamp },
     #[error("every target's secret is hidden, so a run that dies half-way could not be continued")]
@@ -89,8 +90,8 @@ impl Blocker {
             Self::JobTooShort { .. } => {
                 "raise the job's `timeout:` (or the runner's maximum)".into()
             }
-            Self::Denied { .. } => {
-                "allow it, or set ROTATOR_OVERLAP=0s, with which nobody asks".into()
+            Self::Denied { fix, .. } => {
+                format!("{fix}; or set ROTATOR_OVERLAP=0s, with which nobody asks")
             }
             Self::StsRefuses { .. } => {
                 "set AWS_REGION to a region that is enabled in the account".into()

@@ -469,7 +469,7 @@ fn an_overlap_that_nobody_may_look_at() {
         fixture.run().set("ROTATOR_OVERLAP", "12h"),
         str![[r#"
 error: a rotation would not end well:
-- the credentials in use may not call iam:GetAccessKeyLastUsed, which the overlap needs: allow it, or set ROTATOR_OVERLAP=0s, with which nobody asks
+- the credentials in use may not call iam:GetAccessKeyLastUsed, which the overlap needs: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:GetAccessKeyLastUsed", "Resource": "arn:aws:iam::*:user/${aws:username}"} (with the path, where the user has one); or set ROTATOR_OVERLAP=0s, with which nobody asks
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
 
