@@ -161,7 +161,7 @@ pub async fn look_at_own(
         Proof::Proven | Proof::NoDeploy => {
             Looked::new(DeploySeen::Proven(own(number)), deployed("success"))
         }
-        Proof::Running(what) => {
+        Proof::Running(what) | Proof::Blocked(what) => {
             Looked::new(DeploySeen::Running(of_pipeline(&what)), deployed("running"))
         }
         Proof::Failed(what) | Proof::LeftOut(what) | Proof::InVain(what) => {
@@ -237,13 +237,19 @@ impl Look<'_> {
             ..self.place.deployed(&pipeline.status)
         };
         let seen = |seen| Looked::new(seen, deployed.clone());
-        let proven = || seen(DeploySeen::Proven(self.recorded.clone()));
+        // Named jobs can prove a deploy whose pipeline failed later, or still runs.
+        let proven = || {
+            let deployed = Deployed { status: Status::Success.to_string(), ..deployed.clone() };
+            Looked::new(DeploySeen::Proven(self.recorded.clone()), deployed)
+        };
         let what = match self.proof(&pipeline, &link).await? {
             Proof::Proven => return Ok(proven()),
             Proof::NoDeploy if !self.config.overlap.is_zero() => {
                 return Ok(Looked { notice: Some(Notice::NoDeploySeen { link }), ..proven() });
             }
-            Proof::Running(what) => return Ok(seen(DeploySeen::Running(what))),
+            Proof::Running(what) | Proof::Blocked(what) => {
+                return Ok(seen(DeploySeen::Running(what)));
+            }
             Proof::Failed(what) => return Ok(seen(self.lost(what))),
             Proof::LeftOut(what) => return Ok(seen(DeploySeen::Unproven(what))),
             Proof::NoDeploy => format!("{link}: nothing in it looks like a deploy"),
@@ -274,13 +280,18 @@ impl Look<'_> {
         let proof = match pipeline.status.phase() {
             _ if !names.is_empty() => proof::of_named(read().await?, names, None)?,
             Phase::Succeeded => proof::of_all(gitlab, read().await?, pipeline.created_at).await?,
-            Phase::Failed => return Ok(Proof::Failed(self.failed_jobs(pipeline, link).await?)),
-            Phase::Alive | Phase::Blocked => {
-                let status = pipeline.status.explained();
-                return Ok(Proof::Running(format!("pipeline {link} is {status}")));
+            Phase::Failed if pipeline.status == Status::Skipped => {
+                Proof::InVain("all its jobs were skipped".to_owned())
             }
+            Phase::Failed => return Ok(Proof::Failed(self.failed_jobs(pipeline, link).await?)),
+            Phase::Alive => return Ok(Proof::Running(Self::as_it_is(pipeline, link))),
+            Phase::Blocked => return Ok(Proof::Blocked(Self::as_it_is(pipeline, link))),
         };
         Ok(proof.of_pipeline(link))
+    }
+
+    fn as_it_is(pipeline: &Pipeline, link: &str) -> String {
+        format!("pipeline {link} is {}", pipeline.status.explained())
     }
 
     async fn failed_jobs(&self, pipeline: &Pipeline, link: &str) -> Result<String, ApiError> {

@@ -36,7 +36,7 @@
 //! | publishing | every target on B | record `published` | two good keys | deploying rows | – |
 //! | deploying | a target not on B, or B not active | refuse (with force: begin a new rotation) | – | a person | every target is on B again and B is active, or force |
 //! | deploying | a job older than the publication still runs / none does | wait, or done / record `drained` | two good keys | this row | those jobs end |
-//! | deploying | deploys not all proven / all proven | start, wait or refuse / record `deployed` | two good keys | this row | each deploy is proven; each run starts once more what came to nothing |
+//! | deploying | deploys not all proven / all proven | start, wait or refuse / record `deployed` | two good keys | this row | each deploy is proven; each run starts once more what came to nothing, but no third pipeline of a commit that proves nothing |
 //! | deploying, retiring | this job started after the publication and was given an old pair | refuse | – | a person | the job is given the new pair |
 //! | retiring | the old key is to be disabled, and only it can sign for this run | done: waiting | two good keys | a later job | a job that started after the publication runs |
 //! | retiring | overlap not over | done: waiting | two good keys | this row | `deployed` + overlap; at once with `0s` |

@@ -23,6 +23,8 @@ pub(super) enum Proof {
     /// Every job succeeded, and none looks like a deploy.
     NoDeploy,
     Running(String),
+    /// Only a person can bring it on.
+    Blocked(String),
     /// A job failed; a retry may still prove the deploy.
     Failed(String),
     /// A person may still run what was left out.
@@ -38,6 +40,7 @@ impl Proof {
         match self {
             Self::Proven | Self::NoDeploy => self,
             Self::Running(what) => Self::Running(told(what)),
+            Self::Blocked(what) => Self::Blocked(told(what)),
             Self::Failed(what) => Self::Failed(told(what)),
             Self::LeftOut(what) => Self::LeftOut(told(what)),
             Self::InVain(what) => Self::InVain(told(what)),
@@ -232,9 +235,11 @@ impl Named {
 
     /// Nothing is started here, so what cannot run any more is told at once.
     fn in_own_pipeline(&self, to_come: &[String]) -> Proof {
-        let may_still_run = [&self.running[..], &self.manual, to_come].concat();
-        if !may_still_run.is_empty() {
-            Proof::Running(may_still_run.join(", "))
+        let running = [&self.running[..], to_come, &self.manual].concat();
+        if running.len() > self.manual.len() {
+            Proof::Running(running.join(", "))
+        } else if !self.manual.is_empty() {
+            Proof::Blocked(self.manual.join(", "))
         } else if self.lacks_nothing() {
             Proof::Proven
         } else {
@@ -244,10 +249,13 @@ impl Named {
 
     fn in_a_deploy(&self, tree: &Tree, to_come: &[String]) -> Proof {
         // Another part of a named job may be among them.
-        if ![&self.running[..], &self.manual, to_come].concat().is_empty() {
-            return Proof::Running([&self.lacks()[..], to_come].concat().join(", "));
+        let lacks = [&self.lacks()[..], to_come].concat().join(", ");
+        if !self.running.is_empty() || !to_come.is_empty() {
+            return Proof::Running(lacks);
         }
-        let lacks = self.lacks().join(", ");
+        if !self.manual.is_empty() {
+            return Proof::Blocked(lacks);
+        }
         if lacks.is_empty() {
             return Proof::Proven;
         }
@@ -257,7 +265,9 @@ impl Named {
             .chain(self.could_bring(tree, Phase::Blocked))
             .collect();
         if !open.is_empty() {
-            return Proof::Running(format!("{lacks}, but {}", open.join(", ")));
+            let what = format!("{lacks}, but {}", open.join(", "));
+            let runs = tree.pipelines.iter().any(|pipeline| pipeline.status.is_alive());
+            return if runs { Proof::Running(what) } else { Proof::Blocked(what) };
         }
         // What a failed trigger job would have brought comes with its retry.
         let untriggered: Vec<String> = self.could_bring(tree, Phase::Failed).collect();

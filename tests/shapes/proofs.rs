@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_job_that_runs_only_after_a_failure_may_be_skipped,
         a_job_that_failed_as_it_may_is_no_proof_without_a_list,
         a_canceled_job_is_no_proof_without_a_list,
+        a_pipeline_that_was_skipped_is_replaced_once,
         a_child_that_failed_is_replaced_by_the_next_run,
         a_pipeline_that_looks_like_no_deploy_is_told,
         a_pipeline_that_looks_like_no_deploy_is_no_proof_without_an_overlap,
@@ -319,6 +320,18 @@ fn a_canceled_job_is_no_proof_without_a_list() {
     let ended = fixture.run().go();
     ended.ends(4, "deploy_failed");
     assert!(ended.stderr.contains("job deploy is canceled"), "{}", ended.stderr);
+    holds_both_keys(&fixture);
+}
+
+/// Each of its jobs runs only where another fails.
+fn a_pipeline_that_was_skipped_is_replaced_once() {
+    let fixture = of(vec![JobSpec::new("rollback").on_failure()]);
+    for pipelines in [1, 2, 2] {
+        let ended = fixture.run().go();
+        ended.ends(4, "deploy_failed");
+        assert!(ended.stderr.contains("all its jobs were skipped"), "{}", ended.stderr);
+        assert_eq!(started(&fixture), pipelines);
+    }
     holds_both_keys(&fixture);
 }
 
