@@ -312,7 +312,6 @@ targets=project:acme/shop@production/eu-1, group:acme/team
 key_id_variable=SHOP_KEY_ID
 secret_variable=SHOP_SECRET
 rotate_after=30d
-max_age=45d
 overlap=6h
 grace_period=3d
 deploy_jobs=deploy: [eu, 1], "smoke" # test
@@ -328,6 +327,7 @@ sed -i "s/ it's\$/ it/" "$work/common"
   cat "$work/common"
   cat <<'LIST'
 action=setup
+max_age=45d
 protected=true
 hidden=true
 deploy=pipeline@release/1.x

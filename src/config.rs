@@ -209,12 +209,12 @@ impl Config {
         let protected = read.value("ROTATOR_PROTECTED", &raw.protected, parse::protected);
         let hidden = read.value("ROTATOR_HIDDEN", &raw.hidden, parse::boolean);
 
-        let [rotate_after, max_age, overlap, grace_period] = read.ages(raw);
+        let [rotate_after, max_age, overlap, grace_period] = read.ages(raw, action);
         let [verify_timeout, http_timeout] = read.timeouts(raw);
 
         let deploy = read.deploy(raw, targets.as_deref(), [&key_id_variable, &secret_variable]);
-        if action == Some(Action::Retire) {
-            read.retire_fits(raw, deploy.as_ref(), &job);
+        if let Some(action) = action {
+            read.deploy_fits(raw, action, deploy.as_ref(), &job);
         }
 
         let [report, dotenv, annotations] = read.files(raw);

@@ -715,7 +715,8 @@ fn what_does_not_go_together_is_said() {
     let user_needed = "ROTATOR_IAM_USER: is needed with ROTATOR_AWS_ROLE_ARN: a role has no key of \
          its own, so name the user whose key is rotated";
     let token_needed = "ROTATOR_AWS_ID_TOKEN: is needed with ROTATOR_AWS_ROLE_ARN; declare it \
-         under `id_tokens:` of the job";
+         under `id_tokens:` of the job (the input id_token_aud of the component, which must not be \
+         empty then)";
     let reason = "is it protected, or scoped to an environment that this job does not name?";
     let after = "ROTATOR_ROTATE_AFTER: must be longer than ROTATOR_OVERLAP and \
          ROTATOR_GRACE_PERIOD together: \
@@ -820,6 +821,18 @@ fn what_does_not_go_together_is_said() {
                 .into(),
         ),
         (
+            vec![("ROTATOR_ACTION", "check"), ("ROTATOR_ROTATE_AFTER", "91d")],
+            "ROTATOR_MAX_AGE: must be at least ROTATOR_ROTATE_AFTER, else `check` fails before a \
+             rotation is due"
+                .into(),
+        ),
+        (
+            vec![("ROTATOR_DEPLOY", "none"), ("ROTATOR_DEPLOY_JOBS", "deploy")],
+            "ROTATOR_DEPLOY_JOBS: has no use with ROTATOR_DEPLOY=none, except with \
+             ROTATOR_ACTION=retire; leave it unset"
+                .into(),
+        ),
+        (
             vec![("ROTATOR_DEPLOY", "none"), ("ROTATOR_DEPLOY_PROJECTS", "7")],
             "ROTATOR_DEPLOY_PROJECTS: has no use with ROTATOR_DEPLOY=none; leave it unset".into(),
         ),
@@ -892,6 +905,62 @@ fn groups_alone_need_no_deploy_project_where_nothing_is_deployed() {
     assert_eq!(config.deploy.projects, []);
     let config = good(&[("ROTATOR_TARGETS", "group:7"), ("ROTATOR_DEPLOY_PROJECTS", "9")]);
     assert_eq!(config.deploy.projects, [Name::Id(9)]);
+}
+
+/// What a component passes in any case must never be a mistake.
+#[test]
+fn the_default_of_what_has_no_effect_is_no_mistake() {
+    let late = good(&[("ROTATOR_ROTATE_AFTER", "1000d"), ("ROTATOR_MAX_AGE", "90d")]);
+    assert_eq!(
+        late.rotate_after,
+        SignedDuration::from_hours(24_000),
+        "only `check` reads the other one"
+    );
+    for action in ["rotate", "setup", "check"] {
+        for deploy in ["pipeline", "environment/production", "none"] {
+            let given = [
+                ("ROTATOR_ACTION", action),
+                ("ROTATOR_DEPLOY", deploy),
+                ("ROTATOR_DEPLOY_PROJECTS", ""),
+                ("ROTATOR_DEPLOY_INPUTS", ""),
+                ("ROTATOR_DEPLOY_VARIABLES", ""),
+                ("ROTATOR_DEPLOY_JOBS", ""),
+                ("ROTATOR_DEPLOY_TIMEOUT", "1h"),
+                ("ROTATOR_HIDDEN", "false"),
+                ("ROTATOR_PROTECTED", "auto"),
+            ];
+            good(&given);
+        }
+    }
+}
+
+#[test]
+fn what_has_no_effect_in_a_mode_is_a_mistake() {
+    let settings = [
+        ("ROTATOR_DEPLOY_PROJECTS", "acme/shop"),
+        ("ROTATOR_DEPLOY_INPUTS", r#"{"a": 1}"#),
+        ("ROTATOR_DEPLOY_VARIABLES", r#"{"A": "1"}"#),
+        ("ROTATOR_DEPLOY_JOBS", "deploy"),
+    ];
+    let of_modes = [
+        ("pipeline", [true; 4]),
+        ("environment/production", [true, false, false, true]),
+        ("none", [false; 4]),
+    ];
+    for action in ["rotate", "setup", "check"] {
+        for (mode, effects) in of_modes {
+            for (setting, has_effect) in settings.into_iter().zip(effects) {
+                let given = [("ROTATOR_ACTION", action), ("ROTATOR_DEPLOY", mode), setting];
+                if has_effect {
+                    good(&given);
+                } else {
+                    let told = bad(&given);
+                    assert_eq!(told.lines().count(), 1, "{told}");
+                    assert!(told.starts_with(setting.0), "{action}, {mode}: {told}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -35,11 +35,12 @@ const OF_THE_JOB: [&str; 11] = [
     "resource_group",
     "id_token_aud",
 ];
-/// What the `stages` form decides itself, and what only `setup` uses.
-const FIXED_IN_STAGES: [&str; 7] = [
+/// What the `stages` form decides itself, and what only `setup` or `check` uses.
+const FIXED_IN_STAGES: [&str; 8] = [
     "action",
     "protected",
     "hidden",
+    "max_age",
     "deploy",
     "deploy_projects",
     "deploy_inputs",
@@ -334,11 +335,11 @@ fn every_option_is_a_value_that_the_program_knows() {
             for option in options.as_vec().into_iter().flatten() {
                 let option = option.as_str().expect("a string");
                 let variable = variable_of(name);
-                config(&[
-                    (&variable, option),
-                    ("ROTATOR_DEPLOY", "none"),
-                    ("ROTATOR_DEPLOY_JOBS", "deploy"),
-                ]);
+                let mut given = vec![(variable.as_str(), option)];
+                if option == "retire" {
+                    given.extend([("ROTATOR_DEPLOY", "none"), ("ROTATOR_DEPLOY_JOBS", "deploy")]);
+                }
+                config(&given);
             }
         }
     }

@@ -10,10 +10,12 @@ use url::Url;
 
 use super::env::{Aws, Raw, Reader};
 use super::parse::{
-    PARTITIONS, Range, TEN_YEARS, api_url, ca_file, deploy_mode, inputs, partition_of,
+    PARTITIONS, Range, TEN_YEARS, api_url, ca_file, deploy_mode, duration, inputs, partition_of,
     project_names, region_name, role_arns, same, targets, variable_name, variables, words,
 };
-use super::{CaFile, CredentialSource, Deploy, DeployMode, Job, Name, Owner, Target};
+use super::{
+    Action, CaFile, CredentialSource, Deploy, DeployMode, Job, Name, Owner, Target, table,
+};
 
 /// Tokens that can never write a variable.
 /// <https://docs.gitlab.com/security/tokens/#token-prefixes>
@@ -139,7 +141,8 @@ impl Reader {
         let Some(id_token) = &raw.aws_id_token else {
             self.reject(
                 "ROTATOR_AWS_ID_TOKEN",
-                "is needed with ROTATOR_AWS_ROLE_ARN; declare it under `id_tokens:` of the job",
+                "is needed with ROTATOR_AWS_ROLE_ARN; declare it under `id_tokens:` of the job (the \
+                 input id_token_aud of the component, which must not be empty then)",
             );
             return None;
         };
@@ -205,7 +208,11 @@ impl Reader {
     }
 
     /// Rotate after, maximal age, overlap, grace period.
-    pub(super) fn ages(&mut self, raw: &Raw) -> [Option<SignedDuration>; 4] {
+    pub(super) fn ages(
+        &mut self,
+        raw: &Raw,
+        action: Option<Action>,
+    ) -> [Option<SignedDuration>; 4] {
         let rotate_after = self.duration("ROTATOR_ROTATE_AFTER", &raw.rotate_after, &NOT_ZERO);
         let max_age = self.duration("ROTATOR_MAX_AGE", &raw.max_age, &NOT_ZERO);
         let overlap = self.duration("ROTATOR_OVERLAP", &raw.overlap, &ANY);
@@ -218,7 +225,11 @@ impl Reader {
                  key has to be gone before the next rotation is due",
             );
         }
-        if rotate_after.zip(max_age).is_some_and(|(after, max_age)| max_age < after) {
+        // Elsewhere nothing reads it: its default must not limit `rotate_after` there.
+        let has_effect = action == Some(Action::Check);
+        if (has_effect || !is_default("ROTATOR_MAX_AGE", max_age))
+            && rotate_after.zip(max_age).is_some_and(|(after, max_age)| max_age < after)
+        {
             self.reject(
                 "ROTATOR_MAX_AGE",
                 "must be at least ROTATOR_ROTATE_AFTER, else `check` fails before a rotation is \
@@ -311,7 +322,31 @@ impl Reader {
         projects
     }
 
-    pub(super) fn retire_fits(&mut self, raw: &Raw, deploy: Option<&Deploy>, job: &Job) {
+    /// Whether the deploy and the action agree.
+    pub(super) fn deploy_fits(
+        &mut self,
+        raw: &Raw,
+        action: Action,
+        deploy: Option<&Deploy>,
+        job: &Job,
+    ) {
+        let is_own = deploy.is_some_and(|deploy| deploy.mode == DeployMode::None);
+        match action {
+            Action::Retire => self.retire_fits(raw, deploy, job),
+            Action::Rotate | Action::Setup | Action::Check
+                if is_own && raw.deploy_jobs.is_some() =>
+            {
+                self.reject(
+                    "ROTATOR_DEPLOY_JOBS",
+                    "has no use with ROTATOR_DEPLOY=none, except with ROTATOR_ACTION=retire; leave \
+                     it unset",
+                );
+            }
+            Action::Rotate | Action::Setup | Action::Check => {}
+        }
+    }
+
+    fn retire_fits(&mut self, raw: &Raw, deploy: Option<&Deploy>, job: &Job) {
         if deploy.is_some_and(|deploy| deploy.mode != DeployMode::None) {
             self.reject(
                 "ROTATOR_DEPLOY",
@@ -344,6 +379,10 @@ impl Reader {
         }
         files
     }
+}
+
+fn is_default(variable: &str, value: Option<SignedDuration>) -> bool {
+    value.is_some() && value == duration(table::default_of(variable), &ANY).ok()
 }
 
 fn default_region(partition: &str) -> Option<String> {

@@ -94,7 +94,11 @@ pub const VARIABLES: &[Variable] = &[
         default: "60d",
         meaning: "Age at which a key is replaced. Longer than overlap and grace period together.",
     },
-    Variable { name: "ROTATOR_MAX_AGE", default: "90d", meaning: "Age at which `check` fails." },
+    Variable {
+        name: "ROTATOR_MAX_AGE",
+        default: "90d",
+        meaning: "Age at which `check` fails; nothing else reads it.",
+    },
     Variable {
         name: "ROTATOR_FORCE",
         default: "false",
@@ -121,19 +125,19 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "ROTATOR_DEPLOY_INPUTS",
         default: "unset",
-        meaning: "JSON object of inputs for each pipeline.",
+        meaning: "JSON object of inputs for each pipeline; only with `pipeline`.",
     },
     Variable {
         name: "ROTATOR_DEPLOY_VARIABLES",
         default: "unset",
-        meaning: "JSON object of variables for each pipeline. New GitLab namespaces refuse them; \
-            prefer inputs.",
+        meaning: "JSON object of variables for each pipeline; only with `pipeline`. New GitLab \
+            namespaces refuse them; prefer inputs.",
     },
     Variable {
         name: "ROTATOR_DEPLOY_JOBS",
         default: "unset",
         meaning: "Jobs that deploy, comma separated: their success alone is the proof. Unset: every \
-            job of the pipeline counts.",
+            job of the pipeline counts. With `none`, only `retire` takes them.",
     },
     Variable {
         name: "ROTATOR_DEPLOY_TIMEOUT",

@@ -144,7 +144,7 @@ fn a_role_without_its_user_or_token_is_half_a_role() {
         str![[r#"
 error: the configuration has mistakes
 ROTATOR_IAM_USER: is needed with ROTATOR_AWS_ROLE_ARN: a role has no key of its own, so name the user whose key is rotated
-ROTATOR_AWS_ID_TOKEN: is needed with ROTATOR_AWS_ROLE_ARN; declare it under `id_tokens:` of the job
+ROTATOR_AWS_ID_TOKEN: is needed with ROTATOR_AWS_ROLE_ARN; declare it under `id_tokens:` of the job (the input id_token_aud of the component, which must not be empty then)
 state: nothing was changed; keys and variables are as they were before this run
 hint: fix the variables named above; `credential-rotator --help` lists them all
 
