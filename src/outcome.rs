@@ -80,6 +80,7 @@ impl Outcome {
                 | Done::NothingToRetire { .. }
                 | Done::AlreadySetUp { .. }
                 | Done::Tried
+                | Done::Superseded { .. }
                 | Done::InOwnDeploy,
             ) => Self::NotDue,
             End::Error(Error::Refused(Refusal::Busy)) => Self::Busy,

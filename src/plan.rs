@@ -15,7 +15,7 @@
 //! | any | a signal: a torn pair, or a record of a key that is not made | complete it, or take it back | torn pair | torn row | – |
 //! | any | a signal, otherwise | stop | – | the next run | – |
 //! | any | a refusal that a person may have caused, seen once | observe again 10 s later | – | – | – |
-//! | any | a claim was made, or a long wait is over, or an old key is to be touched | observe first | – | – | – |
+//! | any | a claim was made, or a long wait is over; before an old key is touched, and before the first write of a pair | observe first | – | – | – |
 //! | any | another run's job has ended no two minutes ago, and there is something to do | wait for their end, if this job lasts so long; else refuse: busy | – | – | two minutes after that job's end |
 //! | any | another run is alive and there is something to do | refuse: busy | – | – | it ends, or two minutes have passed since its job ended |
 //! | any | `check` or a dry run, due or not, and what a rotation needs is not known yet | look at all of it | – | – | – |
@@ -33,8 +33,13 @@
 //! | publishing | B's secret unknown, written nowhere, used by `sts` alone | disable, delete | disabled orphan | this row | – |
 //! | publishing | B's secret unknown, written nowhere, used by something else or named by another variable | refuse | – | a person | nothing names B, or B is deleted |
 //! | publishing | a target not on B, B's secret readable nowhere | refuse (with force: begin a new rotation) | – | a person | B's secret is stored where it can be read, every target is on a previous pair again, or force |
-//! | publishing | every target on B | record `published` | two good keys | deploying rows | – |
-//! | deploying | a target not on B, or B not active | refuse (with force: begin a new rotation) | – | a person | every target is on B again and B is active, or force |
+//! | publishing | every target on B, and each readable secret works | record `published` | two good keys | deploying rows | – |
+//! | publishing, deploying, retiring | B deleted; every target on one other readable pair that works, seen twice, when lists lag no more | record `finished` with that key; done, and this run begins nothing | an operator's pair | – | – |
+//! | deploying, retiring | B gone or disabled otherwise | refuse (with force: begin a new rotation) | – | a person | B is active again, the row above, or force |
+//! | deploying, retiring | a target that was published is not on B, seen twice | take `drained`, the deploys and `deployed` out, then refuse (with force: begin a new rotation) | two good keys | a person | every target is on B again, or force |
+//! | deploying, retiring | a target was added, on a previous pair that works or on B | preflight, take the same out, write the secret, then the id | torn or partly published | this row | – |
+//! | deploying, retiring | a target was added, on neither; or B's secret is readable nowhere | refuse | – | a person | it holds B, or is no target |
+//! | deploying | what was taken out, and every target on B | record `published` anew | two good keys | deploying rows | – |
 //! | deploying | a job older than the publication still runs / none does | wait, or done / record `drained` | two good keys | this row | those jobs end |
 //! | deploying | deploys not all proven / all proven | start, wait or refuse / record `deployed` | two good keys | this row | each deploy is proven; each run starts once more what came to nothing, but no third pipeline of a commit that proves nothing |
 //! | deploying, retiring | this job started after the publication and was given an old pair | refuse | – | a person | the job is given the new pair |
@@ -57,13 +62,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::access_key::{AccessKeyId, Key, Use};
+use crate::access_key::{AccessKeyId, Key};
 use crate::config::Action;
 
 mod apply;
 mod describe;
+mod external;
 mod look;
 mod model;
+mod orphan;
 mod rehearse;
 mod run_state;
 mod stage;
@@ -99,7 +106,7 @@ pub fn plan(seen: &Observed, policy: &Policy) -> Step {
         return Step::Stop;
     }
     let step = if policy.dry_run { look::dry_run(step, seen, policy) } else { step };
-    if let Some(scope) = outdated(&step, run.freshness) {
+    if let Some(scope) = outdated(&step, run) {
         return Step::Observe(scope);
     }
     match step {
@@ -196,16 +203,19 @@ fn winds_down(step: &Step, run: &RunState) -> bool {
 }
 
 /// What has to be observed again before this step.
-fn outdated(step: &Step, freshness: Freshness) -> Option<Scope> {
+fn outdated(step: &Step, run: &RunState) -> Option<Scope> {
     // It touches nothing but our own record; the deploy that follows is looked at first.
     let is_drained = matches!(step, Step::Record(Checkpoint::Drained));
     let touches_old =
         matches!(step, Step::Disable(_, KeyRole::Old) | Step::Delete(_, KeyRole::Old));
-    match freshness {
+    // Much time may have passed since: a key was verified.
+    let is_first_write = matches!(step, Step::WriteSecret { .. }) && !run.secret_sent;
+    match run.freshness {
         Freshness::Outdated => Some(Scope::Everything),
         Freshness::VariablesOutdated => Some(Scope::Variables),
         Freshness::AfterWait if step.has_effect() && !is_drained => Some(Scope::Everything),
         Freshness::Applied | Freshness::AfterWait if touches_old => Some(Scope::Variables),
+        Freshness::Applied if is_first_write => Some(Scope::Variables),
         Freshness::Fresh | Freshness::Applied | Freshness::AfterWait => None,
     }
 }
@@ -218,6 +228,13 @@ fn decide(seen: &Observed, policy: &Policy) -> Step {
     if seen.in_own_deploy {
         return Step::Done(Done::InOwnDeploy);
     }
+    if let Some(key) = &seen.run.superseded {
+        let others = seen.keys.iter().map(|other| &other.id).filter(|other| *other != key);
+        return Step::Done(Done::Superseded {
+            key: key.clone(),
+            others: others.cloned().collect(),
+        });
+    }
     in_stage(stage::stage(seen, policy), seen, policy)
 }
 
@@ -228,8 +245,8 @@ fn in_stage(stage: Stage, seen: &Observed, policy: &Policy) -> Step {
         Stage::Deploying(Intact::Unasked, ..) | Stage::Retiring(Intact::Unasked, _) => {
             Step::Ask(Query::WhoseSecrets)
         }
-        Stage::Deploying(Intact::No(refusal), ..) | Stage::Retiring(Intact::No(refusal), _) => {
-            anew_or(refusal, seen, policy)
+        Stage::Deploying(Intact::No(gap), ..) | Stage::Retiring(Intact::No(gap), _) => {
+            external::close(gap, seen, policy)
         }
         Stage::Deploying(Intact::Yes, drain, deploys) => {
             old_pair_given(seen).unwrap_or_else(|| deploying(drain, deploys, seen, policy))
@@ -244,7 +261,7 @@ fn idle(named: Named, due: Due, seen: &Observed, policy: &Policy) -> Step {
     match (named, due) {
         (Named::Unasked, _) => Step::Ask(Query::WhoseSecrets),
         (Named::Hopeless(refusal), _) => Step::Refuse(refusal),
-        (Named::Wrong(refusal), _) => anew_or(refusal, seen, policy),
+        (Named::Wrong(refusal), _) => external::anew_or(refusal, seen, policy),
         (Named::Nothing, _) if policy.action == Action::Setup => begin(seen),
         (Named::Nothing, _) => Step::Refuse(Refusal::NoVariables),
         (Named::One(key), Due::No { created, due }) => {
@@ -283,22 +300,24 @@ fn publishing(
             Unasked,
         ) => Step::Ask(Query::WhoseSecrets),
         (Gone(key), ChangedExternally(_) | Torn(_) | Partly(..) | All) => {
-            anew_or(Refusal::NewKeyLost { key, disabled: false }, seen, policy)
+            external::changed(Refusal::NewKeyLost { key, disabled: false }, seen, policy)
         }
         (Disabled(key), ChangedExternally(_) | Torn(_) | Partly(..) | All) => {
-            anew_or(Refusal::NewKeyLost { key: key.id, disabled: true }, seen, policy)
+            external::anew_or(Refusal::NewKeyLost { key: key.id, disabled: true }, seen, policy)
         }
-        (Disabled(key) | SecretUnknown(key), Untouched) => orphan(key, seen),
-        (Abandoned(key), Untouched | ChangedExternally(_) | Partly(..)) => discard(key, seen),
+        (Disabled(key) | SecretUnknown(key), Untouched) => orphan::retire(key, seen),
+        (Abandoned(key), Untouched | ChangedExternally(_) | Partly(..)) => {
+            orphan::discard(key, seen)
+        }
         (SecretUnknown(Key { id, .. }) | Unverified(id) | Ready(id), ChangedExternally(target)) => {
-            anew_or(Refusal::ChangedExternally { target, new_key: id }, seen, policy)
+            external::anew_or(Refusal::ChangedExternally { target, new_key: id }, seen, policy)
         }
         (
             SecretUnknown(Key { id, .. }) | Unverified(id) | Abandoned(id) | Ready(id),
             Torn(target),
         ) => Step::WriteId { target, key: id },
         (SecretUnknown(key), Partly(_, target)) => {
-            anew_or(Refusal::SecretLost { key: key.id, target }, seen, policy)
+            external::anew_or(Refusal::SecretLost { key: key.id, target }, seen, policy)
         }
         (Unverified(key), Untouched | Partly(..) | All) => Step::Verify(key),
         (Ready(key), Untouched) => {
@@ -312,6 +331,7 @@ fn publishing(
 
 fn deploying(drain: Drain, deploys: Deploys, seen: &Observed, policy: &Policy) -> Step {
     match (drain, deploys) {
+        (Drain::Republished, _) => Step::Record(Checkpoint::Published),
         (Drain::Unasked, _) => Step::Ask(Query::InFlightJobs),
         (Drain::InFlight(jobs), _) => wait(Waiting::InFlightJobs(jobs), seen),
         (Drain::Drained, _) => Step::Record(Checkpoint::Drained),
@@ -473,57 +493,6 @@ fn nothing_made(seen: &Observed) -> Step {
         Some(until) => wait(Waiting::Unsettled { until }, seen),
         None => Step::Record(Checkpoint::Nothing),
     }
-}
-
-/// A refusal that blames a person; a forced run begins anew instead.
-fn anew_or(refusal: Refusal, seen: &Observed, policy: &Policy) -> Step {
-    // Begun anew, the rotation of a key that is made but not seen would be forgotten.
-    let only_unseen =
-        unsettled(seen).is_some() && matches!(refusal, Refusal::NewKeyLost { disabled: false, .. });
-    match (policy.forced, policy.action) {
-        (Some(_), Action::Rotate) if seen.run.attempt == Attempt::No && !only_unseen => begin(seen),
-        (Some(_) | None, Action::Rotate | Action::Retire | Action::Setup | Action::Check) => {
-            Step::Refuse(refusal)
-        }
-    }
-}
-
-/// A key that a dead run made and whose secret is lost: only our own verification (`sts`) may have
-/// used it.
-fn orphan(key: Key, seen: &Observed) -> Step {
-    let places = places_of(&key.id, seen);
-    match key.used {
-        _ if !places.is_empty() => Step::Refuse(Refusal::StillNamed { key: key.id, places }),
-        None => Step::Ask(Query::LastUse(key.id)),
-        Some(Use::At { service, .. }) if service != "sts" => {
-            Step::Refuse(Refusal::KeyCompromised { key: key.id, service })
-        }
-        Some(Use::Never | Use::At { .. }) if key.active => Step::Disable(key.id, KeyRole::Orphan),
-        Some(Use::Never | Use::At { .. }) => Step::Delete(key.id, KeyRole::Orphan),
-    }
-}
-
-/// The key that this process has made for nothing; unless, meanwhile, a variable names it all the
-/// same.
-fn discard(key: AccessKeyId, seen: &Observed) -> Step {
-    let places = places_of(&key, seen);
-    if places.is_empty() {
-        Step::Delete(key, KeyRole::Orphan)
-    } else {
-        Step::Refuse(Refusal::StillNamed { key, places })
-    }
-}
-
-/// Every place that names the key or holds its secret, as far as we can see.
-fn places_of(key: &AccessKeyId, seen: &Observed) -> Vec<String> {
-    let targets = seen
-        .targets
-        .iter()
-        .filter(|target| target.id.key() == Some(key) || target.secret.is_of(key));
-    targets
-        .map(|target| target.name.clone())
-        .chain(seen.other_references.get(key).cloned().unwrap_or_default())
-        .collect()
 }
 
 fn wait(what: Waiting, seen: &Observed) -> Step {

@@ -59,6 +59,10 @@ pub struct Progress {
     pub targets: Vec<RecordedTarget>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
+    /// When a look showed that a target does not hold the published pair; until it is published
+    /// again everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_in_place: Option<Timestamp>,
     /// When a look after the publication first showed no older job running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<Timestamp>,
@@ -173,6 +177,12 @@ impl Record {
 impl Progress {
     pub fn unfinished(&self) -> bool {
         self.finished.is_none()
+    }
+
+    /// Whether this place became a target only after the pair was published everywhere. A record
+    /// that tells of no target says nothing about it.
+    pub fn is_added(&self, place: &Place) -> bool {
+        !self.targets.is_empty() && !self.is_published_at(place)
     }
 
     /// Whether the rotation has published the new pair there.
@@ -294,12 +304,12 @@ mod tests {
             proptest::collection::vec(proptest::option::of(id()), 0..4),
             proptest::option::of((id(), moment())),
         );
-        let times = [(); 5].map(|()| proptest::option::of(moment()));
+        let times = [(); 6].map(|()| proptest::option::of(moment()));
         let lists =
             (proptest::collection::vec(target(), 0..3), proptest::collection::vec(deploy(), 0..3));
         (ids, lists, times).prop_map(
             |((from, creating, previous, published), (targets, deploys), times)| {
-                let [drained, deployed, disabled, enabled_again, finished] = times;
+                let [not_in_place, drained, deployed, disabled, enabled_again, finished] = times;
                 let published = published.map(|(key, at)| Published { key, at });
                 Progress {
                     from,
@@ -307,6 +317,7 @@ mod tests {
                     previous,
                     targets,
                     published,
+                    not_in_place,
                     drained,
                     deploys,
                     deployed,

@@ -11,6 +11,8 @@ mod aws;
 mod configuration;
 #[path = "binary/deploys.rs"]
 mod deploys;
+#[path = "binary/external.rs"]
+mod external;
 #[path = "binary/files.rs"]
 mod files;
 #[path = "binary/gitlab.rs"]
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         preflight::cases(),
         deploys::cases(),
         files::cases(),
+        external::cases(),
     ];
     fake::cases::run(env!("CARGO_BIN_EXE_credential-rotator"), 40, cases).exit_code()
 }

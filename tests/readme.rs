@@ -721,6 +721,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::SecretLost { key: key(), target: target() },
         Refusal::KeyCompromised { key: key(), service: text("SERVICE") },
         Refusal::NotPublishedAnyMore { key: key(), target: target() },
+        Refusal::AddedTarget { key: key(), target: target(), hidden: false },
+        Refusal::AddedTarget { key: key(), target: target(), hidden: true },
         Refusal::EnabledAgain { key: key() },
         Refusal::EarlierRotation {
             old: key(),
@@ -793,6 +795,7 @@ fn notices() -> Vec<Notice> {
         Notice::Blocked(Blocker::NoRef { project: text("PROJECT"), name: text("REF") }),
         Notice::OutdatedDeployments { project: text("PROJECT") },
         Notice::NoDeploySeen { link: text("PIPELINE") },
+        Notice::Superseded { key: key(), others: Vec::new() },
     ]
 }
 

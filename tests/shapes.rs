@@ -10,6 +10,8 @@
 
 #[path = "shapes/deploys.rs"]
 mod deploys;
+#[path = "shapes/external.rs"]
+mod external;
 #[path = "shapes/in_flight.rs"]
 mod in_flight;
 #[path = "shapes/named.rs"]
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let cases = [
         deploys::pipelines(),
         deploys::environments(),
+        external::cases(),
         in_flight::cases(),
         named::cases(),
         names::cases(),

@@ -29,6 +29,12 @@ pub enum Notice {
     /// None of its jobs made a deployment, and no job or stage is called like one.
     #[error("{link} counts as the deploy, but nothing in it looks like one")]
     NoDeploySeen { link: String },
+    #[error(
+        "the new key of a rotation was deleted, and every target holds key {key} instead, so that \
+         rotation is over{}",
+        left(others)
+    )]
+    Superseded { key: AccessKeyId, others: Vec<AccessKeyId> },
 }
 
 impl Notice {
@@ -54,6 +60,26 @@ impl Notice {
                  out, let their rules allow the source `api`"
                     .into()
             }
+            Self::Superseded { others, .. } if others.is_empty() => {
+                "nothing to do: a later run begins the next rotation when that key is due".into()
+            }
+            Self::Superseded { others, .. } => format!(
+                "a later run begins the next rotation when that key is due, and needs room: if \
+                 nothing uses the other key, a person removes it: {} {WHOSE}",
+                others
+                    .iter()
+                    .map(|key| format!(
+                        "`aws iam delete-access-key --access-key-id {}`",
+                        key.full()
+                    ))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
         }
     }
+}
+
+fn left(others: &[AccessKeyId]) -> String {
+    let others: Vec<String> = others.iter().map(|key| format!("key {key}")).collect();
+    if others.is_empty() { String::new() } else { format!("; {} is left", others.join(", ")) }
 }

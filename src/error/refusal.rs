@@ -55,6 +55,16 @@ pub enum Refusal {
     KeyCompromised { key: AccessKeyId, service: String },
     #[error("{target} was changed by someone after key {key} was published")]
     NotPublishedAnyMore { key: AccessKeyId, target: String },
+    /// `hidden`: it holds the old pair, and there is no secret to publish there.
+    #[error(
+        "{target} became a target after key {key} was published, and {}",
+        if *hidden {
+            "the new secret cannot be read anywhere (hidden variables)"
+        } else {
+            "holds neither the new pair nor an old one that works"
+        }
+    )]
+    AddedTarget { key: AccessKeyId, target: String, hidden: bool },
     #[error("old key {key} was enabled again by someone, so something still needs it")]
     EnabledAgain { key: AccessKeyId },
     #[error(
@@ -109,6 +119,7 @@ impl Refusal {
             | Self::SecretLost { .. }
             | Self::KeyCompromised { .. }
             | Self::NotPublishedAnyMore { .. }
+            | Self::AddedTarget { .. }
             | Self::EnabledAgain { .. }
             | Self::EarlierRotation { .. }
             | Self::OldPairGiven { .. }
@@ -158,7 +169,7 @@ impl Refusal {
             }
             Self::NewKeyLost { disabled: true, .. } => format!("enable it again, {FORCED}"),
             Self::NewKeyLost { disabled: false, .. } => {
-                format!("store a pair that works, {FORCED}")
+                format!("store one pair that works, readable, in every target, {FORCED}")
             }
             Self::SecretLost { .. } => {
                 "store the old pair in every target again (GitLab shows it where it is not \
@@ -174,6 +185,14 @@ impl Refusal {
             ),
             Self::NotPublishedAnyMore { .. } => {
                 format!("restore the published pair there, {FORCED}")
+            }
+            Self::AddedTarget { hidden: false, .. } => {
+                "store the published pair there, or leave that target out of ROTATOR_TARGETS until \
+                 the rotation is over"
+                    .into()
+            }
+            Self::AddedTarget { hidden: true, .. } => {
+                "leave that target out of ROTATOR_TARGETS until the rotation is over".into()
             }
             Self::EnabledAgain { key } => format!(
                 "move that software to the new key, then disable the old one: `aws iam \

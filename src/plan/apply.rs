@@ -149,7 +149,9 @@ impl Observed {
                 self.run.secret_sent = false;
             }
             Checkpoint::Published => self.in_flight_jobs = None,
+            Checkpoint::NotInPlace => (self.in_flight_jobs, self.deploys) = (None, None),
             Checkpoint::Drained | Checkpoint::Proven => self.deploys = None,
+            Checkpoint::Superseded => self.run.superseded = self.operators_pair().cloned(),
             // Recorded and not tried: it may begin again.
             Checkpoint::Nothing if self.run.attempt == Attempt::Recorded => {
                 self.run.attempt = Attempt::No;
@@ -161,7 +163,7 @@ impl Observed {
         }
         let Some(claim) = &mut self.claim else { return };
         claim.progress = progress;
-        if checkpoint == Checkpoint::Finished {
+        if checkpoint.ends_the_rotation() {
             // The last write of a rotation releases its record.
             let (name, progress) = (std::mem::take(&mut claim.name), claim.progress.take());
             self.claim = None;
@@ -244,7 +246,14 @@ impl Progress {
             Checkpoint::Published => progress.map(|progress| {
                 let key = seen.targets.first().and_then(|target| target.id.key()).cloned();
                 let published = key.map(|key| Published { key, at: seen.now });
-                Self { published, ..progress.with_targets(seen, true) }
+                Self { published, not_in_place: None, ..progress.with_targets(seen, true) }
+            }),
+            Checkpoint::NotInPlace => progress.map(|progress| Self {
+                not_in_place: now,
+                drained: None,
+                deploys: Vec::new(),
+                deployed: None,
+                ..progress
             }),
             Checkpoint::Drained => progress.map(|progress| Self { drained: now, ..progress }),
             Checkpoint::Proven => progress.map(|progress| progress.proven(seen)),
@@ -255,6 +264,11 @@ impl Progress {
                 progress.map(|progress| Self { enabled_again: now, ..progress })
             }
             Checkpoint::Finished => progress.map(|progress| Self { finished: now, ..progress }),
+            Checkpoint::Superseded => progress.map(|progress| {
+                let key = seen.operators_pair().cloned();
+                let published = key.map(|key| Published { key, at: seen.now });
+                Self { published, finished: now, ..progress }
+            }),
         }
     }
 

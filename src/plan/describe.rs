@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::model::{IdSeen, Observed, SecretOwner, SecretSeen, TargetSeen};
 use super::run_state::Attempt;
-use super::stage::{NewKeyState, new_key_state};
+use super::stage::{NewKeyState, is_previous as is_previous_of, new_key_state};
 use super::step::{Checkpoint, Done, KeyRole, Query, Scope, Step, Waiting};
 use crate::access_key::AccessKeyId;
 use crate::record::Progress;
@@ -27,13 +27,23 @@ impl Observed {
         let keys = self.keys_of_rotation(&found, is_previous);
         let is_torn = |target: &&TargetSeen| {
             new_key.is_some_and(|key| target.secret.is_of(key) && !target.is_on(key))
+                && (target.id == IdSeen::Absent || is_previous_of(progress, target))
         };
-        let torn: Vec<&str> =
-            self.targets.iter().filter(is_torn).map(|target| target.name.as_str()).collect();
-        if !torn.is_empty() {
+        let torn: Vec<&TargetSeen> = self.targets.iter().filter(is_torn).collect();
+        if let Some(first) = torn.first() {
+            let names: Vec<&str> = torn.iter().map(|target| target.name.as_str()).collect();
+            // Only the tag says so, and an operator may have left it beside another value.
+            let holds = match &first.secret {
+                SecretSeen::Readable { owner: SecretOwner::NotAsked, .. } => "MAY HOLD",
+                SecretSeen::Absent
+                | SecretSeen::Unusable(_)
+                | SecretSeen::Hidden { .. }
+                | SecretSeen::Readable { .. } => "HOLDS",
+            };
             return format!(
-                "{} HOLDS HALF OF THE NEW PAIR: jobs that start now fail until the next run; {keys}",
-                torn.join(", ")
+                "{} {holds} HALF OF THE NEW PAIR: jobs that start now fail until the next \
+                 run; {keys}",
+                names.join(", ")
             );
         }
         let named = || self.targets.iter().filter_map(|target| target.id.key());
@@ -193,6 +203,7 @@ impl fmt::Display for Step {
             Self::Done(
                 Done::Tried
                 | Done::InOwnDeploy
+                | Done::Superseded { .. }
                 | Done::NothingToRetire { .. }
                 | Done::AlreadySetUp { .. }
                 | Done::Checked { .. }
@@ -222,11 +233,13 @@ impl fmt::Display for Checkpoint {
             Self::Begin => "a rotation begins",
             Self::Nothing => "nothing came of the rotation",
             Self::Published => "the new key is published",
+            Self::NotInPlace => "the new key is not in every target, so its deploy proves nothing",
             Self::Drained => "every job that started before the publication has ended",
             Self::Proven => "the deploy runs with the new key",
             Self::Disabled => "the old key is disabled",
             Self::EnabledAgain => "the old key was enabled again",
             Self::Finished => "the rotation is finished",
+            Self::Superseded => "another pair is published, and the rotation is over",
         })
     }
 }

@@ -133,6 +133,18 @@ impl Observed {
         own.or_else(|| self.latest_record().and_then(|record| record.progress.as_ref()))
     }
 
+    /// The key that every target holds with a secret that STS accepts, where it is one of this
+    /// user's and active.
+    pub(super) fn operators_pair(&self) -> Option<&AccessKeyId> {
+        let key = self.targets.first()?.id.key()?;
+        let is_there = |target: &TargetSeen| {
+            target.id.key() == Some(key)
+                && matches!(&target.secret, SecretSeen::Readable { owner: SecretOwner::Key(owner), .. } if owner == key)
+        };
+        let works = self.key(key).is_some_and(|key| key.active);
+        (works && self.targets.iter().all(is_there)).then_some(key)
+    }
+
     pub(super) fn is_unfinished(&self) -> bool {
         self.progress().is_some_and(Progress::unfinished)
     }
@@ -175,16 +187,30 @@ impl SecretSeen {
         }
     }
 
-    /// Whatever works with a key is that key's; a hidden value, and one that works with no active
-    /// key, is the key's if its tag says so.
+    /// Whatever works with a key is that key's; of a value that cannot be asked about the tag
+    /// tells.
     pub fn is_of(&self, key: &AccessKeyId) -> bool {
         match self {
-            Self::Absent | Self::Unusable(_) => false,
-            Self::Hidden { tag }
-            | Self::Readable { tag, owner: SecretOwner::Nobody | SecretOwner::NotAsked } => {
+            Self::Absent
+            | Self::Unusable(_)
+            | Self::Readable { owner: SecretOwner::Nobody, .. } => false,
+            Self::Hidden { tag } | Self::Readable { tag, owner: SecretOwner::NotAsked } => {
                 tag.as_ref() == Some(key)
             }
             Self::Readable { owner: SecretOwner::Key(owner), .. } => owner == key,
+        }
+    }
+
+    /// Whether it is the key's, or is no key's and bears its tag: an operator may have changed it.
+    pub(super) fn may_be_of(&self, key: &AccessKeyId) -> bool {
+        match self {
+            Self::Readable { tag, owner: SecretOwner::Nobody } => tag.as_ref() == Some(key),
+            Self::Absent
+            | Self::Unusable(_)
+            | Self::Hidden { .. }
+            | Self::Readable { owner: SecretOwner::NotAsked | SecretOwner::Key(_), .. } => {
+                self.is_of(key)
+            }
         }
     }
 }

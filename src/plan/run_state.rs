@@ -20,6 +20,8 @@ pub struct RunState {
     pub failure: Option<Failure>,
     /// An error is kept: it ends the run once what it has begun is in order.
     pub error_deferred: bool,
+    /// The key of the operator's pair with which this run has ended a rotation.
+    pub superseded: Option<AccessKeyId>,
     /// A signal told this run to stop.
     pub stop_requested: bool,
     /// The refusal that the latest `Confirm` was for.
@@ -112,6 +114,7 @@ impl RunState {
             secret_sent: false,
             failure: None,
             error_deferred: false,
+            superseded: None,
             stop_requested: false,
             suspected: None,
             freshness: Freshness::Fresh,

@@ -75,10 +75,23 @@ pub(super) enum TargetsState {
 pub(super) enum Intact {
     Yes,
     Unasked,
-    No(Refusal),
+    No(Gap),
+}
+
+/// In what a target differs from what was published.
+pub(super) enum Gap {
+    /// A target was added since, and what is recorded counts on the others alone.
+    Added,
+    /// This target was added since, and holds a previous pair that works.
+    Behind(usize, AccessKeyId),
+    /// It has the new secret beside the id of a previous key.
+    Torn(usize, AccessKeyId),
+    Refused(Refusal),
 }
 
 pub(super) enum Drain {
+    /// Every target holds the pair again, or for the first time.
+    Republished,
     Unasked,
     InFlight(Vec<String>),
     Drained,
@@ -123,29 +136,84 @@ pub(super) fn stage(seen: &Observed, policy: &Policy) -> Stage {
         return Stage::Publishing(new_key_state, targets_state);
     };
     let intact = match (&new_key_state, targets_state) {
+        (_, TargetsState::Unasked) => Intact::Unasked,
         (NewKeyState::Gone(key), _) => {
-            Intact::No(Refusal::NewKeyLost { key: key.clone(), disabled: false })
+            Intact::No(Gap::Refused(Refusal::NewKeyLost { key: key.clone(), disabled: false }))
         }
         (NewKeyState::Disabled(key), _) => {
-            Intact::No(Refusal::NewKeyLost { key: key.id.clone(), disabled: true })
+            Intact::No(Gap::Refused(Refusal::NewKeyLost { key: key.id.clone(), disabled: true }))
         }
-        (_, TargetsState::Unasked) => Intact::Unasked,
-        (_, TargetsState::All) => Intact::Yes,
         (
             _,
             TargetsState::ChangedExternally(_)
             | TargetsState::Torn(_)
             | TargetsState::Untouched
-            | TargetsState::Partly(..),
-        ) => {
-            let target = seen.targets.iter().find(|target| !target.is_on(&published.key));
-            let target = target.map(|target| target.name.clone()).unwrap_or_default();
-            Intact::No(Refusal::NotPublishedAnyMore { key: published.key.clone(), target })
-        }
+            | TargetsState::Partly(..)
+            | TargetsState::All,
+        ) => intact(progress, &published.key, &new_key_state, seen),
     };
     match progress.deployed {
         Some(deployed) => Stage::Retiring(intact, old(progress, deployed, seen, policy)),
         None => Stage::Deploying(intact, drain(progress, seen), deploys(seen, policy)),
+    }
+}
+
+/// Whether every target is on the published key, which works.
+fn intact(
+    progress: &Progress,
+    key: &AccessKeyId,
+    new_key_state: &NewKeyState,
+    seen: &Observed,
+) -> Intact {
+    let off: Vec<&TargetSeen> = seen.targets.iter().filter(|target| !target.is_on(key)).collect();
+    if let Some(target) = off.iter().find(|target| !progress.is_added(&target.place)) {
+        let target = target.name.clone();
+        return Intact::No(Gap::Refused(Refusal::NotPublishedAnyMore { key: key.clone(), target }));
+    }
+    let is_torn = |target: &TargetSeen| {
+        target.secret.is_of(key) && target.id.key() != Some(key) && is_previous(progress, target)
+    };
+    let refused = |target: &TargetSeen, hidden| {
+        let target = target.name.clone();
+        Intact::No(Gap::Refused(Refusal::AddedTarget { key: key.clone(), target, hidden }))
+    };
+    if let Some(target) =
+        off.iter().find(|target| !is_torn(target) && !is_on_an_old_key(target, progress, seen))
+    {
+        return refused(target, false);
+    }
+    let is_at_hand = matches!(new_key_state, NewKeyState::Ready(_));
+    if let Some(target) = off.iter().find(|target| !is_torn(target) && !is_at_hand) {
+        return refused(target, true);
+    }
+    if progress.not_in_place.is_none()
+        && seen.targets.iter().any(|target| progress.is_added(&target.place))
+    {
+        return Intact::No(Gap::Added);
+    }
+    match (seen.targets.iter().position(is_torn), behind(Some(key), seen)) {
+        (Some(torn), _) => Intact::No(Gap::Torn(torn, key.clone())),
+        (None, Some(behind)) => Intact::No(Gap::Behind(behind, key.clone())),
+        (None, None) => Intact::Yes,
+    }
+}
+
+/// Whether the target holds a previous pair that works, as far as that can be seen.
+fn is_on_an_old_key(target: &TargetSeen, progress: &Progress, seen: &Observed) -> bool {
+    let Some(id) = target.id.key().filter(|id| progress.is_old(id)) else { return false };
+    let is_its = match &target.secret {
+        SecretSeen::Hidden { tag } => tag.as_ref().is_none_or(|tag| tag == id),
+        SecretSeen::Readable { owner, .. } => *owner == SecretOwner::Key(id.clone()),
+        SecretSeen::Absent | SecretSeen::Unusable(_) => false,
+    };
+    is_its && seen.key(id).is_some_and(|key| key.active)
+}
+
+pub(super) fn is_previous(progress: &Progress, target: &TargetSeen) -> bool {
+    match &target.id {
+        IdSeen::Absent => progress.previous.contains(&None),
+        IdSeen::Key(id) => progress.previous.iter().flatten().any(|previous| previous == id),
+        IdSeen::Unusable(_) => false,
     }
 }
 
@@ -302,23 +370,20 @@ pub(super) fn targets_state(
     if new_key_state.is_some() && seen.targets.iter().any(unasked) {
         return TargetsState::Unasked;
     }
-    let previous = |target: &TargetSeen| match &target.id {
-        IdSeen::Absent => progress.previous.contains(&None),
-        IdSeen::Key(id) => progress.previous.iter().flatten().any(|previous| previous == id),
-        IdSeen::Unusable(_) => false,
-    };
     let named = |target: &TargetSeen| new_key_state.is_some() && target.id.key() == new_key_state;
-    let secret = |target: &TargetSeen| {
-        new_key_state.is_some_and(|new_key_state| target.secret.is_of(new_key_state))
-    };
-    if let Some(target) = seen.targets.iter().find(|target| !previous(target) && !named(target)) {
+    let holds = |target: &TargetSeen| new_key_state.is_some_and(|key| target.secret.is_of(key));
+    let may_hold =
+        |target: &TargetSeen| new_key_state.is_some_and(|key| target.secret.may_be_of(key));
+    if let Some(target) =
+        seen.targets.iter().find(|target| !is_previous(progress, target) && !named(target))
+    {
         return TargetsState::ChangedExternally(target.name.clone());
     }
-    if let Some(torn) = seen.targets.iter().position(|target| secret(target) && !named(target)) {
+    if let Some(torn) = seen.targets.iter().position(|target| holds(target) && !named(target)) {
         return TargetsState::Torn(torn);
     }
     let Some(behind) = behind(new_key_state, seen) else { return TargetsState::All };
-    if seen.targets.iter().any(|target| secret(target) || named(target)) {
+    if seen.targets.iter().any(|target| may_hold(target) || named(target)) {
         return TargetsState::Partly(behind, seen.targets[behind].name.clone());
     }
     TargetsState::Untouched
@@ -339,6 +404,7 @@ pub(super) fn behind(key: Option<&AccessKeyId>, seen: &Observed) -> Option<usize
 
 pub(super) fn drain(progress: &Progress, seen: &Observed) -> Drain {
     match (progress.drained, &seen.in_flight_jobs) {
+        _ if progress.not_in_place.is_some() => Drain::Republished,
         (Some(drained), _) => Drain::Recorded(drained),
         (None, None) => Drain::Unasked,
         (None, Some(jobs)) if jobs.is_empty() => Drain::Drained,

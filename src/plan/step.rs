@@ -84,11 +84,15 @@ pub enum Checkpoint {
     Begin,
     Nothing,
     Published,
+    /// A target does not hold the published pair: what the deploy was to prove is taken out.
+    NotInPlace,
     Drained,
     Proven,
     Disabled,
     EnabledAgain,
     Finished,
+    /// An operator's pair has taken the place of the new key, which was deleted.
+    Superseded,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +156,11 @@ pub enum Done {
     Waiting(Waiting),
     Tried,
     InOwnDeploy,
+    /// This run has ended a rotation whose new key was deleted: the targets hold another pair.
+    Superseded {
+        key: AccessKeyId,
+        others: Vec<AccessKeyId>,
+    },
     NothingToRetire {
         key: AccessKeyId,
     },
@@ -190,6 +199,9 @@ impl Done {
         match self {
             Self::NotDue { unexplained: Some(key), .. } => {
                 Some(Notice::UnexplainedKey { key: key.clone() })
+            }
+            Self::Superseded { key, others } => {
+                Some(Notice::Superseded { key: key.clone(), others: others.clone() })
             }
             Self::Checked { next, .. } => {
                 if let Step::Done(done) = &**next {
@@ -269,6 +281,23 @@ impl Step {
     }
 }
 
+impl Checkpoint {
+    /// Whether the record is released with it.
+    pub fn ends_the_rotation(self) -> bool {
+        match self {
+            Self::Finished | Self::Superseded => true,
+            Self::Begin
+            | Self::Nothing
+            | Self::Published
+            | Self::NotInPlace
+            | Self::Drained
+            | Self::Proven
+            | Self::Disabled
+            | Self::EnabledAgain => false,
+        }
+    }
+}
+
 impl Refusal {
     /// Whether a second, complete look must say the same before it is pronounced: lists lag, and
     /// other runs move.
@@ -287,6 +316,7 @@ impl Refusal {
             | Self::SecretLost { .. }
             | Self::KeyCompromised { .. }
             | Self::NotPublishedAnyMore { .. }
+            | Self::AddedTarget { .. }
             | Self::EnabledAgain { .. }
             | Self::StillNamed { .. } => true,
             Self::Busy

@@ -76,12 +76,15 @@ impl Section {
             | Step::Delete(_, KeyRole::Orphan) => Self::Publish,
             Step::StartDeploy(_)
             | Step::Wait(_)
-            | Step::Record(Checkpoint::Drained | Checkpoint::Proven)
+            | Step::Record(Checkpoint::NotInPlace | Checkpoint::Drained | Checkpoint::Proven)
             | Step::Ask(Query::InFlightJobs | Query::Deploys) => Self::Deploy,
             Step::Disable(_, KeyRole::Old)
             | Step::Delete(_, KeyRole::Old)
             | Step::Record(
-                Checkpoint::Disabled | Checkpoint::EnabledAgain | Checkpoint::Finished,
+                Checkpoint::Disabled
+                | Checkpoint::EnabledAgain
+                | Checkpoint::Finished
+                | Checkpoint::Superseded,
             ) => Self::Retire,
             Step::Ask(Query::WhoseSecrets | Query::LastUse(_) | Query::Preflight)
             | Step::Claim
@@ -126,6 +129,8 @@ pub(super) fn past(step: &Step, targets: &[String], projects: &[String]) -> Stri
             Checkpoint::Begin
             | Checkpoint::Nothing
             | Checkpoint::Published
+            | Checkpoint::NotInPlace
+            | Checkpoint::Superseded
             | Checkpoint::Disabled
             | Checkpoint::EnabledAgain => format!("recorded that {checkpoint}"),
             Checkpoint::Drained | Checkpoint::Finished => checkpoint.to_string(),

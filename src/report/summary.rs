@@ -93,6 +93,9 @@ fn why(config: &Config, end: &End, did: &Did, outcome: Outcome) -> String {
         End::Done(Done::NothingToRetire { .. }) if !did.retired.is_empty() => {
             format!("finished the rotation: {}", did.retired.join(", "))
         }
+        End::Done(Done::Superseded { key, .. }) => {
+            format!("key {key} is published; the rotation that was under way is over")
+        }
         End::Done(_) if outcome == Outcome::Resumed => {
             "went on with a rotation that an earlier run had begun".to_owned()
         }

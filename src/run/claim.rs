@@ -189,8 +189,8 @@ impl Run<'_> {
             preflight::enough_time(context.config, &context.gitlab.fence, self.seen.now)?;
         }
         let progress = Progress::after(&self.seen, checkpoint);
-        self.write_record(progress, checkpoint != Checkpoint::Finished).await?;
-        if checkpoint == Checkpoint::Finished {
+        self.write_record(progress, !checkpoint.ends_the_rotation()).await?;
+        if checkpoint.ends_the_rotation() {
             self.record.own = None;
         }
         Ok(())

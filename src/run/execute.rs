@@ -60,6 +60,7 @@ impl Run<'_> {
         let seconds = SECOND_LOOK.as_secs();
         tracing::info!("something is not as expected; looking again in {seconds} s");
         self.context.shutdown.sleep(SECOND_LOOK).await;
+        self.sources.secrets.forget_refused();
         self.observe().await
     }
 

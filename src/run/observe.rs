@@ -327,6 +327,11 @@ impl Secrets {
         self.owners.push((value, owner.map_or(SecretOwner::Nobody, SecretOwner::Key)));
     }
 
+    /// What STS has refused may have been asked too early: it is asked again.
+    pub(super) fn forget_refused(&mut self) {
+        self.owners.retain(|(_, owner)| *owner != SecretOwner::Nobody);
+    }
+
     /// Puts into the picture of a readable secret whose it is, as far as that is known.
     pub(super) fn recognise(&self, secret: &mut SecretSeen, value: &SecretString) {
         let SecretSeen::Readable { tag, owner } = secret else { return };

@@ -1,8 +1,10 @@
 //! The plan's queries: what it needs to know beyond an observation. None has an effect.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use jiff::SignedDuration;
 use secrecy::SecretString;
 
 use super::Run;
@@ -11,8 +13,14 @@ use crate::access_key::AccessKeyId;
 use crate::config::USES_SHOW_WITHIN;
 use crate::deploy::{self, Deployed, places};
 use crate::error::Error;
+use crate::fence::Boottime;
 use crate::plan::{DeploySeen, Query, SecretOwner, SecretSeen, TargetSeen};
 use crate::preflight;
+
+/// How long STS may take to know a new key everywhere.
+const YOUNG: SignedDuration = SignedDuration::from_mins(10);
+/// Between two questions about a young key.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Run<'_> {
     /// Puts the answer into what is seen.
@@ -40,7 +48,7 @@ impl Run<'_> {
                 continue;
             }
             asked.push(value.clone());
-            let owner = self.context.aws.whose(value, &self.candidates(target)).await?;
+            let owner = self.whose(value, target).await?;
             self.sources.secrets.learn(value.clone(), owner);
         }
         for (target, value) in self.seen.targets.iter_mut().zip(&values) {
@@ -49,6 +57,30 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Which key a target's secret belongs to. A key that is a few minutes old is not known
+    /// everywhere yet: where the target points to one, it gets the whole time of a verification.
+    async fn whose(
+        &self,
+        value: &SecretString,
+        target: &TargetSeen,
+    ) -> Result<Option<AccessKeyId>, Error> {
+        let candidates = self.candidates(target);
+        let is_young = |id: &AccessKeyId| {
+            let key = self.seen.key(id).filter(|key| key.active);
+            key.is_some_and(|key| self.seen.now.duration_since(key.created) < YOUNG)
+        };
+        let may_lag = [target.id.key(), target.secret.tag()].into_iter().flatten().any(is_young);
+        let started = Boottime::now();
+        loop {
+            let owner = self.context.aws.whose(value, &candidates).await?;
+            let is_over = started.elapsed() + PAUSE >= self.context.config.verify_timeout;
+            if owner.is_some() || !may_lag || is_over {
+                return Ok(owner);
+            }
+            self.context.shutdown.sleep(PAUSE).await;
+        }
     }
 
     /// The active keys that a target's secret may belong to, the likeliest first: each is a call.

@@ -439,7 +439,7 @@ fn a_published_key_that_was_deleted() {
         str![[r#"
 error: key …[NEW], which this rotation published, was deleted by someone
 state: the variables name key …[NEW] (gone), WHICH DOES NOT WORK: production is affected; old key …[OLD] (active), new key …[NEW] (gone)
-hint: store a pair that works, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
+hint: store one pair that works, readable, in every target, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],
     );
@@ -550,7 +550,7 @@ fn a_secret_that_nobody_can_read_any_more() {
         3,
         str![[r#"
 error: project:42 does not hold key …[NEW], and its secret cannot be read anywhere (hidden variables)
-state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+state: project:43 holds the new pair, project:42 the old one, and both work; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: store the old pair in every target again (GitLab shows it where it is not hidden), or delete both variables where there was none, and take the tag `[credential-rotator …]` out of the secret's description: the next run then removes the new key and begins anew
 
 "#]],
@@ -562,7 +562,7 @@ hint: store the old pair in every target again (GitLab shows it where it is not 
         3,
         str![[r#"
 error: the targets name different keys (project:42: key …[OLD], project:43: key …[NEW])
-state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+state: project:43 holds the new pair, project:42 the old one, and both work; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: store the same pair in all of them, or, while the user has at most one key, let ROTATOR_FORCE=true replace it everywhere
 
 "#]],

@@ -39,6 +39,8 @@ const INVARIANTS: &[fn(&Planned) -> Judgement] = &[
     an_old_key_goes_after_the_deploy,
     an_orphan_goes_only_when_it_is_ours,
     a_record_tells_of_the_old_key,
+    a_proof_is_taken_out_with_cause,
+    a_rotation_is_superseded_with_cause,
     refusals_are_confirmed,
     errors_are_told,
     an_end_is_an_end,
@@ -99,12 +101,25 @@ impl Planned<'_> {
     }
 
     fn is_unnamed(&self, id: &AccessKeyId) -> bool {
-        let named = |target: &TargetSeen| names(target, id) || holds(target, id);
+        let named = |target: &TargetSeen| names(target, id) || may_hold(target, id);
         !self.seen.targets.iter().any(named) && !self.seen.other_references.contains_key(id)
     }
 
     fn published(&self) -> Option<&AccessKeyId> {
         self.progress.and_then(|progress| progress.published.as_ref()).map(|it| &it.key)
+    }
+
+    fn is_not_in_place(&self) -> bool {
+        self.progress.is_some_and(|progress| progress.not_in_place.is_some())
+    }
+
+    /// The record tells of targets, and not that the pair was published to this one.
+    fn is_added(&self, target: &TargetSeen) -> bool {
+        self.progress.is_some_and(|progress| {
+            let published = progress.targets.iter().filter(|known| known.published);
+            !progress.targets.is_empty()
+                && !published.into_iter().any(|it| it.place == target.place)
+        })
     }
 
     fn is_intact(&self) -> bool {
@@ -250,6 +265,12 @@ fn effects_rest_on_fresh_observations(planned: &Planned) -> Judgement {
     let only_waits_on = matches!(planned.step, Step::Record(Checkpoint::Drained));
     let takes_old =
         matches!(planned.step, Step::Disable(_, KeyRole::Old) | Step::Delete(_, KeyRole::Old));
+    let is_first_write =
+        matches!(planned.step, Step::WriteSecret { .. }) && !planned.seen.run.secret_sent;
+    ensure(
+        !is_first_write || freshness == Freshness::Fresh || planned.policy.dry_run,
+        "the first write of a pair without reading the variables right before",
+    )?;
     ensure(
         !takes_old || freshness == Freshness::Fresh,
         "an old key is touched without reading the variables right before",
@@ -408,9 +429,11 @@ fn a_pair_is_written_secret_first(planned: &Planned) -> Judgement {
         return Ok(());
     };
     let target = &planned.seen.targets[*index];
+    ensure(planned.is_active(key) && !planned.was_known_before(key), "not the new key's")?;
+    let is_added = planned.is_added(target) && planned.is_not_in_place();
     ensure(
-        planned.is_active(key) && !planned.was_known_before(key) && planned.published().is_none(),
-        "not the new key's",
+        planned.published().is_none() || planned.published() == Some(key) && is_added,
+        "a target that was published is written again",
     )?;
     let is_ours = names(target, key) || planned.is_previous(id_of(target));
     ensure(is_ours, "a person's variable is overwritten")?;
@@ -435,7 +458,7 @@ fn a_publication_is_whole(planned: &Planned) -> Judgement {
         planned.all_on(key)
             && planned.is_active(key)
             && !planned.was_known_before(key)
-            && planned.published().is_none(),
+            && (planned.published().is_none() || planned.is_not_in_place()),
         "not published",
     )
 }
@@ -453,7 +476,9 @@ fn a_deploy_starts_and_counts_after_the_publication(planned: &Planned) -> Judgem
             "goes on with an old pair that is no target's",
         ),
         Step::Record(Checkpoint::Drained) => ensure(
-            planned.is_intact() && seen.in_flight_jobs.as_ref().is_some_and(Vec::is_empty),
+            planned.is_intact()
+                && !planned.is_not_in_place()
+                && seen.in_flight_jobs.as_ref().is_some_and(Vec::is_empty),
             "not drained",
         ),
         Step::StartDeploy(_) => {
@@ -545,6 +570,49 @@ fn an_orphan_goes_only_when_it_is_ours(planned: &Planned) -> Judgement {
     };
     ensure(only_sts, "somebody uses it")?;
     ensure(key.active != deletes, "disabled first, then deleted")
+}
+
+fn a_proof_is_taken_out_with_cause(planned: &Planned) -> Judgement {
+    let Step::Record(Checkpoint::NotInPlace) = planned.step else { return Ok(()) };
+    let published = planned.published().ok_or("taken out before the publication")?;
+    ensure(planned.is_active(published), "taken out although the key is lost")?;
+    ensure(!planned.is_not_in_place(), "taken out twice")?;
+    ensure(planned.policy.action != Action::Check, "`check` takes a proof out")?;
+    if planned.seen.targets.iter().any(|target| planned.is_added(target)) {
+        return Ok(());
+    }
+    ensure(!planned.all_on(published), "taken out although the pair is in place")?;
+    let suspected = planned.seen.run.suspected.as_ref();
+    ensure(
+        matches!(suspected, Some(Refusal::NotPublishedAnyMore { .. })),
+        "taken out after one look",
+    )
+}
+
+fn a_rotation_is_superseded_with_cause(planned: &Planned) -> Judgement {
+    let Step::Record(Checkpoint::Superseded) = planned.step else { return Ok(()) };
+    let seen = planned.seen;
+    let Some(Refusal::NewKeyLost { key, disabled: false }) = &seen.run.suspected else {
+        return Err("a rotation ends after one look");
+    };
+    ensure(planned.key(key).is_none(), "a rotation ends although its key is there")?;
+    ensure(!planned.policy.forced.is_some(), "a rotation ends although another is asked for")?;
+    let progress = planned.progress.ok_or("no rotation ends")?;
+    ensure(
+        seen.now.as_second() >= progress.creating.as_second() + 120,
+        "a rotation ends although lists may lag",
+    )?;
+    let pair = id_of(&seen.targets[0]).ok_or("a rotation ends without a pair")?;
+    let works = |target: &TargetSeen| {
+        let owner = SecretOwner::Key(pair.clone());
+        let is_its =
+            matches!(&target.secret, SecretSeen::Readable { owner: it, .. } if *it == owner);
+        names(target, pair) && is_its
+    };
+    ensure(
+        planned.is_active(pair) && seen.targets.iter().all(works),
+        "a rotation ends without a pair that works everywhere",
+    )
 }
 
 fn a_record_tells_of_the_old_key(planned: &Planned) -> Judgement {
@@ -678,13 +746,23 @@ pub(crate) fn names(target: &TargetSeen, key: &AccessKeyId) -> bool {
     target.id == IdSeen::Key(key.clone())
 }
 
-/// Whatever works with a key is that key's; what is hidden or works with no key is its tag's.
+/// Whatever works with a key is that key's; what cannot be asked about is its tag's.
 pub(crate) fn holds(target: &TargetSeen, key: &AccessKeyId) -> bool {
     match &target.secret {
         SecretSeen::Readable { owner: SecretOwner::Key(owner), .. } => owner == key,
-        SecretSeen::Readable { tag, .. } | SecretSeen::Hidden { tag } => tag.as_ref() == Some(key),
-        SecretSeen::Absent | SecretSeen::Unusable(_) => false,
+        SecretSeen::Readable { tag, owner: SecretOwner::NotAsked } | SecretSeen::Hidden { tag } => {
+            tag.as_ref() == Some(key)
+        }
+        SecretSeen::Readable { owner: SecretOwner::Nobody, .. }
+        | SecretSeen::Absent
+        | SecretSeen::Unusable(_) => false,
     }
+}
+
+/// A value that works with no key may have been the one that its tag names.
+fn may_hold(target: &TargetSeen, key: &AccessKeyId) -> bool {
+    let is_nobodys = matches!(&target.secret, SecretSeen::Readable { tag, owner: SecretOwner::Nobody } if tag.as_ref() == Some(key));
+    is_nobodys || holds(target, key)
 }
 
 fn progress_seen(seen: &Observed) -> Option<&Progress> {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::{Action, Name, Owner};
 use credential_rotator::plan::{
-    Attempt, Claim, IdSeen, NewKey, Observed, Policy, RecordSeen, Refusal, RunState, SecretOwner,
-    SecretSeen, Step, TargetSeen, plan,
+    Attempt, Checkpoint, Claim, IdSeen, NewKey, Observed, Policy, RecordSeen, Refusal, RunState,
+    SecretOwner, SecretSeen, Step, TargetSeen, plan,
 };
-use credential_rotator::record::{Names, Place, Progress, Published};
+use credential_rotator::record::{Names, Place, Progress, Published, RecordedTarget};
 use jiff::{SignedDuration, Timestamp};
 
 pub(crate) const DAY: i64 = 86_400;
@@ -146,6 +146,17 @@ pub(crate) fn publication() -> Progress {
     Progress { published: Some(Published { key: id(NEW), at: at(NOW - 50) }), ..begun_progress() }
 }
 
+/// A target did not hold the pair when it was looked at last.
+pub(crate) fn not_in_place() -> Progress {
+    Progress { not_in_place: Some(at(NOW - 30)), ..publication() }
+}
+
+/// Of all targets only the first one was there when the pair was published.
+pub(crate) fn to_the_first(progress: Progress) -> Progress {
+    let first = RecordedTarget { place: place(0), published: true };
+    Progress { targets: vec![first], ..progress }
+}
+
 pub(crate) fn drained() -> Progress {
     Progress { drained: Some(at(NOW - 40)), ..publication() }
 }
@@ -182,13 +193,16 @@ pub(crate) fn used(seconds_ago: i64, service: &str) -> Option<Use> {
     Some(Use::At { when: at(NOW - seconds_ago), service: service.to_owned() })
 }
 
-/// The plan's step, where a refusal that needs it is confirmed.
+/// The plan's step, where a refusal that needs it is confirmed; it may have to be noted first.
 pub(crate) fn confirmed(seen: &Observed, policy: &Policy) -> Step {
     let step = plan(seen, policy);
     let Step::Confirm(refusal) = step else { return step };
     let again = seen.clone().with(|seen| seen.run.suspected = Some(Refusal::clone(&refusal)));
-    assert_eq!(plan(&again, policy), Step::Refuse(refusal), "confirmed, and not pronounced");
-    plan(&again, policy)
+    let next = plan(&again, policy);
+    let is_noted =
+        matches!(next, Step::Claim | Step::Record(Checkpoint::NotInPlace | Checkpoint::Superseded));
+    assert!(is_noted || next == Step::Refuse(refusal), "confirmed, and not pronounced: {next:?}");
+    next
 }
 
 pub(crate) trait With: Sized {

@@ -875,6 +875,7 @@ impl Model {
             Step::Observe(Scope::Variables) => self.reread_or_lose(process)?,
             Step::Confirm(refusal) => {
                 self.pass(10);
+                process.owners.retain(|_, owner| *owner != SecretOwner::Nobody);
                 self.observe_or_lose(process)?;
                 process.run.suspected = Some(refusal.clone());
             }
@@ -1008,7 +1009,34 @@ impl Model {
                 };
                 let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
                 progress.published = Some(Published { key, at: now });
+                progress.not_in_place = None;
                 note_targets(&mut progress.targets, seen.targets.len(), true);
+            }
+            Checkpoint::NotInPlace => {
+                let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
+                progress.not_in_place = Some(now);
+                (progress.drained, progress.deployed) = (None, None);
+                progress.deploys.clear();
+                self.count("proofs taken out");
+            }
+            Checkpoint::Superseded => {
+                let Some(key) = self.pairs[0].id.filter(|_| {
+                    self.pairs
+                        .iter()
+                        .all(|pair| self.pair_works(pair) && pair.id == self.pairs[0].id)
+                }) else {
+                    self.wrong("a rotation ends without a pair that works everywhere");
+                    return Ok(());
+                };
+                let record = self.own_record(process)?;
+                let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
+                progress.published = Some(Published { key: id(key), at: now });
+                progress.finished = Some(now);
+                record.ends = None;
+                process.own = None;
+                (process.run.new_key, process.made) = (None, None);
+                process.run.superseded = Some(id(key));
+                self.count("rotations superseded");
             }
             Checkpoint::Drained => {
                 record.progress.as_mut().ok_or(NO_ROTATION)?.drained = Some(now);

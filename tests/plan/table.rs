@@ -17,9 +17,9 @@ use jiff::SignedDuration;
 
 use crate::kit::{
     DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, confirmed, deployed, disabled, doing,
-    drained, enabled_again, ending, forced, forced_earlier, hidden, id, idle, key, named, on,
-    place, policy, publication, published, publishing, readable, record, targets, used,
-    with_new_key,
+    drained, enabled_again, ending, forced, forced_earlier, hidden, id, idle, key, named,
+    not_in_place, on, place, policy, publication, published, publishing, readable, record, targets,
+    to_the_first, used, with_new_key,
 };
 
 fn plan(seen: &Observed) -> Step {
@@ -440,6 +440,21 @@ fn whose_a_readable_secret_is_is_asked_before_anything_is_written() {
     assert_eq!(plan(&seen), Ask(Query::WhoseSecrets));
 }
 
+/// A key was verified meanwhile, and a person may have stored another pair.
+#[test]
+fn the_variables_are_read_right_before_the_first_write() {
+    let applied = with_new_key(true).with(|seen| seen.run.freshness = Freshness::Applied);
+    assert_eq!(plan(&applied), Step::Observe(Scope::Variables));
+    let sent = applied.clone().with(|seen| seen.run.secret_sent = true);
+    assert_eq!(plan(&sent), WriteSecret { target: 0, key: id(NEW) });
+    let stored = applied.with(|seen| {
+        seen.run.freshness = Freshness::Fresh;
+        seen.targets = targets([on(FOREIGN)]);
+    });
+    let refusal = Refusal::ChangedExternally { target: one(), new_key: id(NEW) };
+    assert_eq!(plan(&stored), Abandon(Cause::Refusal(refusal)));
+}
+
 #[test]
 fn a_key_at_hand_is_verified_then_written_secret_first() {
     assert_eq!(plan(&with_new_key(false)), Verify(id(NEW)));
@@ -612,12 +627,190 @@ fn after_the_publication_a_target_that_is_not_on_the_new_key_is_changed_external
             (named(NEW), hidden(Some(OLD))),
             (IdSeen::Absent, SecretSeen::Absent),
         ] {
-            let seen = published(progress.clone()).with(|seen| seen.targets = targets([pair]));
-            assert_eq!(
-                plan(&seen),
-                Refuse(Refusal::NotPublishedAnyMore { key: id(NEW), target: one() })
-            );
+            let mut seen = published(progress.clone()).with(|seen| seen.targets = targets([pair]));
+            let refusal = Refusal::NotPublishedAnyMore { key: id(NEW), target: one() };
+            let check = doing(Action::Check);
+            assert_eq!(confirmed(&cleared(seen.clone()), &check), Refuse(refusal.clone()));
+            let dry = policy().with(|policy| policy.dry_run = true);
+            assert_eq!(confirmed(&cleared(seen.clone()), &dry), Refuse(refusal.clone()));
+            // What the deploy was to prove is taken out before it is told.
+            assert_eq!(plan(&seen), Step::Record(Checkpoint::NotInPlace));
+            seen.apply(&Step::Record(Checkpoint::NotInPlace), None);
+            assert_eq!(plan(&seen), Refuse(refusal));
         }
+    }
+}
+
+/// A deploy that ran meanwhile may have read the other pair, whatever is recorded of it.
+#[test]
+fn what_was_proven_is_proven_again_once_the_pair_is_back_in_place() {
+    let recorded = Progress { deploys: vec![deploy(true)], ..disabled(DAY) };
+    let out = published(recorded).with(|seen| seen.targets = targets([on(OLD)]));
+    let progress = Progress::after(&out, Checkpoint::NotInPlace).unwrap();
+    assert_eq!(progress.deploys, Vec::new());
+    assert_eq!((progress.drained, progress.deployed), (None, None));
+    assert!(progress.disabled.is_some() && progress.published.is_some());
+    let mut back = published(progress);
+    assert_eq!(plan(&back), Step::Record(Checkpoint::Published));
+    back.apply(&Step::Record(Checkpoint::Published), None);
+    back.apply(&Step::Observe(Scope::Variables), None);
+    // A job that has started since then may have read the other pair.
+    let progress = back.progress().unwrap();
+    assert_eq!(progress.published.as_ref().unwrap().at, at(NOW));
+    assert_eq!(progress.not_in_place, None);
+    assert_eq!(plan(&back), Ask(Query::InFlightJobs));
+}
+
+#[test]
+fn a_readable_secret_that_works_with_no_key_is_not_in_place_whatever_its_tag_says() {
+    for progress in [drained(), deployed(DAY)] {
+        let seen = published(progress).with(|seen| {
+            seen.targets = targets([(named(NEW), readable(Some(NEW), SecretOwner::Nobody))]);
+        });
+        assert_eq!(plan(&seen), Step::Record(Checkpoint::NotInPlace));
+    }
+    // While it is published it is written again, where that is possible.
+    let scribbled = (named(NEW), readable(Some(NEW), SecretOwner::Nobody));
+    let again = with_new_key(true).with(|seen| {
+        seen.targets = targets([on(NEW), scribbled.clone()]);
+        seen.run.secret_sent = true;
+    });
+    assert_eq!(plan(&again), WriteSecret { target: 1, key: id(NEW) });
+    let lost = publishing().with(|seen| seen.targets = targets([scribbled]));
+    assert_eq!(plan(&lost), Refuse(Refusal::SecretLost { key: id(NEW), target: one() }));
+}
+
+// A target that was added.
+
+/// The second target is not in the record.
+fn joined(progress: Progress, second: (IdSeen, SecretSeen)) -> Observed {
+    cleared(
+        published(to_the_first(progress)).with(|seen| seen.targets = targets([on(NEW), second])),
+    )
+}
+
+#[test]
+fn a_target_that_was_added_is_published_to_and_everything_is_proven_anew() {
+    for pair in [on(OLD), (named(OLD), hidden(Some(OLD))), (named(OLD), hidden(None))] {
+        let mut seen = joined(deployed(60), pair);
+        let unasked = seen.clone().with(|seen| seen.preflight = None);
+        assert_eq!(plan(&unasked), Ask(Query::Preflight));
+        for step in [
+            Step::Record(Checkpoint::NotInPlace),
+            Step::Observe(Scope::Variables),
+            WriteSecret { target: 1, key: id(NEW) },
+            WriteId { target: 1, key: id(NEW) },
+            Step::Record(Checkpoint::Published),
+            Step::Observe(Scope::Variables),
+            Ask(Query::InFlightJobs),
+        ] {
+            assert_eq!(plan::plan(&seen, &policy()), step);
+            seen.apply(&step, None);
+        }
+        let progress = seen.progress().unwrap();
+        assert!(progress.is_published_at(&seen.targets[1].place));
+        assert_eq!((progress.deployed, progress.not_in_place), (None, None));
+    }
+}
+
+/// What runs there may still run on the old pair.
+#[test]
+fn a_target_that_was_added_with_the_new_pair_is_to_be_deployed_too() {
+    assert_eq!(plan(&joined(deployed(60), on(NEW))), Step::Record(Checkpoint::NotInPlace));
+}
+
+#[test]
+fn a_target_that_was_added_and_torn_is_completed() {
+    let torn = (named(OLD), readable(Some(NEW), SecretOwner::Key(id(NEW))));
+    let seen = joined(not_in_place(), torn);
+    assert_eq!(plan(&seen), WriteId { target: 1, key: id(NEW) });
+}
+
+#[test]
+fn a_target_that_was_added_with_neither_pair_is_a_persons_matter() {
+    let refusal = |hidden| {
+        let target = "project:2".to_owned();
+        Refuse(Refusal::AddedTarget { key: id(NEW), target, hidden })
+    };
+    for pair in [
+        on(FOREIGN),
+        (IdSeen::Absent, SecretSeen::Absent),
+        (named(OLD), readable(None, SecretOwner::Nobody)),
+        (named(OLD), hidden(Some(FOREIGN))),
+    ] {
+        assert_eq!(plan(&joined(deployed(60), pair)), refusal(false));
+    }
+    let disabled = joined(disabled(60), on(OLD)).with(|seen| seen.keys[0].active = false);
+    assert_eq!(plan(&disabled), refusal(false));
+    // No target shows the new secret.
+    let hidden =
+        joined(deployed(60), on(OLD)).with(|seen| seen.targets[0].secret = hidden(Some(NEW)));
+    assert_eq!(plan(&hidden), refusal(true));
+}
+
+#[test]
+fn a_target_that_was_published_and_holds_the_old_pair_is_no_added_one() {
+    let seen = joined(deployed(60), on(OLD)).with(|seen| {
+        seen.targets = targets([on(OLD), on(OLD)]);
+    });
+    assert_eq!(plan(&seen), Step::Record(Checkpoint::NotInPlace));
+    let noted = seen.with(|seen| {
+        let progress = seen.claim.as_mut().and_then(|claim| claim.progress.as_mut()).unwrap();
+        progress.not_in_place = Some(at(NOW));
+    });
+    let refusal = Refusal::NotPublishedAnyMore { key: id(NEW), target: one() };
+    assert_eq!(plan(&noted), Refuse(refusal));
+}
+
+// An operator's pair in the place of the new key.
+
+#[test]
+fn an_operators_pair_ends_a_rotation_whose_new_key_was_deleted() {
+    let lost = Refusal::NewKeyLost { key: id(NEW), disabled: false };
+    let held = |pair: (IdSeen, SecretSeen), progress: Progress| {
+        later(published(progress)).with(|seen| {
+            seen.keys[1] = key(FOREIGN, 0);
+            seen.targets = targets([pair]);
+        })
+    };
+    for progress in [publication(), drained(), deployed(DAY), disabled(8 * DAY)] {
+        for number in [OLD, FOREIGN] {
+            let mut seen = held(on(number), progress.clone());
+            assert_eq!(plan::plan(&seen, &policy()), Step::Confirm(lost.clone()));
+            let step = Step::Record(Checkpoint::Superseded);
+            assert_eq!(plan(&seen), step);
+            seen.run.suspected = Some(lost.clone());
+            seen.apply(&step, None);
+            let recorded = seen.records.last().unwrap().progress.clone().unwrap();
+            assert_eq!(recorded.published.unwrap().key, id(number));
+            assert!(recorded.finished.is_some());
+            // This run begins no other rotation, however old the key is.
+            let others = vec![id(if number == OLD { FOREIGN } else { OLD })];
+            let end = plan::Done::Superseded { key: id(number), others };
+            assert_eq!(plan(&seen), Done(end));
+        }
+        // Hidden, not the same everywhere, disabled, or too early: a person's matter.
+        for (pair, change) in [
+            ((named(FOREIGN), hidden(None)), None),
+            ((named(FOREIGN), readable(None, SecretOwner::Nobody)), None),
+            (on(FOREIGN), Some(1)),
+            (on(FOREIGN), Some(2)),
+        ] {
+            let seen = held(pair, progress.clone()).with(|seen| match change {
+                Some(1) => seen.keys[1].active = false,
+                Some(_) => seen.targets = targets([on(FOREIGN), on(OLD)]),
+                None => {}
+            });
+            assert_eq!(plan(&seen), Refuse(lost.clone()));
+        }
+        let early = held(on(FOREIGN), progress.clone()).with(|seen| seen.now = at(NOW + 59));
+        assert_eq!(plan(&early), Refuse(lost.clone()));
+        // A key that is only disabled can be enabled again.
+        let off = later(published(progress)).with(|seen| {
+            seen.keys[1].active = false;
+            seen.targets = targets([on(OLD)]);
+        });
+        assert_eq!(plan(&off), Refuse(Refusal::NewKeyLost { key: id(NEW), disabled: true }));
     }
 }
 

@@ -17,8 +17,8 @@ use jiff::SignedDuration;
 use crate::invariants::{check, holds, names};
 use crate::kit::{
     DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, deployed, disabled, doing, drained,
-    enabled_again, ending, forced, forced_earlier, hidden, id, idle, named, on, policy,
-    publication, readable, record, targets, used,
+    enabled_again, ending, forced, forced_earlier, hidden, id, idle, named, not_in_place, on,
+    policy, publication, readable, record, targets, to_the_first, used,
 };
 
 /// Judges the plan of what is seen, and counts.
@@ -413,6 +413,9 @@ fn every_small_world_after_the_publication() {
         disabled(DAY),
         disabled(8 * DAY),
         enabled_again(8 * DAY),
+        not_in_place(),
+        to_the_first(deployed(60)),
+        to_the_first(not_in_place()),
     ];
     let keys = every_keys(75);
     let mut intact_or_not: Vec<Vec<(IdSeen, SecretSeen)>> =
@@ -423,6 +426,9 @@ fn every_small_world_after_the_publication() {
     }
     for progress in &stages {
         for (index, mut seen) in claims(Some(progress)).into_iter().enumerate() {
+            if !progress.targets.is_empty() {
+                seen.preflight = Some(Vec::new());
+            }
             for pairs in &intact_or_not {
                 seen.targets = targets(pairs.iter().cloned());
                 let intact = seen
