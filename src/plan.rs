@@ -15,7 +15,7 @@
 //! | any | a signal: a torn pair, or a record of a key that is not made | complete it, or take it back | torn pair | torn row | – |
 //! | any | a signal, otherwise | stop | – | the next run | – |
 //! | any | a refusal that a person may have caused, seen once | observe again 10 s later | – | – | – |
-//! | any | a claim was made, or a long wait is over; before an old key is touched, and before the first write of a pair | observe first | – | – | – |
+//! | any | a claim was made, or a long wait is over; before an old key is touched, and before the first write of a pair | observe first; for an old key, every place that may name it | – | – | – |
 //! | any | another run's job has ended no two minutes ago, and there is something to do | wait for their end, if this job lasts so long; else refuse: busy | – | – | two minutes after that job's end |
 //! | any | another run is alive and there is something to do | refuse: busy | – | – | it ends, or two minutes have passed since its job ended |
 //! | any | `check` or a dry run, due or not, and what a rotation needs is not known yet | look at all of it | – | – | – |
@@ -66,6 +66,7 @@ use crate::access_key::{AccessKeyId, Key};
 use crate::config::Action;
 
 mod apply;
+mod claim;
 mod describe;
 mod external;
 mod look;
@@ -77,6 +78,7 @@ mod stage;
 mod step;
 
 pub use crate::error::{Blocker, Notice, Refusal};
+use claim::claimed;
 pub use model::*;
 pub use run_state::*;
 use stage::{Deploys, Drain, Due, Intact, Named, NewKeyState, Old, Stage, TargetsState};
@@ -151,41 +153,6 @@ fn after_failure(failure: &Failure, seen: &Observed, policy: &Policy) -> Step {
     }
 }
 
-/// While another run is at work nothing is done; an effect needs the claim, and the claim takes over
-/// what runs that are over have left.
-fn claimed(step: Step, seen: &Observed, policy: &Policy) -> Step {
-    if policy.action == Action::Check || seen.in_own_deploy {
-        return step;
-    }
-    let others_alive = seen.records.iter().any(|record| !record.is_over());
-    // What looks like a person's change may be half of another run's step.
-    let may_be_theirs = |step: &Step| match step {
-        Step::Refuse(refusal) => refusal.needs_confirmation(),
-        step => step.has_effect(),
-    };
-    match &seen.claim {
-        None if others_alive && may_be_theirs(&step) => outlived_or_busy(seen),
-        None if step.has_effect() => Step::Claim,
-        // A run that has announced itself since sees our record and withdraws.
-        Some(_) if step.has_effect() && seen.records.iter().any(RecordSeen::is_over) => {
-            Step::TakeOver
-        }
-        Some(_) | None => step,
-    }
-}
-
-/// A run whose job has ended is waited for: what it has sent may still arrive for a moment, and the
-/// job that GitLab starts in its place comes within seconds.
-fn outlived_or_busy(seen: &Observed) -> Step {
-    let alive = seen.records.iter().filter(|record| !record.is_over());
-    let ends: Option<Vec<Timestamp>> = alive.map(|record| record.until).collect();
-    let until = ends.and_then(|ends| ends.into_iter().max());
-    match until.filter(|until| *until + LAST_MOMENT < seen.run.ends) {
-        Some(until) => Step::Wait(Waiting::Afterlife { until }),
-        None => Step::Refuse(Refusal::Busy),
-    }
-}
-
 /// Whether a run that was told to stop still takes this step: a key that nothing names is deleted, a
 /// torn pair is completed, and the record of a key that is not made is taken back, for the next key
 /// that a person makes would count as ours.
@@ -214,9 +181,11 @@ fn outdated(step: &Step, run: &RunState) -> Option<Scope> {
         Freshness::Outdated => Some(Scope::Everything),
         Freshness::VariablesOutdated => Some(Scope::Variables),
         Freshness::AfterWait if step.has_effect() && !is_drained => Some(Scope::Everything),
-        Freshness::Applied | Freshness::AfterWait if touches_old => Some(Scope::Variables),
+        Freshness::Fresh | Freshness::Applied | Freshness::AfterWait if touches_old => {
+            Some(Scope::Everywhere)
+        }
         Freshness::Applied if is_first_write => Some(Scope::Variables),
-        Freshness::Fresh | Freshness::Applied | Freshness::AfterWait => None,
+        Freshness::Searched | Freshness::Fresh | Freshness::Applied | Freshness::AfterWait => None,
     }
 }
 
@@ -428,7 +397,8 @@ fn create(seen: &Observed) -> Step {
     let recorded = seen.progress().is_some_and(|progress| progress.creating == seen.listed);
     // A list that took so long itself is recorded all the same: whoever records looks at the time
     // that the job has left, so this ends.
-    let is_new = seen.run.freshness == Freshness::Fresh && !recorded;
+    let is_fresh = matches!(seen.run.freshness, Freshness::Fresh | Freshness::Searched);
+    let is_new = is_fresh && !recorded;
     if seen.run.stop_requested || seen.run.error_deferred {
         Step::Record(Checkpoint::Nothing)
     } else if seen.run.list_age > LIST_HOLDS && !is_new {

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
 use crate::aws::Aws;
-use crate::config::{Config, DeployMode};
+use crate::config::{Config, DeployMode, Owner};
 use crate::deploy::{Deployed, places};
 use crate::error::Error;
 use crate::gitlab::Gitlab;
@@ -23,6 +23,7 @@ use claim::OwnRecord;
 use observe::Sources;
 
 mod claim;
+mod elsewhere;
 mod execute;
 mod observe;
 mod others;
@@ -47,6 +48,8 @@ struct Run<'a> {
     record: OwnRecord,
     deploys: Deploys,
     waits: Waits,
+    /// Places whose variables the token may not read, as far as that was told.
+    unreadable: Vec<Owner>,
     /// The error of the step that has just failed.
     error: Option<Error>,
     /// The error that ends the run after it has cleaned up.
@@ -133,6 +136,7 @@ impl<'a> Run<'a> {
             sources,
             record: OwnRecord::default(),
             deploys: Deploys::default(),
+            unreadable: Vec::new(),
             waits: Waits { until: None, pause: Duration::from_secs(1) },
             error: None,
             deferred: None,

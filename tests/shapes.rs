@@ -24,6 +24,8 @@ mod own_pipeline;
 mod proofs;
 #[path = "shapes/records.rs"]
 mod records;
+#[path = "shapes/references.rs"]
+mod references;
 #[path = "shapes/scene.rs"]
 mod scene;
 #[path = "shapes/targets.rs"]
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         own_pipeline::cases(),
         proofs::cases(),
         records::cases(),
+        references::cases(),
         targets::cases(),
         torn::healed(),
         torn::refused(),

@@ -183,6 +183,18 @@ const PIPELINE_PAUSE: Duration = Duration::from_secs(16);
 pub const OLDEST: (u32, u32) = (18, 1);
 
 impl ApiErrorKind {
+    /// Whether the token may not read it, or not under this name, while others may be read.
+    pub fn is_out_of_reach(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound
+                | Self::Forbidden
+                | Self::Moved
+                | Self::TokenGranular(_)
+                | Self::Archived
+        )
+    }
+
     pub(super) fn pause(&self) -> Option<Duration> {
         (*self == Self::PipelineRate).then_some(PIPELINE_PAUSE)
     }

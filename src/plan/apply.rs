@@ -183,7 +183,8 @@ impl Observed {
 
 fn freshness_after(before: Freshness, step: &Step) -> Freshness {
     match step {
-        Step::Observe(_) | Step::Confirm(_) => Freshness::Fresh,
+        Step::Observe(Scope::Everywhere) => Freshness::Searched,
+        Step::Observe(Scope::Everything | Scope::Variables) | Step::Confirm(_) => Freshness::Fresh,
         // Another run may have been at work until the claim.
         Step::Claim => Freshness::Outdated,
         // The next steps rest on every target holding the pair.
@@ -216,7 +217,7 @@ fn freshness_after(before: Freshness, step: &Step) -> Freshness {
 /// What stays of a failure once this step has succeeded.
 fn pending(failure: Failure, step: &Step) -> Option<Failure> {
     match (failure.misdirected, step) {
-        (Misdirected::Yes, Step::Observe(Scope::Everything | Scope::Variables)) => {
+        (Misdirected::Yes, Step::Observe(_)) => {
             Some(Failure { misdirected: Misdirected::Read, ..failure })
         }
         (Misdirected::Yes | Misdirected::No | Misdirected::Read, _) => None,

@@ -196,6 +196,9 @@ impl fmt::Display for Step {
             Self::Delete(key, role) => write!(f, "delete {role} key {key}"),
             Self::Observe(Scope::Everything) => f.write_str("read everything again"),
             Self::Observe(Scope::Variables) => f.write_str("read the variables again"),
+            Self::Observe(Scope::Everywhere) => {
+                f.write_str("look for the old key in the variables again, everywhere")
+            }
             Self::Confirm(_) => f.write_str("read everything again before refusing"),
             Self::Abandon(_) => f.write_str("give up the new key"),
             Self::Retry => f.write_str("try the write again"),

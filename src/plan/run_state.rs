@@ -48,6 +48,8 @@ pub struct GivenPair {
 pub enum Freshness {
     /// The variables were read since the last step.
     Fresh,
+    /// The same, and those of every place that may name an old key.
+    Searched,
     /// Since then only steps of this run changed something, which was applied.
     Applied,
     /// A long wait has passed: an effect needs a new observation first.

@@ -57,6 +57,8 @@ pub enum Scope {
     Everything,
     /// The variables and the records, not the keys.
     Variables,
+    /// The same, and the variables of other places that may name an old key.
+    Everywhere,
 }
 
 /// Why a run gives up what it has begun.

@@ -101,8 +101,11 @@ fn stands_before(
             target: target.to_string(),
         });
     }
+    // In a project that is deployed the key was looked for already.
     let others = |variable: &&Variable| {
-        !variable.is_record_of(owner) && (stronger.is_none() || !pair.contains(&&variable.key))
+        matches!(owner, Owner::Group(_))
+            && !variable.is_record_of(owner)
+            && (stronger.is_none() || !pair.contains(&&variable.key))
     };
     for variable in variables.iter().filter(others) {
         let mut named = seen.targets.iter().filter_map(|target| target.id.key());

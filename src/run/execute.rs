@@ -48,6 +48,7 @@ impl Run<'_> {
             Step::Delete(key, _) => self.delete(key).await?,
             Step::Observe(Scope::Everything) => self.observe().await?,
             Step::Observe(Scope::Variables) => self.observe_variables().await?,
+            Step::Observe(Scope::Everywhere) => self.observe_everywhere().await?,
             Step::Confirm(_) => self.look_again().await?,
             Step::Abandon(cause) => self.abandon(cause),
             Step::Retry => self.retry().await?,

@@ -116,6 +116,8 @@ impl Run<'_> {
     }
 
     async fn ask_preflight(&mut self) -> Result<(), Error> {
+        let elsewhere = self.references_elsewhere().await?;
+        self.add_references(elsewhere);
         let context = &self.context;
         let (lists, token) = (&self.sources.lists, &self.sources.token);
         let found =

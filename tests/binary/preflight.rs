@@ -231,6 +231,7 @@ fn a_project_that_shadows_its_group() {
             .set("ROTATOR_DEPLOY_PROJECTS", "acme/shop"),
         str![[r#"
 error: a rotation would not end well:
+- key …[OLD] is also named by AWS_ACCESS_KEY_ID of project:acme/shop (scope *: project:acme/shop@* in ROTATOR_TARGETS): publish there too, or delete what is named
 - project:acme/shop has its own AWS_ACCESS_KEY_ID (scope *), which outranks that of group:acme: name project:acme/shop in ROTATOR_TARGETS, or delete that variable
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
@@ -258,7 +259,7 @@ fn a_group_between_that_shadows_the_target() {
             .set("ROTATOR_DEPLOY_PROJECTS", "42,43"),
         str![[r#"
 error: a rotation would not end well:
-- key …[OLD] is also named by LEGACY_KEY of project:acme/eu/shop (scope *): publish there too, or delete what is named
+- key …[OLD] is also named by LEGACY_KEY of project:43: publish there too, or delete what is named
 - group:acme/eu has its own AWS_ACCESS_KEY_ID (scope *), which outranks that of group:7: name group:acme/eu in ROTATOR_TARGETS, or delete that variable
 - group:acme/eu has a variable AWS_SESSION_TOKEN (scope *), which makes the pair invalid: delete it
 state: the variables name key …[OLD] (active); production is not affected

@@ -272,11 +272,11 @@ fn effects_rest_on_fresh_observations(planned: &Planned) -> Judgement {
         "the first write of a pair without reading the variables right before",
     )?;
     ensure(
-        !takes_old || freshness == Freshness::Fresh,
-        "an old key is touched without reading the variables right before",
+        !takes_old || freshness == Freshness::Searched,
+        "an old key is touched without looking for it everywhere right before",
     )?;
     match freshness {
-        Freshness::Fresh | Freshness::Applied => Ok(()),
+        Freshness::Fresh | Freshness::Searched | Freshness::Applied => Ok(()),
         Freshness::AfterWait => ensure(
             !planned.changes_something() || only_waits_on,
             "an effect after a long wait without a new observation",

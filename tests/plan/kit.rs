@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::{Action, Name, Owner};
 use credential_rotator::plan::{
-    Attempt, Checkpoint, Claim, IdSeen, NewKey, Observed, Policy, RecordSeen, Refusal, RunState,
-    SecretOwner, SecretSeen, Step, TargetSeen, plan,
+    Attempt, Checkpoint, Claim, Freshness, IdSeen, NewKey, Observed, Policy, RecordSeen, Refusal,
+    RunState, Scope, SecretOwner, SecretSeen, Step, TargetSeen, plan,
 };
 use credential_rotator::record::{Names, Place, Progress, Published, RecordedTarget};
 use jiff::{SignedDuration, Timestamp};
@@ -193,9 +193,14 @@ pub(crate) fn used(seconds_ago: i64, service: &str) -> Option<Use> {
     Some(Use::At { when: at(NOW - seconds_ago), service: service.to_owned() })
 }
 
-/// The plan's step, where a refusal that needs it is confirmed; it may have to be noted first.
+/// The plan's step, where a refusal that needs it is confirmed and no other place names an old key;
+/// the refusal may have to be noted first.
 pub(crate) fn confirmed(seen: &Observed, policy: &Policy) -> Step {
     let step = plan(seen, policy);
+    if step == Step::Observe(Scope::Everywhere) {
+        let searched = seen.clone().with(|seen| seen.run.freshness = Freshness::Searched);
+        return confirmed(&searched, policy);
+    }
     let Step::Confirm(refusal) = step else { return step };
     let again = seen.clone().with(|seen| seen.run.suspected = Some(Refusal::clone(&refusal)));
     let next = plan(&again, policy);

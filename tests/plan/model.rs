@@ -109,6 +109,8 @@ pub(crate) struct Model {
     pub(crate) keys: Vec<IamKey>,
     pub(crate) pairs: Vec<Pair>,
     pub(crate) other_references: BTreeSet<Id>,
+    /// The same in places that are no targets.
+    pub(crate) elsewhere: BTreeSet<Id>,
     pub(crate) records: Vec<Record>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) deploys: Vec<Deploy>,
@@ -225,6 +227,7 @@ impl Model {
             keys: Vec::new(),
             pairs: Vec::new(),
             other_references: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
             records: Vec::new(),
             jobs: Vec::new(),
             deploys: Vec::new(),
@@ -873,6 +876,15 @@ impl Model {
             }
             Step::Observe(Scope::Everything) => self.observe_or_lose(process)?,
             Step::Observe(Scope::Variables) => self.reread_or_lose(process)?,
+            Step::Observe(Scope::Everywhere) => {
+                self.reread_or_lose(process)?;
+                let named = self.elsewhere.iter().map(|named| id(*named));
+                if let Some(seen) = &mut process.seen {
+                    for id in named.filter(|named| seen.keys.iter().any(|key| key.id == *named)) {
+                        seen.other_references.entry(id).or_insert(vec!["BACKUP".to_owned()]);
+                    }
+                }
+            }
             Step::Confirm(refusal) => {
                 self.pass(10);
                 process.owners.retain(|_, owner| *owner != SecretOwner::Nobody);
@@ -914,7 +926,10 @@ impl Model {
     /// A key is about to stop working at our hands.
     fn check_loss(&mut self, process: &Process, key: Id) {
         self.count("keys disabled or deleted");
+        // Nothing names the secret of an orphan, which went nowhere.
+        let elsewhere = self.replaced.contains(&key) && self.elsewhere.contains(&key);
         let named = self.other_references.contains(&key)
+            || elsewhere
             || self.pairs.iter().any(|pair| pair.id == Some(key));
         if named {
             // GitLab has no compare-and-swap: what a person does between the look and the step that
@@ -1296,6 +1311,7 @@ impl Process {
             _ => false,
         };
         self.run.freshness = match step {
+            Step::Observe(Scope::Everywhere) => Freshness::Searched,
             Step::Observe(_) | Step::Confirm(_) => Freshness::Fresh,
             Step::Claim => Freshness::Outdated,
             Step::Record(Checkpoint::Published) => Freshness::VariablesOutdated,

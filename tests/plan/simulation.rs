@@ -76,7 +76,7 @@ enum Operator {
     DeletesVariable { place: usize, id: bool },
     EditsTag { place: usize, nth: Option<usize> },
     Scribbles { place: usize },
-    Mentions { nth: usize },
+    Mentions { nth: usize, elsewhere: bool },
     ForgetsMentions,
     DeletesRecord { nth: usize },
 }
@@ -98,7 +98,8 @@ fn operator() -> impl Strategy<Value = Operator> {
         (0..2_usize, proptest::option::of(0..3_usize))
             .prop_map(|(place, nth)| Operator::EditsTag { place, nth }),
         (0..2_usize).prop_map(|place| Operator::Scribbles { place }),
-        (0..3_usize).prop_map(|nth| Operator::Mentions { nth }),
+        (0..3_usize, any::<bool>())
+            .prop_map(|(nth, elsewhere)| Operator::Mentions { nth, elsewhere }),
         Just(Operator::ForgetsMentions),
         (0..2_usize).prop_map(|nth| Operator::DeletesRecord { nth }),
     ]
@@ -273,8 +274,16 @@ impl History {
                 model.pairs[place].value.iter_mut().for_each(|value| value.secret = Secret::Junk);
                 model.tainted = true;
             }
-            Operator::Mentions { nth: key } => model.other_references.extend(nth(model, *key)),
-            Operator::ForgetsMentions => model.other_references.clear(),
+            Operator::Mentions { nth: key, elsewhere } => {
+                let named = nth(model, *key);
+                let place =
+                    if *elsewhere { &mut model.elsewhere } else { &mut model.other_references };
+                place.extend(named);
+            }
+            Operator::ForgetsMentions => {
+                model.other_references.clear();
+                model.elsewhere.clear();
+            }
             Operator::DeletesRecord { nth } => {
                 if *nth < model.records.len() {
                     model.records.remove(*nth);

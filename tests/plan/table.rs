@@ -74,6 +74,38 @@ fn another_run_at_work_is_left_alone_where_there_is_something_to_do() {
     assert_eq!(plan(&other(true, true)), Step::Claim);
 }
 
+/// Also right after a complete look at the targets.
+#[test]
+fn an_old_key_is_looked_for_everywhere_right_before_it_is_touched() {
+    for (seen, step) in [
+        (published(deployed(DAY)), Disable(id(OLD), KeyRole::Old)),
+        (
+            published(disabled(8 * DAY)).with(|seen| seen.keys[0].active = false),
+            Delete(id(OLD), KeyRole::Old),
+        ),
+    ] {
+        let seen = seen.with(|seen| seen.keys[0].used = Some(Use::Never));
+        let with = |freshness| {
+            let seen = seen.clone().with(|seen| seen.run.freshness = freshness);
+            plan::plan(&seen, &policy())
+        };
+        let look = Step::Observe(Scope::Everywhere);
+        assert_eq!(with(Freshness::Fresh), look);
+        assert_eq!(with(Freshness::Applied), look);
+        assert_eq!(with(Freshness::Searched), step);
+        let mut after = seen.clone();
+        after.apply(&look, None);
+        assert_eq!(after.run.freshness, Freshness::Searched);
+        // The second look of a refusal reads the targets alone, and forgets nothing by that.
+        let named = after.with(|seen| {
+            seen.other_references.insert(id(OLD), vec!["BACKUP of project 9".to_owned()]);
+        });
+        let refusal =
+            Refusal::StillNamed { key: id(OLD), places: vec!["BACKUP of project 9".to_owned()] };
+        assert_eq!(plan(&named), Refuse(refusal));
+    }
+}
+
 /// GitLab starts a lost job again within seconds.
 #[test]
 fn a_run_whose_job_has_just_ended_is_waited_for_within_the_own_time() {

@@ -84,6 +84,7 @@ impl Count {
 
     fn see_outdated(&mut self, seen: &Observed, policy: &Policy) {
         for freshness in [
+            Freshness::Searched,
             Freshness::Applied,
             Freshness::AfterWait,
             Freshness::VariablesOutdated,

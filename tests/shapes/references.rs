@@ -1,0 +1,117 @@
+//! Other places that name the old key: what was a target once, and the projects that are deployed.
+
+use crate::scene::*;
+use fake::*;
+
+pub(crate) fn cases() -> Vec<Trial> {
+    cases![
+        a_deploy_projects_own_copy_of_the_pair_stops_the_rotation_before_it_begins,
+        a_copy_that_appears_in_a_deploy_project_meanwhile_keeps_the_old_key,
+        a_target_that_is_taken_out_of_the_list_keeps_the_old_key,
+        a_target_that_is_taken_out_and_cannot_be_read_is_told,
+        a_deploy_project_whose_variables_cannot_be_read_is_told,
+    ]
+}
+
+const DEPLOYED: u64 = 44;
+
+fn add_deploy_project(fixture: &Fixture) {
+    fixture.fake.add_project(DEPLOYED, "acme/deploy");
+    fixture.fake.set_pipeline_config(DEPLOYED, vec![JobSpec::new("deploy")]);
+}
+
+fn a_deploy_projects_own_copy_of_the_pair_stops_the_rotation_before_it_begins() {
+    let fixture = Fixture::of_days(75);
+    add_deploy_project(&fixture);
+    store(&fixture, project(DEPLOYED), "*", &fixture.old);
+    let ended = fixture
+        .run()
+        .set("ROTATOR_TARGETS", "project:42")
+        .set("ROTATOR_DEPLOY_PROJECTS", "acme/deploy,42")
+        .go();
+    ended.ends(3, "refused");
+    let place = "AWS_ACCESS_KEY_ID of project:acme/deploy \
+                 (scope *: project:acme/deploy@* in ROTATOR_TARGETS)";
+    assert!(ended.stderr.contains(place), "{}", ended.stderr);
+    fixture.is_untouched();
+}
+
+/// The deploy that proves the new pair may have run with it.
+fn a_copy_that_appears_in_a_deploy_project_meanwhile_keeps_the_old_key() {
+    let fixture = Fixture::of_days(75);
+    add_deploy_project(&fixture);
+    let (fake, old) = (fixture.fake.clone(), fixture.old.id.clone());
+    let run = || fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "44,42");
+    let copies = move || fake.operator_sets_variable(DEPLOYED, Variable::new("LEGACY", &old));
+    let ended = run().once(|entry| entry.action == "POST /projects/:id/pipeline", copies).go();
+    ended.ends(3, "refused");
+    assert!(ended.stderr.contains("still named by LEGACY of project:44"), "{}", ended.stderr);
+    holds_both_keys(&fixture);
+    fixture.fake.operator_removes_variable(DEPLOYED, "LEGACY", "*");
+    run().go().ends(0, "resumed");
+    fixture.is_rotated();
+}
+
+/// The first night's run ends before it has published to project 43.
+fn published_to_one_of_two(fixture: &Fixture) {
+    add_project(fixture, OTHER, "acme/other", "*");
+    let body = r#"{"message":"403 Forbidden"}"#.into();
+    let headers = vec![("content-type".into(), "application/json".into())];
+    let action = "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY@* 43";
+    fixture.fake.fault_from(action, 1, Fault::Refuse { status: 403, body, headers });
+    let ended = fixture.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
+    assert_ne!(ended.code, 0, "{}", ended.stderr);
+    fixture.fake.clear_faults();
+    assert_eq!(fixture.stored_in(project(OTHER), "*").0, fixture.old.id);
+}
+
+fn a_target_that_is_taken_out_of_the_list_keeps_the_old_key() {
+    let fixture = Fixture::of_days(75);
+    published_to_one_of_two(&fixture);
+    let run = || fixture.run().set("ROTATOR_TARGETS", "project:42");
+    let ended = run().go();
+    ended.ends(3, "refused");
+    let place = "AWS_ACCESS_KEY_ID of project:43 (scope *: project:43@* in ROTATOR_TARGETS)";
+    assert!(ended.stderr.contains(place), "{}", ended.stderr);
+    holds_both_keys(&fixture);
+    // What the hint says: its pair goes, or it comes back into the list.
+    fixture.fake.unwatch_target(OTHER);
+    fixture.fake.unwatch_deploy(OTHER);
+    for name in [ID, SECRET] {
+        fixture.fake.operator_removes_variable(OTHER, name, "*");
+    }
+    run().go().ends(0, "resumed");
+    fixture.is_rotated();
+}
+
+fn a_target_that_is_taken_out_and_cannot_be_read_is_told() {
+    let fixture = Fixture::of_days(75);
+    published_to_one_of_two(&fixture);
+    fixture.fake.unwatch_target(OTHER);
+    fixture.fake.unwatch_deploy(OTHER);
+    for name in [ID, SECRET] {
+        fixture.fake.operator_removes_variable(OTHER, name, "*");
+    }
+    let token = fixture.fake.token.clone();
+    fixture.fake.change_token(&token, |spec| {
+        spec.levels.insert(project(OTHER), 0);
+    });
+    let ended = fixture.run().set("ROTATOR_TARGETS", "project:42").go();
+    ended.ends(0, "resumed");
+    let told = "the token may not read the variables of project:43";
+    assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
+    fixture.is_rotated();
+}
+
+fn a_deploy_project_whose_variables_cannot_be_read_is_told() {
+    let fixture = Fixture::of_days(75);
+    add_deploy_project(&fixture);
+    let body = r#"{"message":"403 Forbidden"}"#.into();
+    let headers = vec![("content-type".into(), "application/json".into())];
+    let fault = Fault::Refuse { status: 403, body, headers };
+    fixture.fake.fault_from("GET /projects/:id/variables 44", 1, fault);
+    let ended = fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "44,42").go();
+    ended.ends(0, "rotated");
+    let told = "the token may not read the variables of project:44";
+    assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
+}
