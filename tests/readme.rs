@@ -662,6 +662,7 @@ fn reasons() -> Vec<ApiErrorKind> {
         ApiErrorKind::Redirected,
         ApiErrorKind::Locked,
         ApiErrorKind::AlreadyExists,
+        ApiErrorKind::VariableLimit,
         ApiErrorKind::Unmaskable,
         ApiErrorKind::RateLimited,
         ApiErrorKind::PipelineRate,

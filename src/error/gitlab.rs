@@ -26,6 +26,7 @@ pub(super) fn exit_code(error: &ApiError) -> u8 {
             | ApiErrorKind::NotFound
             | ApiErrorKind::Moved
             | ApiErrorKind::Redirected
+            | ApiErrorKind::VariableLimit
             | ApiErrorKind::Unmaskable
             | ApiErrorKind::TooOld(_)
             | ApiErrorKind::Other => exit::REFUSED,
@@ -104,6 +105,9 @@ fn hint_for_kind(kind: &ApiErrorKind) -> String {
         }
         ApiErrorKind::Locked => "run again; where it stays so, see what else changes it",
         ApiErrorKind::AlreadyExists => "run again: it reads again",
+        ApiErrorKind::VariableLimit => {
+            "delete a variable that nothing uses: the rotation needs room for one record"
+        }
         ApiErrorKind::Unmaskable => {
             "look at the variable's settings in GitLab: it must allow a masked value"
         }

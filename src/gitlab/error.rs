@@ -64,6 +64,8 @@ pub enum ApiErrorKind {
     Locked,
     #[error("a variable of that name and scope exists already")]
     AlreadyExists,
+    #[error("the project or group has as many variables as it may")]
+    VariableLimit,
     #[error("GitLab refuses the value")]
     Unmaskable,
     #[error("GitLab's rate limit is reached")]
@@ -251,6 +253,8 @@ pub(super) fn kind(
         301 if *method != Method::GET && leads_to_the_front_page(headers) => ApiErrorKind::ReadOnly,
         300..=399 => ApiErrorKind::Redirected,
         400 | 422 if says(&["has already been taken"]) => ApiErrorKind::AlreadyExists,
+        400 | 422 if says(&["maximum number of"]) => ApiErrorKind::VariableLimit,
+        400 | 429 if says(&["too many pipelines created"]) => ApiErrorKind::PipelineRate,
         400 => match refused_pipeline_or_value(says) {
             // Its exit code is a deploy's all the same.
             ApiErrorKind::Other if path.ends_with("/pipeline") => ApiErrorKind::PipelineOther,
@@ -279,7 +283,8 @@ pub(super) fn kind(
         403 | 503 if says(&["read-only", "maintenance"]) => ApiErrorKind::ReadOnly,
         403 if json => ApiErrorKind::Forbidden,
         404 if json => ApiErrorKind::NotFound,
-        405 if json => ApiErrorKind::Moved,
+        405 if says(&["moved project"]) => ApiErrorKind::Moved,
+        405 if json => ApiErrorKind::Other,
         403..=405 => ApiErrorKind::Redirected,
         429 => ApiErrorKind::RateLimited,
         500..=599 => ApiErrorKind::Server,
@@ -303,8 +308,6 @@ fn refused_pipeline_or_value(says: impl Fn(&[&str]) -> bool) -> ApiErrorKind {
     if says(&["would have been empty", "will not run for the selected trigger", "no stages / jobs"])
     {
         ApiErrorKind::PipelineEmpty
-    } else if says(&["too many pipelines created"]) {
-        ApiErrorKind::PipelineRate
     } else if says(&["workflow:rules", "workflow rules"]) {
         ApiErrorKind::PipelineWorkflow
     } else if says(&["reference not found", "missing ci config"]) {

@@ -17,6 +17,8 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_user_who_must_sign_in,
         a_user_who_waits_for_approval,
         a_project_that_moves_meanwhile,
+        a_project_without_room_for_a_variable,
+        a_method_that_this_gitlab_does_not_have,
         an_old_gitlab_that_refuses_without_a_reason,
         a_new_gitlab_at_another_address_is_not_called_old,
     ]
@@ -40,6 +42,7 @@ fn too_many_pipelines_are_waited_for() {
     let ended = run.go();
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert_eq!(ended.calls(START), 2);
+    assert!(ended.took.as_secs() > 15, "it does not hurry: {:?}", ended.took);
     let pipelines = fixture.fake.pipelines(PROJECT);
     assert_eq!(pipelines.iter().filter(|pipeline| pipeline.source == "api").count(), 1);
 }
@@ -170,6 +173,41 @@ fn a_project_that_moves_meanwhile() {
     let ended = run.go();
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert_eq!(fixture.stored().0, fixture.fresh()[0].id);
+}
+
+fn a_project_without_room_for_a_variable() {
+    let fixture = Fixture::of_days(75);
+    let body = r#"{"message":{"base":["Maximum number of project ci variables (8000) exceeded"]}}"#;
+    let headers = vec![("content-type".into(), "application/json".into())];
+    let fault = Fault::Refuse { status: 400, body: body.to_owned(), headers };
+    fixture.fake.fault_from("POST /projects/:id/variables", 1, fault);
+    fixture.run().go().says(
+        3,
+        str![[r#"
+error: writing this run's record: the project or group has as many variables as it may (400)
+state: the variables name key …[OLD] (active); production is not affected
+hint: delete a variable that nothing uses: the rotation needs room for one record
+
+"#]],
+    );
+    fixture.is_untouched();
+}
+
+/// Only the words tell it from a moved project.
+fn a_method_that_this_gitlab_does_not_have() {
+    let fixture = Fixture::of_days(75);
+    let fault = refused(405, "405 Not Allowed");
+    fixture.fake.fault_from("POST /projects/:id/variables", 1, fault);
+    fixture.run().go().says(
+        3,
+        str![[r#"
+error: writing this run's record: GitLab refuses the request (405)
+state: the variables name key …[OLD] (active); production is not affected
+hint: look at the settings of the project, and at its audit events
+
+"#]],
+    );
+    fixture.is_untouched();
 }
 
 fn an_old_gitlab_that_refuses_without_a_reason() {
