@@ -155,7 +155,7 @@ pub async fn look_at_own(
     let project = Name::Id(project);
     let tree = Tree::read(gitlab, &project, number, Status::Running).await;
     let own_jobs = Own { drained, rotators };
-    let proof = tree.and_then(|tree| proof::of_named(tree, &config.deploy.jobs, Some(&own_jobs)));
+    let proof = tree.map(|tree| proof::of_named(&tree, &config.deploy.jobs, Some(&own_jobs)));
     let of_pipeline = |what: &str| format!("pipeline {number}: {what}");
     Ok(match proof.map_err(|error| looking(&project, error))? {
         Proof::Proven | Proof::NoDeploy => {
@@ -278,8 +278,8 @@ impl Look<'_> {
         }
         let names = &self.config.deploy.jobs;
         let proof = match pipeline.status.phase() {
-            _ if !names.is_empty() => proof::of_named(read().await?, names, None)?,
-            Phase::Succeeded => proof::of_all(gitlab, read().await?, pipeline.created_at).await?,
+            _ if !names.is_empty() => proof::of_named(&read().await?, names, None),
+            Phase::Succeeded => proof::of_all(gitlab, &read().await?, pipeline.created_at).await?,
             Phase::Failed if pipeline.status == Status::Skipped => {
                 Proof::InVain("all its jobs were skipped".to_owned())
             }

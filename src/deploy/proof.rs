@@ -58,17 +58,14 @@ pub(super) struct Own<'a> {
 /// The proof by all jobs of a pipeline that succeeded.
 pub(super) async fn of_all(
     gitlab: &Gitlab,
-    tree: Tree,
+    tree: &Tree,
     created: Option<Timestamp>,
 ) -> Result<Proof, ApiError> {
     let whole = Whole::of(&tree.below(0));
     if !whole.running.is_empty() {
         return Ok(Proof::Running(whole.running.join(", ")));
     }
-    if let Some(error) = tree.unreadable {
-        return Err(error);
-    }
-    let left_out = [&whole.manual[..], &whole.canceled, &whole.may_fail].concat();
+    let left_out = [&whole.manual[..], &whole.canceled, &whole.may_fail, &whole.hidden].concat();
     Ok(if !whole.failed.is_empty() {
         Proof::Failed(whole.failed.join(", "))
     } else if !left_out.is_empty() {
@@ -76,7 +73,7 @@ pub(super) async fn of_all(
         Proof::LeftOut([left_out, whole.skipped].concat().join(", "))
     } else if tree.jobs().next().is_none() {
         Proof::InVain("it has no jobs".to_owned())
-    } else if looks_like_a_deploy(gitlab, &tree, created).await? {
+    } else if looks_like_a_deploy(gitlab, tree, created).await? {
         Proof::Proven
     } else {
         Proof::NoDeploy
@@ -120,28 +117,25 @@ async fn looks_like_a_deploy(
 }
 
 /// The proof by named jobs. `own`: the pipeline is the one that this job is part of.
-pub(super) fn of_named(
-    tree: Tree,
-    wanted: &[String],
-    own: Option<&Own<'_>>,
-) -> Result<Proof, ApiError> {
+pub(super) fn of_named(tree: &Tree, wanted: &[String], own: Option<&Own<'_>>) -> Proof {
     let mut named = Named::default();
-    let to_come = to_come(&tree, own.is_some());
-    for (name, found) in by_name(&tree, wanted, own) {
+    let to_come = to_come(tree, own.is_some());
+    for (name, found) in by_name(tree, wanted, own) {
         if found.is_empty() {
             named.missing.push(format!("there is no job {name}"));
         }
         for (pipeline, seen) in found {
-            named.add(&tree, pipeline, seen, own);
+            named.add(tree, pipeline, seen, own);
         }
     }
-    let proof = match own {
+    // What is missing may be where this token sees nothing.
+    let hidden = tree.pipelines.iter().filter(|pipeline| pipeline.hidden);
+    if !named.missing.is_empty() {
+        named.hidden.extend(hidden.map(PipelineSeen::as_hidden));
+    }
+    match own {
         Some(_) => named.in_own_pipeline(&to_come),
-        None => named.in_a_deploy(&tree, &to_come),
-    };
-    match (proof, tree.unreadable) {
-        (Proof::Failed(_) | Proof::LeftOut(_) | Proof::InVain(_), Some(error)) => Err(error),
-        (proof, _) => Ok(proof),
+        None => named.in_a_deploy(tree, &to_come),
     }
 }
 
@@ -175,6 +169,8 @@ struct Named {
     left_out: Vec<String>,
     /// No retry changes it.
     in_vain: Vec<String>,
+    /// Pipelines that the token does not see.
+    hidden: Vec<String>,
 }
 
 impl Named {
@@ -212,6 +208,7 @@ impl Named {
                 self.failed.extend(whole.failed);
                 self.left_out.extend(whole.canceled);
                 self.left_out.extend(whole.may_fail);
+                self.hidden.extend(whole.hidden);
             }
         }
     }
@@ -229,6 +226,7 @@ impl Named {
             &self.left_out,
             &self.running,
             &self.manual,
+            &self.hidden,
         ];
         lists.into_iter().flatten().cloned().collect()
     }
@@ -268,6 +266,9 @@ impl Named {
             let what = format!("{lacks}, but {}", open.join(", "));
             let runs = tree.pipelines.iter().any(|pipeline| pipeline.status.is_alive());
             return if runs { Proof::Running(what) } else { Proof::Blocked(what) };
+        }
+        if !self.hidden.is_empty() {
+            return Proof::LeftOut(lacks);
         }
         // What a failed trigger job would have brought comes with its retry.
         let untriggered: Vec<String> = self.could_bring(tree, Phase::Failed).collect();
@@ -324,6 +325,8 @@ struct Whole {
     /// Failed, which they may.
     may_fail: Vec<String>,
     skipped: Vec<String>,
+    /// Pipelines that the token does not see.
+    hidden: Vec<String>,
 }
 
 impl Whole {
@@ -333,6 +336,9 @@ impl Whole {
             if pipeline.status.is_alive() {
                 let status = pipeline.status.explained();
                 whole.running.push(format!("{pipeline} is {status}"));
+            }
+            if pipeline.hidden {
+                whole.hidden.push(pipeline.as_hidden());
             }
             for seen in &pipeline.jobs {
                 whole.add(seen);

@@ -11,8 +11,6 @@ const DEPTH: u8 = 4;
 /// The pipeline itself comes first.
 pub(super) struct Tree {
     pub(super) pipelines: Vec<PipelineSeen>,
-    /// GitLab hides a downstream pipeline from this token.
-    pub(super) unreadable: Option<ApiError>,
 }
 
 pub(super) struct PipelineSeen {
@@ -21,7 +19,8 @@ pub(super) struct PipelineSeen {
     pub(super) status: Status,
     /// The newest try of each.
     pub(super) jobs: Vec<JobSeen>,
-    hidden: bool,
+    /// GitLab does not show its jobs to this token.
+    pub(super) hidden: bool,
 }
 
 pub(super) struct JobSeen {
@@ -43,7 +42,7 @@ impl Tree {
         status: Status,
     ) -> Result<Self, ApiError> {
         let root = PipelineSeen::new(project.clone(), pipeline, status);
-        let mut tree = Self { pipelines: vec![root], unreadable: None };
+        let mut tree = Self { pipelines: vec![root] };
         let mut depths = vec![0];
         let mut next = 0;
         while let Some(open) = tree.pipelines.get(next) {
@@ -51,9 +50,8 @@ impl Tree {
             let read = PipelineSeen::read(gitlab, &project, open.id).await;
             let (jobs, triggers) = match read {
                 Ok(read) => read,
-                Err(error @ ApiError::Denied { status: 403 | 404, .. }) if depth > 0 => {
+                Err(ApiError::Denied { status: 403 | 404, .. }) if depth > 0 => {
                     tree.pipelines[next].hidden = true;
-                    tree.unreadable.get_or_insert(error);
                     next += 1;
                     continue;
                 }
@@ -115,6 +113,10 @@ impl PipelineSeen {
         let triggers =
             triggers.into_iter().map(|trigger| (trigger.job, trigger.downstream_pipeline));
         Ok((jobs, triggers.collect()))
+    }
+
+    pub(super) fn as_hidden(&self) -> String {
+        format!("{self} cannot be read with this token")
     }
 
     pub(super) fn has_ended(&self) -> bool {

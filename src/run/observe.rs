@@ -283,7 +283,10 @@ impl Run<'_> {
             self.record.own.is_none() && context.is_in_own_deploy(&seen.records);
         self.seen.records = seen.records;
         self.sources.records = seen.stored;
-        self.sources.rotators = seen.rotators;
+        // A record goes with its run; the job stays one of the rotation's.
+        self.sources.rotators.extend(seen.rotators);
+        self.sources.rotators.sort();
+        self.sources.rotators.dedup();
         self.sources.lists = lists;
     }
 
