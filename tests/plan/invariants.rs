@@ -268,7 +268,9 @@ fn effects_rest_on_fresh_observations(planned: &Planned) -> Judgement {
     let is_first_write =
         matches!(planned.step, Step::WriteSecret { .. }) && !planned.seen.run.secret_sent;
     ensure(
-        !is_first_write || freshness == Freshness::Fresh || planned.policy.dry_run,
+        !is_first_write
+            || matches!(freshness, Freshness::Fresh | Freshness::Searched)
+            || planned.policy.dry_run,
         "the first write of a pair without reading the variables right before",
     )?;
     ensure(
