@@ -1,5 +1,8 @@
 //! `credential-rotator`: its arguments, its configuration, one run, its exit code.
 
+// The type of a whole run, future in future, is deeper than the compiler's default.
+#![recursion_limit = "256"]
+
 use std::io::Write;
 use std::process::ExitCode;
 

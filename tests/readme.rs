@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use credential_rotator::access_key::{AccessKeyId, Use};
-use credential_rotator::aws::{AwsError, CredentialAdvice, KeyRefusal, RoleRefusal, Signer};
+use credential_rotator::aws::{
+    AwsError, CredentialAdvice, Denial, KeyRefusal, PolicyKind, RegionRefusal, RoleRefusal, Signer,
+};
 use credential_rotator::config::{ConfigErrors, VARIABLES, table_markdown};
 use credential_rotator::error::{Blocker, Error, Notice, Refusal, exit};
 use credential_rotator::fence::Fenced;
@@ -356,6 +358,35 @@ fn the_failures_of_this_test_are_all_that_there_are() {
             }
         }),
     );
+    let regions = inner(|error| match error {
+        Error::Aws(AwsError::RegionRefused { refusal, .. }) => Some(name(refusal)),
+        _ => None,
+    });
+    complete("aws/error.rs", "RegionRefusal", &regions);
+    let denied: Vec<String> = denials().iter().map(name).collect();
+    complete("aws/denial.rs", "Denial", &denied);
+    let kinds = denials().into_iter().filter_map(|denial| match denial {
+        Denial::NotAllowed(kind) => Some(name(&kind)),
+        Denial::Forbidden(_) | Denial::Quarantine => None,
+    });
+    complete("aws/denial.rs", "PolicyKind", &kinds.collect::<Vec<_>>());
+}
+
+/// Each reason why AWS does not allow a call has its row, and its transcript.
+#[test]
+fn every_denial_is_in_its_table_and_provoked_by_a_test() {
+    let page = read(POLICIES_PAGE);
+    let listed = between(&page, "\n## When AWS does not allow a call\n", "\n## ");
+    let transcripts = read("tests/binary/aws.rs");
+    for denial in denials() {
+        assert!(listed.contains(&format!("\n| {denial} | ")), "{POLICIES_PAGE}: {denial}");
+        let of_a_role = matches!(
+            denial,
+            Denial::NotAllowed(PolicyKind::Resource) | Denial::Forbidden(PolicyKind::Resource)
+        );
+        let line = if of_a_role { format!("assumed: {denial}") } else { format!(": {denial}") };
+        assert!(transcripts.contains(&format!("{line}\n")), "no transcript shows: {denial}");
+    }
 }
 
 #[test]
@@ -524,6 +555,9 @@ fn shown(code: u8) -> String {
 fn plain(error: &str) -> String {
     let line = error.lines().next().unwrap_or_default();
     let line = line.strip_prefix(&format!("{WHAT}: ")).unwrap_or(line);
+    let line = denials()
+        .iter()
+        .fold(line.to_owned(), |line, denial| line.replace(&format!(": {denial}"), ": REASON"));
     let line = line
         .replace(&format!(" ({NUMBER})"), "")
         .replace(&NUMBER.to_string(), "N")
@@ -558,6 +592,25 @@ fn name_of(line: &str) -> String {
     line.chars().take_while(char::is_ascii_alphanumeric).collect()
 }
 
+/// Every reason why AWS does not allow a call.
+fn denials() -> Vec<Denial> {
+    let kinds = [
+        PolicyKind::Identity,
+        PolicyKind::Boundary,
+        PolicyKind::ServiceControl,
+        PolicyKind::ResourceControl,
+        PolicyKind::Session,
+        PolicyKind::Resource,
+        PolicyKind::Endpoint,
+        PolicyKind::Unnamed,
+    ];
+    let mut all = vec![Denial::Quarantine];
+    for kind in kinds {
+        all.extend([Denial::NotAllowed(kind), Denial::Forbidden(kind)]);
+    }
+    all
+}
+
 /// Every failure that is recognised, with words in capitals for what it names.
 fn failures() -> Vec<Error> {
     let mut all = vec![
@@ -576,7 +629,9 @@ fn failures() -> Vec<Error> {
         Error::Aws(AwsError::IdTokenEnded),
         Error::Aws(AwsError::Throttled { what: WHAT }),
         Error::Aws(AwsError::KeyLimit { user: text("USER") }),
-        Error::Aws(AwsError::Unexpected { what: WHAT, status: None, code: text("CODE") }),
+        Error::Aws(AwsError::Conflict { what: WHAT }),
+        Error::Aws(AwsError::Unavailable { what: WHAT, code: text("CODE") }),
+        Error::Aws(AwsError::Unexpected { what: WHAT, code: text("CODE") }),
         Error::Aws(AwsError::ClockWrong { seconds: NUMBER.into() }),
         Error::Aws(AwsError::NotVerifiable { key: key(), seconds: NUMBER.into() }),
         Error::CreateUnclear,
@@ -595,13 +650,9 @@ fn failures() -> Vec<Error> {
     }
     let refusal = KeyRefusal::Temporary(key());
     all.push(Error::Aws(AwsError::KeyRefused { what: WHAT, refusal }));
-    for (explicit, session_token) in [(false, false), (true, false), (false, true)] {
-        all.push(Error::Aws(AwsError::Denied {
-            action: "ACTION",
-            user: Some(text("USER")),
-            explicit,
-            session_token,
-        }));
+    for denial in denials() {
+        let user = Some(text("USER"));
+        all.push(Error::Aws(AwsError::Denied { action: "ACTION", user, denial }));
     }
     for advice in [
         CredentialAdvice::Protected,
@@ -611,8 +662,18 @@ fn failures() -> Vec<Error> {
     ] {
         all.push(Error::Aws(AwsError::NoCredentials { advice }));
     }
-    for why in [RoleRefusal::Denied, RoleRefusal::TokenInvalid, RoleRefusal::NoProvider] {
+    for why in [
+        RoleRefusal::Denied(Denial::Quarantine),
+        RoleRefusal::Audience,
+        RoleRefusal::NoProvider,
+        RoleRefusal::KeysUnreachable,
+        RoleRefusal::Thumbprint,
+        RoleRefusal::TokenInvalid,
+    ] {
         all.push(Error::Aws(AwsError::RoleRefused { role: text("ROLE"), why }));
+    }
+    for refusal in [RegionRefusal::SwitchedOff, RegionRefusal::NotTheEndpoints] {
+        all.push(Error::Aws(AwsError::RegionRefused { what: WHAT, refusal }));
     }
     all.extend(fenced().map(Error::ClaimLost));
     all.extend(reaches().map(|connect_error| {

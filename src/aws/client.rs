@@ -1,5 +1,6 @@
 //! The clients of IAM and STS: time-outs, retries, who signs, and what counts the calls.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -11,14 +12,11 @@ use aws_sdk_iam::primitives::DateTime;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::error::AwsError;
 use super::meter::{Meter, Service};
 use crate::access_key::AccessKeyId;
 use crate::config::{Config, CredentialSource};
 use crate::fence::Boottime;
 use crate::net::{connect_timeout, is_plausible};
-
-const READ_TRIES: u32 = 4;
 
 pub struct Aws {
     pub(super) sdk: SdkConfig,
@@ -30,6 +28,8 @@ pub struct Aws {
     pub(super) environment_secret: Option<SecretString>,
     /// The account of whoever signs, once STS has told it.
     pub(super) account: OnceLock<String>,
+    /// How long a young key may be refused.
+    pub(super) verify_timeout: Duration,
 }
 
 /// Who may sign, strongest first.
@@ -40,19 +40,14 @@ pub(super) struct ActiveCredentials {
     pub(super) session: Option<Session>,
     /// The id of the environment's pair.
     pub(super) environment: Option<AccessKeyId>,
+    /// The keys that not every host of AWS may know yet.
+    pub(super) young: BTreeSet<AccessKeyId>,
 }
 
 pub(super) struct Session {
     pub(super) credentials: Credentials,
     pub(super) since: Boottime,
     pub(super) life: Duration,
-}
-
-/// Whether the SDK repeats a call by itself.
-#[derive(Clone, Copy)]
-pub(super) enum Retry {
-    Reads,
-    Never,
 }
 
 impl Aws {
@@ -64,7 +59,7 @@ impl Aws {
             .build();
         let loader = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(config.region.clone()))
-            .retry_config(RetryConfig::standard().with_max_attempts(READ_TRIES))
+            .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts);
         let sdk = match &config.credential_source {
             CredentialSource::Environment { .. } => loader.load().await,
@@ -79,6 +74,7 @@ impl Aws {
             active_credentials: Mutex::default(),
             environment_secret,
             account: OnceLock::new(),
+            verify_timeout: config.verify_timeout,
         }
     }
 
@@ -87,27 +83,17 @@ impl Aws {
         (self.meter.calls(Service::Iam), self.meter.calls(Service::Sts))
     }
 
-    pub(super) async fn iam(&self, retry: Retry) -> Result<aws_sdk_iam::Client, AwsError> {
-        let retry = match retry {
-            Retry::Reads => RetryConfig::standard().with_max_attempts(READ_TRIES),
-            Retry::Never => RetryConfig::disabled(),
-        };
+    pub(super) fn iam(&self, credentials: SharedCredentialsProvider) -> aws_sdk_iam::Client {
         let config = aws_sdk_iam::config::Builder::from(&self.sdk)
-            .credentials_provider(self.credentials().await?)
-            .retry_config(retry)
+            .credentials_provider(credentials)
             .interceptor(self.meter.of(Service::Iam));
-        Ok(aws_sdk_iam::Client::from_conf(config.build()))
+        aws_sdk_iam::Client::from_conf(config.build())
     }
 
     /// A client of its own, and with it a connection of its own.
-    pub(super) fn sts(
-        &self,
-        credentials: SharedCredentialsProvider,
-        retry: RetryConfig,
-    ) -> aws_sdk_sts::Client {
+    pub(super) fn sts(&self, credentials: SharedCredentialsProvider) -> aws_sdk_sts::Client {
         let config = aws_sdk_sts::config::Builder::from(&self.sdk)
             .credentials_provider(credentials)
-            .retry_config(retry)
             .interceptor(self.meter.of(Service::Sts));
         aws_sdk_sts::Client::from_conf(config.build())
     }

@@ -3,13 +3,13 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_config::retry::RetryConfig;
 use aws_sdk_iam::config::{Credentials, ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_iam::error::SdkError;
 use aws_sdk_sts::error::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::client::{ActiveCredentials, Aws, Session};
+use super::denial::{Denial, PolicyKind};
 use super::error::{AwsError, CredentialAdvice, RoleRefusal};
 use super::failure::{Code, Operation};
 use super::meter::Service;
@@ -44,15 +44,8 @@ impl Aws {
         self.active_credentials().instead = Some(pair(id, secret));
     }
 
-    /// From now on the key of a tag signs, with the environment's secret; whether there is one.
-    pub fn sign_with_tag(&self, id: &AccessKeyId) -> bool {
-        let Some(secret) = &self.environment_secret else { return false };
-        self.sign_with(id, secret);
-        true
-    }
-
-    /// Whether a key signs in the place of the environment's.
-    pub(super) fn signs_instead(&self) -> bool {
+    /// Whether another key signs in the place of the environment's.
+    pub fn signs_instead(&self) -> bool {
         self.active_credentials().instead.is_some()
     }
 
@@ -63,7 +56,9 @@ impl Aws {
         }
         match &self.credential_source {
             CredentialSource::Environment { profile, .. } => self.environment(*profile).await,
-            CredentialSource::Roles { arns, id_token } => self.session(arns, id_token).await,
+            CredentialSource::Roles { arns, id_token } => {
+                Box::pin(self.session(arns, id_token)).await
+            }
         }
     }
 
@@ -113,18 +108,23 @@ impl Aws {
         let config =
             aws_sdk_sts::config::Builder::from(&self.sdk).interceptor(self.meter.of(Service::Sts));
         let sts = aws_sdk_sts::Client::from_conf(config.build());
-        let call =
-            sts.assume_role_with_web_identity().role_arn(arn).role_session_name(SESSION_NAME);
-        let reply = call.web_identity_token(id_token.expose_secret()).send().await;
-        let reply = reply.map_err(|error| self.role_error(arn, &error))?;
-        session(reply.credentials).ok_or_else(|| role_refused(arn, RoleRefusal::Denied))
+        self.repeat_passing(async || {
+            let call =
+                sts.assume_role_with_web_identity().role_arn(arn).role_session_name(SESSION_NAME);
+            let reply = call.web_identity_token(id_token.expose_secret()).send().await;
+            session(reply.map_err(|error| self.role_error(arn, &error))?.credentials)
+        })
+        .await
     }
 
     async fn assume(&self, arn: &str, previous: Credentials) -> Result<Credentials, AwsError> {
-        let sts = self.sts(SharedCredentialsProvider::new(previous), RetryConfig::standard());
-        let reply = sts.assume_role().role_arn(arn).role_session_name(SESSION_NAME).send().await;
-        let reply = reply.map_err(|error| self.role_error(arn, &error))?;
-        session(reply.credentials).ok_or_else(|| role_refused(arn, RoleRefusal::Denied))
+        let sts = self.sts(SharedCredentialsProvider::new(previous));
+        self.repeat_passing(async || {
+            let call = sts.assume_role().role_arn(arn).role_session_name(SESSION_NAME);
+            let reply = call.send().await;
+            session(reply.map_err(|error| self.role_error(arn, &error))?.credentials)
+        })
+        .await
     }
 
     fn role_error<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static>(
@@ -132,24 +132,28 @@ impl Aws {
         arn: &str,
         error: &SdkError<E>,
     ) -> AwsError {
+        let refused = |why| AwsError::RoleRefused { role: arn.to_owned(), why };
+        let text = error.message().unwrap_or_default();
         match Code::of(error) {
-            Some(Code::AccessDenied) => role_refused(arn, RoleRefusal::Denied),
+            Some(Code::AccessDenied) => refused(RoleRefusal::Denied(match Denial::of(text) {
+                // A reply about a web identity names no policy; only the trust policy knows of one.
+                Denial::NotAllowed(PolicyKind::Unnamed) if text.contains("WebIdentity") => {
+                    Denial::NotAllowed(PolicyKind::Resource)
+                }
+                denial => denial,
+            })),
             Some(Code::ExpiredToken) => AwsError::IdTokenEnded,
-            Some(Code::InvalidIdentityToken) => {
-                let no_provider =
-                    error.message().is_some_and(|text| text.contains("No OpenIDConnect provider"));
-                role_refused(
-                    arn,
-                    if no_provider { RoleRefusal::NoProvider } else { RoleRefusal::TokenInvalid },
-                )
-            }
+            Some(Code::InvalidIdentityToken) => refused(token_refusal(text)),
+            Some(Code::IdpUnreachable) => refused(RoleRefusal::KeysUnreachable),
             Some(
                 Code::SignatureDoesNotMatch
                 | Code::ClockSkew
                 | Code::UnknownKey
+                | Code::RegionDisabled
                 | Code::Invalid
                 | Code::NoSuchEntity
                 | Code::LimitExceeded
+                | Code::Conflict
                 | Code::Throttled
                 | Code::Other,
             )
@@ -157,7 +161,7 @@ impl Aws {
         }
     }
 
-    fn active_credentials(&self) -> MutexGuard<'_, ActiveCredentials> {
+    pub(super) fn active_credentials(&self) -> MutexGuard<'_, ActiveCredentials> {
         self.active_credentials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -171,14 +175,25 @@ fn no_credentials() -> AwsError {
     AwsError::NoCredentials { advice: CredentialAdvice::NoVariables }
 }
 
-fn role_refused(arn: &str, why: RoleRefusal) -> AwsError {
-    AwsError::RoleRefused { role: arn.to_owned(), why }
+/// `InvalidIdentityToken` has several causes, and only its text tells them apart.
+fn token_refusal(text: &str) -> RoleRefusal {
+    let causes = [
+        ("audience", RoleRefusal::Audience),
+        ("No OpenIDConnect provider", RoleRefusal::NoProvider),
+        ("retrieve verification key", RoleRefusal::KeysUnreachable),
+        ("thumbprint", RoleRefusal::Thumbprint),
+    ];
+    let cause = causes.into_iter().find(|(words, _)| text.contains(words));
+    cause.map_or(RoleRefusal::TokenInvalid, |(_, why)| why)
 }
 
-fn session(credentials: Option<aws_sdk_sts::types::Credentials>) -> Option<Credentials> {
-    let got = credentials?;
+fn session(credentials: Option<aws_sdk_sts::types::Credentials>) -> Result<Credentials, AwsError> {
+    let got = credentials.ok_or_else(|| AwsError::Unexpected {
+        what: ASSUME_ROLE.what,
+        code: "no credentials".to_owned(),
+    })?;
     let expiry = SystemTime::try_from(got.expiration).ok();
-    Some(Credentials::new(
+    Ok(Credentials::new(
         got.access_key_id,
         got.secret_access_key,
         Some(got.session_token),

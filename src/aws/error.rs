@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::denial::Denial;
 use crate::access_key::AccessKeyId;
 use crate::fence::Fenced;
 use crate::net::ConnectError;
@@ -21,10 +22,10 @@ pub enum AwsError {
     #[error("{what}: AWS {refusal}")]
     KeyRefused { what: &'static str, refusal: KeyRefusal },
     #[error(
-        "the credentials in use may not call {action} for {}",
+        "the credentials in use may not call {action} for {}: {denial}",
         user.as_deref().unwrap_or("the user")
     )]
-    Denied { action: &'static str, user: Option<String>, explicit: bool, session_token: bool },
+    Denied { action: &'static str, user: Option<String>, denial: Denial },
     #[error("the IAM user {user} does not exist in this account")]
     UserNotFound { user: String },
     #[error("the credentials in use are the root user's, whose keys are not rotated here")]
@@ -33,17 +34,25 @@ pub enum AwsError {
     NoUser,
     #[error("the key belongs to {arn}, not to the user {user}")]
     AnotherPrincipal { user: String, arn: String },
-    #[error("the role {role} cannot be assumed")]
+    #[error("the role {role} cannot be assumed: {why}")]
     RoleRefused { role: String, why: RoleRefusal },
+    #[error("{what}: {refusal}")]
+    RegionRefused { what: &'static str, refusal: RegionRefusal },
     #[error("the job's ID token has expired, and with it the role's session")]
     IdTokenEnded,
     #[error("{what}: AWS throttles this account's calls")]
     Throttled { what: &'static str },
     #[error("AWS says that the user {user} already has as many access keys as it may")]
     KeyLimit { user: String },
-    /// A code that this program does not know, or none. `status`: where there was a reply.
+    /// 409: several changes to one user at once, or many in the account.
+    #[error("{what}: IAM takes no change to this user at the moment")]
+    Conflict { what: &'static str },
+    /// Any 5xx.
+    #[error("{what}: AWS has an error of its own ({code})")]
+    Unavailable { what: &'static str, code: String },
+    /// A code that this program does not know, or none.
     #[error("{what}: AWS answered {code}")]
-    Unexpected { what: &'static str, status: Option<u16>, code: String },
+    Unexpected { what: &'static str, code: String },
     #[error(
         "the runner's clock is {} seconds {} the servers', so AWS rejects its signatures",
         seconds.unsigned_abs(),
@@ -85,35 +94,40 @@ pub enum CredentialAdvice {
     NoVariables,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RoleRefusal {
-    Denied,
-    TokenInvalid,
+    #[error("{0}")]
+    Denied(Denial),
+    #[error("the ID token is for another audience")]
+    Audience,
+    #[error("the account has no OIDC provider for this GitLab")]
     NoProvider,
+    #[error("AWS cannot fetch the keys of this GitLab, which the ID token is checked with")]
+    KeysUnreachable,
+    #[error("the certificate of this GitLab is not the one that the OIDC provider names")]
+    Thumbprint,
+    #[error("AWS does not accept the ID token")]
+    TokenInvalid,
 }
 
-impl AwsError {
-    /// Whether trying again soon can help, where the call is harmless when repeated. `young`: a
-    /// verified key signs in the old one's place, which may not be known everywhere.
-    pub(super) fn may_pass(&self, young: bool) -> bool {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegionRefusal {
+    #[error("STS is switched off in this region for the account")]
+    SwitchedOff,
+    #[error("the endpoint belongs to another region than AWS_REGION")]
+    NotTheEndpoints,
+}
+
+impl RoleRefusal {
+    /// AWS gives up soon where GitLab is slow; a token or a trust policy stays as it is.
+    pub(super) fn may_pass(self) -> bool {
         match self {
-            Self::Throttled { .. } => true,
-            Self::Unreachable { connect_error, .. } => connect_error.may_pass(),
-            Self::Unexpected { status, .. } => status.is_some_and(|status| status >= 500),
-            Self::KeyRefused { .. } => young,
-            Self::NoCredentials { .. }
-            | Self::ProfileMissing
-            | Self::Denied { .. }
-            | Self::UserNotFound { .. }
-            | Self::RootUser
-            | Self::NoUser
-            | Self::AnotherPrincipal { .. }
-            | Self::RoleRefused { .. }
-            | Self::IdTokenEnded
-            | Self::KeyLimit { .. }
-            | Self::ClockWrong { .. }
-            | Self::NotVerifiable { .. }
-            | Self::Fenced(_) => false,
+            Self::KeysUnreachable => true,
+            Self::Denied(_)
+            | Self::Audience
+            | Self::NoProvider
+            | Self::Thumbprint
+            | Self::TokenInvalid => false,
         }
     }
 }
@@ -124,32 +138,5 @@ impl fmt::Display for Signer {
             Some(key) => write!(f, "key {key}"),
             None => f.write_str("the credentials in use"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_on_the_side_of_aws_may_pass_whatever_its_code() {
-        for (status, may_pass) in [
-            (Some(500), true),
-            (Some(503), true),
-            (Some(404), false),
-            (Some(200), false),
-            (None, false),
-        ] {
-            let code = "ServiceUnavailable".to_owned();
-            let error = AwsError::Unexpected { what: "disabling", status, code };
-            assert_eq!(error.may_pass(false), may_pass, "{status:?}");
-        }
-    }
-
-    #[test]
-    fn a_key_that_is_refused_may_pass_only_where_it_is_young() {
-        let refusal = KeyRefusal::Unknown { signer: Signer(None), session_token: false };
-        let error = AwsError::KeyRefused { what: "disabling", refusal };
-        assert!(error.may_pass(true) && !error.may_pass(false));
     }
 }

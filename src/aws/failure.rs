@@ -4,7 +4,8 @@ use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use jiff::Timestamp;
 
 use super::client::Aws;
-use super::error::{AwsError, KeyRefusal, Signer};
+use super::denial::Denial;
+use super::error::{AwsError, KeyRefusal, RegionRefusal, Signer};
 use crate::config::CredentialSource;
 use crate::net::ConnectError;
 
@@ -23,10 +24,14 @@ pub(super) enum Code {
     UnknownKey,
     ExpiredToken,
     InvalidIdentityToken,
+    /// AWS could not ask the identity provider.
+    IdpUnreachable,
+    RegionDisabled,
     AccessDenied,
     Invalid,
     NoSuchEntity,
     LimitExceeded,
+    Conflict,
     Throttled,
     Other,
 }
@@ -42,16 +47,27 @@ impl Code {
             }
             "ExpiredToken" | "ExpiredTokenException" => Self::ExpiredToken,
             "InvalidIdentityToken" | "InvalidIdentityTokenException" => Self::InvalidIdentityToken,
+            "IDPCommunicationError" => Self::IdpUnreachable,
+            "RegionDisabledException" | "RegionDisabled" => Self::RegionDisabled,
             "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
                 Self::AccessDenied
             }
             "ValidationError" => Self::Invalid,
             "NoSuchEntity" | "NoSuchEntityException" => Self::NoSuchEntity,
             "LimitExceeded" | "LimitExceededException" => Self::LimitExceeded,
+            "ConcurrentModification"
+            | "ConcurrentModificationException"
+            | "EntityTemporarilyUnmodifiable"
+            | "EntityTemporarilyUnmodifiableException" => Self::Conflict,
             "Throttling"
             | "ThrottlingException"
+            | "ThrottledException"
+            | "RequestThrottled"
+            | "RequestThrottledException"
             | "RequestLimitExceeded"
-            | "TooManyRequestsException" => Self::Throttled,
+            | "TooManyRequestsException"
+            | "PriorRequestNotComplete"
+            | "SlowDown" => Self::Throttled,
             _ => Self::Other,
         })
     }
@@ -69,13 +85,27 @@ impl Aws {
     {
         let Operation { what, action } = operation;
         let Some(code) = Code::of(error) else { return self.without_code(what, error) };
+        let written = || {
+            let letters = error.code().unwrap_or_default().chars();
+            letters.filter(char::is_ascii_alphanumeric).take(64).collect()
+        };
+        match status(error) {
+            Some(500..) => return AwsError::Unavailable { what, code: written() },
+            Some(429) => return AwsError::Throttled { what },
+            Some(_) | None => {}
+        }
         let says = |text: &str| error.message().is_some_and(|message| message.contains(text));
         let user = || user.unwrap_or_default().to_owned();
+        let region = |refusal| AwsError::RegionRefused { what, refusal };
         match code {
             Code::SignatureDoesNotMatch if says("expired") || says("not yet current") => {
                 self.clock_wrong()
             }
             Code::ClockSkew => self.clock_wrong(),
+            Code::SignatureDoesNotMatch if says("scoped to a valid region") => {
+                region(RegionRefusal::NotTheEndpoints)
+            }
+            Code::RegionDisabled => region(RegionRefusal::SwitchedOff),
             Code::SignatureDoesNotMatch => self.key_refused(what, true),
             Code::UnknownKey => self.key_refused(what, false),
             // A role's session ends with the ID token; temporary credentials of the environment are
@@ -87,17 +117,17 @@ impl Aws {
             Code::AccessDenied => AwsError::Denied {
                 action,
                 user: Some(user()).filter(|user| !user.is_empty()),
-                explicit: says("explicit deny"),
-                session_token: self.has_session_token(),
+                denial: Denial::of(error.message().unwrap_or_default()),
             },
             Code::Invalid if says("non-User credentials") => AwsError::NoUser,
             Code::NoSuchEntity => AwsError::UserNotFound { user: user() },
+            // <https://github.com/aws/aws-sdk-go/issues/807>
+            Code::LimitExceeded if says("awaiting replication") => AwsError::Conflict { what },
             Code::LimitExceeded => AwsError::KeyLimit { user: user() },
+            Code::Conflict => AwsError::Conflict { what },
             Code::Throttled => AwsError::Throttled { what },
-            Code::Invalid | Code::InvalidIdentityToken | Code::Other => {
-                let letters = error.code().unwrap_or_default().chars();
-                let code = letters.filter(char::is_ascii_alphanumeric).take(64).collect();
-                AwsError::Unexpected { what, status: status(error), code }
+            Code::Invalid | Code::InvalidIdentityToken | Code::IdpUnreachable | Code::Other => {
+                AwsError::Unexpected { what, code: written() }
             }
         }
     }
@@ -116,14 +146,19 @@ impl Aws {
             | SdkError::ServiceError(_)
             | SdkError::ConstructionFailure(_)
             | _ => {
-                let status = status(error);
-                let how = if status.is_some_and(|status| (200..300).contains(&status)) {
-                    "with a reply that is none of its own"
-                } else {
-                    "without a reason"
-                };
-                let code = format!("HTTP {} {how}", status.unwrap_or_default());
-                AwsError::Unexpected { what, status, code }
+                let status = status(error).unwrap_or_default();
+                match status {
+                    500.. => AwsError::Unavailable { what, code: format!("HTTP {status}") },
+                    429 => AwsError::Throttled { what },
+                    200..300 => {
+                        let code = format!("HTTP {status} with a reply that is none of its own");
+                        AwsError::Unexpected { what, code }
+                    }
+                    _ => AwsError::Unexpected {
+                        what,
+                        code: format!("HTTP {status} without a reason"),
+                    },
+                }
             }
         }
     }

@@ -1,15 +1,15 @@
 //! IAM: lists, creates, disables and deletes the user's keys, and asks when a key was last used.
 
-use std::time::Duration;
-
+use aws_sdk_iam::config::SharedCredentialsProvider;
 use aws_sdk_iam::types::StatusType;
-use backon::{ExponentialBuilder, Retryable};
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::client::{Aws, Retry, timestamp};
+use super::client::{Aws, timestamp};
+use super::credentials::pair;
 use super::error::AwsError;
 use super::failure::{Code, Operation, is_ambiguous};
+use super::repeat::YOUNG;
 use crate::access_key::{AccessKeyId, CreatedKey, Key, Use};
 use crate::fence::Fenced;
 
@@ -43,9 +43,34 @@ pub enum CreateFailure {
 }
 
 impl Aws {
-    /// The user's keys, all pages, oldest first. One call where there are no more than a hundred.
+    /// The user's keys, all pages, oldest first. One call where there are no more than a hundred. A
+    /// refusal of the key that signs is not asked about again: see [`Aws::list_again`].
     pub async fn list(&self) -> Result<Listing, AwsError> {
-        let iam = self.iam(Retry::Reads).await?;
+        self.repeat_signed(async |credentials| self.list_by(credentials).await).await
+    }
+
+    /// The same after the key that signs was refused once. `tag`: a key that may sign instead, with
+    /// the environment's secret, where the pair of the environment is torn; it replaces the signer
+    /// only if it works.
+    pub async fn list_again(&self, tag: Option<&AccessKeyId>) -> Result<Listing, AwsError> {
+        let signer = self.signing_key();
+        let has_young = || tag.into_iter().chain(&signer).any(|key| self.is_young(key));
+        let tagged = tag.zip(self.environment_secret.as_ref());
+        self.repeat_refused(has_young, async || {
+            if let Some((id, secret)) = tagged
+                && let pair = SharedCredentialsProvider::new(pair(id, secret))
+                && let Ok(listing) = self.list_by(pair).await
+            {
+                self.sign_with(id, secret);
+                return Ok(listing);
+            }
+            self.list().await
+        })
+        .await
+    }
+
+    async fn list_by(&self, credentials: SharedCredentialsProvider) -> Result<Listing, AwsError> {
+        let iam = self.iam(credentials.clone());
         let mut pages =
             iam.list_access_keys().set_user_name(self.named_user.clone()).into_paginator().send();
         let (mut keys, mut user, mut count) = (Vec::new(), self.named_user.clone(), 0);
@@ -53,7 +78,7 @@ impl Aws {
             count += 1;
             if count > PAGES {
                 let code = "no end of pages".to_owned();
-                return Err(AwsError::Unexpected { what: LIST.what, status: None, code });
+                return Err(AwsError::Unexpected { what: LIST.what, code });
             }
             let page = page.map_err(|error| self.error(LIST, user.as_deref(), &error))?;
             for metadata in page.access_key_metadata {
@@ -72,15 +97,19 @@ impl Aws {
         }
         let user = match user {
             Some(user) => user,
-            None => self.own_user().await?,
+            None => self.own_user(credentials).await?,
         };
         keys.sort_by(|one, other| (one.created, &one.id).cmp(&(other.created, &other.id)));
-        Ok(Listing { user, keys, date: self.meter.date().unwrap_or_else(Timestamp::now) })
+        let date = self.meter.date().unwrap_or_else(Timestamp::now);
+        for key in keys.iter().filter(|key| date.duration_since(key.created) < YOUNG) {
+            self.take_for_young(&key.id);
+        }
+        Ok(Listing { user, keys, date })
     }
 
     /// The user whose key signs; a role or the root user is none.
-    async fn own_user(&self) -> Result<String, AwsError> {
-        let identity = self.identity().await?;
+    async fn own_user(&self, credentials: SharedCredentialsProvider) -> Result<String, AwsError> {
+        let identity = self.identity_of(credentials).await?;
         match identity.user() {
             Some(user) => Ok(user.to_owned()),
             None if identity.arn.ends_with(":root") => Err(AwsError::RootUser),
@@ -95,31 +124,33 @@ impl Aws {
         user: &str,
         may_act: impl AsyncFn() -> Result<(), Fenced>,
     ) -> Result<CreatedKey, CreateFailure> {
-        let try_once = async || {
-            may_act().await.map_err(|why| CreateFailure::Refused(why.into()))?;
-            let iam = self.iam(Retry::Never).await.map_err(CreateFailure::Refused)?;
+        let made = self.repeat(async |credentials| {
+            let iam = self.iam(credentials);
+            may_act().await?;
             match iam.create_access_key().user_name(user).send().await {
-                Ok(reply) => created_key(reply.access_key).ok_or(CreateFailure::Unclear),
-                Err(error) if is_ambiguous(&error) => Err(CreateFailure::Unclear),
-                Err(error) => Err(CreateFailure::Refused(self.error(CREATE, Some(user), &error))),
+                Ok(reply) => Ok(created_key(reply.access_key)),
+                Err(error) if is_ambiguous(&error) => Ok(None),
+                Err(error) => Err(self.error(CREATE, Some(user), &error)),
             }
-        };
-        let may_pass = |failure: &CreateFailure| {
-            matches!(failure, CreateFailure::Refused(AwsError::Throttled { .. }))
-        };
-        try_once.retry(schedule()).when(may_pass).await
+        });
+        let key = made.await.map_err(CreateFailure::Refused)?.ok_or(CreateFailure::Unclear)?;
+        self.take_for_young(&key.id);
+        Ok(key)
     }
 
     /// When the key was last used. Advisory: IAM may report hours late.
     pub async fn last_use(&self, id: &AccessKeyId) -> Result<Use, AwsError> {
-        let iam = self.iam(Retry::Reads).await?;
-        let reply = iam.get_access_key_last_used().access_key_id(id.full()).send().await;
-        let user = self.named_user.as_deref();
-        let reply = reply.map_err(|error| self.error(LAST_USE, user, &error))?;
-        let used = reply
-            .access_key_last_used
-            .and_then(|used| Some((timestamp(used.last_used_date.as_ref()?)?, used.service_name)));
-        Ok(used.map_or(Use::Never, |(when, service)| Use::At { when, service }))
+        self.repeat(async |credentials| {
+            let iam = self.iam(credentials);
+            let reply = iam.get_access_key_last_used().access_key_id(id.full()).send().await;
+            let user = self.named_user.as_deref();
+            let reply = reply.map_err(|error| self.error(LAST_USE, user, &error))?;
+            let used = reply.access_key_last_used.and_then(|used| {
+                Some((timestamp(used.last_used_date.as_ref()?)?, used.service_name))
+            });
+            Ok(used.map_or(Use::Never, |(when, service)| Use::At { when, service }))
+        })
+        .await
     }
 
     /// Disables the key: reversible, and harmless when repeated.
@@ -129,18 +160,18 @@ impl Aws {
         id: &AccessKeyId,
         may_act: impl AsyncFn() -> Result<(), Fenced>,
     ) -> Result<(), AwsError> {
-        let try_once = async || {
-            may_act().await?;
-            let iam = self.iam(Retry::Never).await?;
+        self.repeat(async |credentials| {
+            let iam = self.iam(credentials);
             let call = iam
                 .update_access_key()
                 .user_name(user)
                 .access_key_id(id.full())
                 .status(StatusType::Inactive);
+            may_act().await?;
             let reply = call.send().await;
             reply.map(|_| ()).map_err(|error| self.error(DISABLE, Some(user), &error))
-        };
-        try_once.retry(schedule()).when(|error| self.may_pass(error)).await
+        })
+        .await
     }
 
     /// Deletes the key; one that is gone already counts as deleted, where the list says so too.
@@ -150,10 +181,10 @@ impl Aws {
         id: &AccessKeyId,
         may_act: impl AsyncFn() -> Result<(), Fenced>,
     ) -> Result<(), AwsError> {
-        let try_once = async || {
-            may_act().await?;
-            let iam = self.iam(Retry::Never).await?;
+        self.repeat(async |credentials| {
+            let iam = self.iam(credentials);
             let call = iam.delete_access_key().user_name(user).access_key_id(id.full());
+            may_act().await?;
             let Err(error) = call.send().await else { return Ok(()) };
             if Code::of(&error) != Some(Code::NoSuchEntity) {
                 return Err(self.error(DELETE, Some(user), &error));
@@ -163,21 +194,10 @@ impl Aws {
                 return Ok(());
             }
             let code = "NoSuchEntity".to_owned();
-            Err(AwsError::Unexpected { what: DELETE.what, status: Some(404), code })
-        };
-        try_once.retry(schedule()).when(|error| self.may_pass(error)).await
+            Err(AwsError::Unexpected { what: DELETE.what, code })
+        })
+        .await
     }
-
-    fn may_pass(&self, error: &AwsError) -> bool {
-        error.may_pass(self.signs_instead())
-    }
-}
-
-fn schedule() -> ExponentialBuilder {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(500))
-        .with_max_times(5)
-        .with_jitter()
 }
 
 fn created_key(key: Option<aws_sdk_iam::types::AccessKey>) -> Option<CreatedKey> {

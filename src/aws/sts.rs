@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
 use aws_sdk_iam::config::SharedCredentialsProvider;
 use aws_sdk_iam::error::SdkError;
 use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityError;
@@ -43,8 +42,7 @@ impl Identity {
 impl Aws {
     /// Who signs, as STS says. The call needs no permission.
     pub async fn identity(&self) -> Result<Identity, AwsError> {
-        let sts = self.sts(self.credentials().await?, RetryConfig::standard());
-        let identity = who(&sts).await.map_err(|error| self.error(WHO_SIGNS, None, &error))?;
+        let identity = self.repeat(async |credentials| self.identity_of(credentials).await).await?;
         let _ = self.account.set(identity.account.clone());
         Ok(identity)
     }
@@ -60,6 +58,14 @@ impl Aws {
             let _ = self.identity().await;
         }
         self.known_account()
+    }
+
+    pub(super) async fn identity_of(
+        &self,
+        credentials: SharedCredentialsProvider,
+    ) -> Result<Identity, AwsError> {
+        let sts = self.sts(credentials);
+        who(&sts).await.map_err(|error| self.error(WHO_SIGNS, None, &error))
     }
 
     /// Polls STS with the new key's own credentials until it works everywhere, as far as that can
@@ -111,26 +117,36 @@ impl Aws {
         }
     }
 
-    /// Which of these keys a secret belongs to, as STS says.
+    /// Which of these keys a secret belongs to, as STS says. None is believed only from a second
+    /// look, and of a young key only once its verification would have given up.
     pub async fn whose(
         &self,
         secret: &SecretString,
         candidates: &[AccessKeyId],
     ) -> Result<Option<AccessKeyId>, AwsError> {
-        for id in candidates {
-            match self.who_is(id, secret).await {
-                Ok(_) => return Ok(Some(id.clone())),
-                Err(AwsError::KeyRefused { .. }) => {}
-                Err(error) => return Err(error),
+        let has_young = || candidates.iter().any(|id| self.is_young(id));
+        let ask = async || {
+            let mut refused = Ok(None);
+            for id in candidates {
+                match self.who_is(id, secret).await {
+                    Ok(_) => return Ok(Some(id.clone())),
+                    Err(error @ AwsError::KeyRefused { .. }) => refused = Err(error),
+                    Err(error) => return Err(error),
+                }
             }
+            refused
+        };
+        let asked = self.repeat_refused(has_young, async || self.repeat_passing(&ask).await);
+        match asked.await {
+            Err(AwsError::KeyRefused { .. }) => Ok(None),
+            answer => answer,
         }
-        Ok(None)
     }
 
     /// One `GetCallerIdentity` with this pair, on a connection of its own.
     async fn who_is(&self, id: &AccessKeyId, secret: &SecretString) -> Result<Identity, AwsError> {
         let credentials = SharedCredentialsProvider::new(pair(id, secret));
-        let sts = self.sts(credentials, RetryConfig::disabled());
+        let sts = self.sts(credentials);
         who(&sts).await.map_err(|error| self.error(CHECK_PAIR, None, &error))
     }
 }

@@ -2,7 +2,9 @@
 //! [`crate::aws`].
 
 use super::{AFTER_THE_FENCE, exit, exit_of_connect_error, hint_for_connect_error};
-use crate::aws::{AwsError, CredentialAdvice, KeyRefusal, RoleRefusal};
+use crate::aws::{
+    AwsError, CredentialAdvice, Denial, KeyRefusal, PolicyKind, RegionRefusal, RoleRefusal, Signer,
+};
 
 pub(super) fn exit_code(error: &AwsError) -> u8 {
     match error {
@@ -15,10 +17,13 @@ pub(super) fn exit_code(error: &AwsError) -> u8 {
         | AwsError::RootUser
         | AwsError::NoUser
         | AwsError::AnotherPrincipal { .. }
-        | AwsError::RoleRefused { .. }
+        | AwsError::RegionRefused { .. }
         | AwsError::KeyLimit { .. } => exit::REFUSED,
+        AwsError::RoleRefused { why, .. } => exit_code_for_role(*why),
         AwsError::IdTokenEnded
         | AwsError::Throttled { .. }
+        | AwsError::Conflict { .. }
+        | AwsError::Unavailable { .. }
         | AwsError::Unexpected { .. }
         | AwsError::ClockWrong { .. }
         | AwsError::NotVerifiable { .. }
@@ -40,8 +45,8 @@ pub(super) fn hint(error: &AwsError) -> String {
                 .into()
         }
         AwsError::KeyRefused { refusal, .. } => hint_for_key(refusal).into(),
-        AwsError::Denied { action, user, explicit, session_token } => {
-            hint_for_denial(action, user.as_deref(), *explicit, *session_token)
+        AwsError::Denied { action, user, denial } => {
+            hint_for_denial(action, user.as_deref(), *denial)
         }
         AwsError::UserNotFound { .. } => {
             "ROTATOR_IAM_USER must be the name alone (no path, no ARN) of a user in the account of \
@@ -57,7 +62,8 @@ pub(super) fn hint(error: &AwsError) -> String {
         AwsError::AnotherPrincipal { .. } => {
             "check ROTATOR_IAM_USER and the account of the credentials in use".into()
         }
-        AwsError::RoleRefused { why, .. } => hint_for_role(*why).into(),
+        AwsError::RoleRefused { why, .. } => hint_for_role(*why),
+        AwsError::RegionRefused { refusal, .. } => hint_for_region(*refusal).into(),
         AwsError::IdTokenEnded => {
             "nothing to do: the next run has a new token and takes up where this one ended; where \
              every run ends so, ROTATOR_AWS_ID_TOKEN is not the one of the job's `id_tokens:`"
@@ -65,6 +71,15 @@ pub(super) fn hint(error: &AwsError) -> String {
         }
         AwsError::Throttled { .. } => {
             "run again; spread the schedules of many projects over the day".into()
+        }
+        AwsError::Conflict { .. } => {
+            "run again in a few minutes; where it stays so, look for another tool that changes the \
+             same user"
+                .into()
+        }
+        AwsError::Unavailable { .. } => {
+            "run again; where it stays so, look at https://health.aws.amazon.com/health/status"
+                .into()
         }
         AwsError::KeyLimit { user } => format!(
             "`aws iam list-access-keys --user-name {user}` shows them; delete the one that nothing \
@@ -82,6 +97,17 @@ pub(super) fn hint(error: &AwsError) -> String {
                 .into()
         }
         AwsError::Fenced(_) => AFTER_THE_FENCE.into(),
+    }
+}
+
+fn exit_code_for_role(why: RoleRefusal) -> u8 {
+    match why {
+        RoleRefusal::KeysUnreachable => exit::FAILED,
+        RoleRefusal::Denied(_)
+        | RoleRefusal::Audience
+        | RoleRefusal::NoProvider
+        | RoleRefusal::Thumbprint
+        | RoleRefusal::TokenInvalid => exit::REFUSED,
     }
 }
 
@@ -116,6 +142,11 @@ fn hint_for_key(refusal: &KeyRefusal) -> &'static str {
         | KeyRefusal::Unknown { session_token: true, .. } => {
             "AWS_SESSION_TOKEN stands beside the pair: remove that variable if it is a leftover"
         }
+        KeyRefusal::WrongSecret { signer: Signer(None), .. }
+        | KeyRefusal::Unknown { signer: Signer(None), .. } => {
+            "the session that the role gave is refused: set AWS_REGION to a region of the role's \
+             partition that is enabled in its account"
+        }
         KeyRefusal::WrongSecret { session_token: false, .. } => {
             "if the job started before the last rotation, retry it: it gets today's variables; \
              else a person must store a matching pair"
@@ -127,44 +158,100 @@ fn hint_for_key(refusal: &KeyRefusal) -> &'static str {
     }
 }
 
-fn hint_for_denial(
-    action: &str,
-    user: Option<&str>,
-    explicit: bool,
-    session_token: bool,
-) -> String {
-    if session_token {
-        "credentials of GetSessionToken cannot call IAM: use the key itself, or a role".into()
-    } else if explicit && action.ends_with("AccessKey") {
-        "an explicit deny stands in the way: a quarantine policy (AWSCompromisedKeyQuarantine, \
-         then treat the key as leaked), a rule that demands MFA, a boundary or an SCP; allowing \
-         more does not fix it"
-            .into()
-    } else if explicit {
-        "an explicit deny stands in the way (a rule that demands MFA, a boundary or an SCP): take \
-         these credentials out of it; allowing more does not fix it"
-            .into()
-    } else {
-        let name = user.unwrap_or("${aws:username}");
-        format!(
-            "add to the policy of the credentials in use: {{\"Effect\": \"Allow\", \"Action\": \
-             \"{action}\", \"Resource\": \"arn:aws:iam::*:user/{name}\"}} (with the path, where \
-             the user has one)"
-        )
+fn hint_for_denial(action: &str, user: Option<&str>, denial: Denial) -> String {
+    match denial {
+        Denial::NotAllowed(kind) => match limit(kind) {
+            Some(limit) => format!("{limit} must allow {action} as well; {OWN_POLICY}"),
+            None => {
+                let name = user.unwrap_or("${aws:username}");
+                format!(
+                    "add to the policy of the credentials in use: {{\"Effect\": \"Allow\", \
+                     \"Action\": \"{action}\", \"Resource\": \"arn:aws:iam::*:user/{name}\"}} \
+                     (with the path, where the user has one)"
+                )
+            }
+        },
+        Denial::Forbidden(kind) => match limit(kind) {
+            Some(limit) => format!(
+                "{limit} has a statement that denies {action}: take these credentials out of it; \
+                 {OWN_POLICY}"
+            ),
+            None => format!(
+                "find the statement that denies {action} (a rule that demands MFA; \
+                 AWSCompromisedKeyQuarantine, then treat the key as leaked{}) and take these \
+                 credentials out of it; allowing more does not fix it",
+                if kind == PolicyKind::Unnamed { "; a boundary; an SCP" } else { "" }
+            ),
+        },
+        Denial::Quarantine => {
+            "AWS has found a key of this user in public: treat it as leaked, replace it by hand, \
+             then detach AWSCompromisedKeyQuarantine from the user"
+                .into()
+        }
     }
 }
 
-fn hint_for_role(why: RoleRefusal) -> &'static str {
+const OWN_POLICY: &str = "allowing more in the policy of the identity does not fix it";
+
+/// A policy that limits what the identity's own one allows.
+fn limit(kind: PolicyKind) -> Option<&'static str> {
+    match kind {
+        PolicyKind::Identity | PolicyKind::Unnamed => None,
+        PolicyKind::Boundary => Some("the permissions boundary of the credentials in use"),
+        PolicyKind::ServiceControl => {
+            Some("the service control policy that the organization puts on the account")
+        }
+        PolicyKind::ResourceControl => {
+            Some("the resource control policy that the organization puts on the account")
+        }
+        PolicyKind::Session => Some("the session policy that these credentials were made with"),
+        PolicyKind::Resource => Some("the role's trust policy"),
+        PolicyKind::Endpoint => Some("the policy of the VPC endpoint that the runner uses"),
+    }
+}
+
+fn hint_for_role(why: RoleRefusal) -> String {
     match why {
-        RoleRefusal::Denied => {
+        RoleRefusal::Denied(Denial::NotAllowed(PolicyKind::Resource | PolicyKind::Unnamed)) => {
             "the role's trust policy must allow this project and ref (condition on `sub`) and the \
              token's `aud`; a chained role must allow the role before it"
+                .into()
+        }
+        RoleRefusal::Denied(Denial::NotAllowed(PolicyKind::Identity)) => {
+            "the policy of the role before it must allow sts:AssumeRole on this one".into()
+        }
+        RoleRefusal::Denied(denial) => hint_for_denial("sts:AssumeRole", None, denial),
+        RoleRefusal::Audience => {
+            "compare `aud` of `id_tokens:` (input `id_token_aud`) with the audiences of the OIDC \
+             provider"
+                .into()
+        }
+        RoleRefusal::NoProvider => "create an OIDC provider for the issuer's URL in the account \
+                                    of the role, or check the account in ROTATOR_AWS_ROLE_ARN"
+            .into(),
+        RoleRefusal::KeysUnreachable => {
+            "run again; where it stays so, AWS must reach /.well-known/openid-configuration of \
+             this GitLab, and the `jwks_uri` in it, over the internet; where it cannot, let the \
+             key rotate itself"
+                .into()
+        }
+        RoleRefusal::Thumbprint => {
+            "update the thumbprint of the OIDC provider, or give GitLab a certificate of a public \
+             authority"
+                .into()
         }
         RoleRefusal::TokenInvalid => {
-            "the ID token is not accepted: check `aud` of `id_tokens:` and the provider's audience"
+            "ROTATOR_AWS_ID_TOKEN must be the token of the job's own `id_tokens:`".into()
         }
-        RoleRefusal::NoProvider => {
-            "the account has no OIDC provider for this GitLab: create one for the issuer's URL"
+    }
+}
+
+fn hint_for_region(refusal: RegionRefusal) -> &'static str {
+    match refusal {
+        RegionRefusal::SwitchedOff => {
+            "set AWS_REGION to another region, or activate STS in this one (account settings of \
+             IAM)"
         }
+        RegionRefusal::NotTheEndpoints => "AWS_REGION and AWS_ENDPOINT_URL* must name one region",
     }
 }

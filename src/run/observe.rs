@@ -5,15 +5,15 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::claim::OwnRecord;
 use super::others::{Other, Who};
 use super::{Context, Run};
 use crate::access_key::{AccessKeyId, Key};
-use crate::aws::{AwsError, CredentialAdvice, Identity, Listing};
-use crate::config::{Action, CredentialSource, Owner};
+use crate::aws::{AwsError, CredentialAdvice, Identity, Listing, YOUNG};
+use crate::config::{Action, Owner};
 use crate::error::Error;
 use crate::fence::Boottime;
 use crate::gitlab::records::StoredRecord;
@@ -23,7 +23,7 @@ use crate::plan::{
     Attempt, GivenPair, Observed, RecordSeen, Refusal, RunState, SecretOwner, SecretSeen,
     TargetSeen,
 };
-use crate::record::JobRef;
+use crate::record::{JobRef, Record};
 use crate::targets::Lists;
 
 /// How long IAM's list may leave out a key that this process has created.
@@ -131,9 +131,7 @@ impl Context<'_> {
             return Err(AwsError::ClockWrong { seconds: skew.as_secs() }.into());
         }
         let listing = match listing {
-            Err(error @ AwsError::KeyRefused { .. }) => {
-                self.list_with_a_tags_key(&lists, error.into(), before).await?
-            }
+            Err(AwsError::KeyRefused { .. }) => self.list_again(&lists, before).await?,
             Err(AwsError::NoCredentials { .. }) => {
                 return Err(AwsError::NoCredentials { advice: self.advice(&lists) }.into());
             }
@@ -150,35 +148,43 @@ impl Context<'_> {
         token.map_err(|error| Error::gitlab("asking about the token", error))
     }
 
-    /// A torn pair in self mode: the id of the environment is still the old one, its secret is the
-    /// tag's key's.
-    async fn list_with_a_tags_key(
-        &self,
-        lists: &Lists,
-        error: Error,
-        before: Option<&Observed>,
-    ) -> Result<Listing, Error> {
-        if !matches!(self.config.credential_source, CredentialSource::Environment { .. }) {
-            return Err(error);
-        }
+    /// The key that signs was refused once. In self mode the pair of this job may be torn: its id
+    /// is still the old one, its secret is the tag's key's.
+    async fn list_again(&self, lists: &Lists, before: Option<&Observed>) -> Result<Listing, Error> {
         let environment = self.aws.environment_key();
         let targets = lists.targets(self.config);
+        let in_place = !self.aws.signs_instead() && environment.is_some();
+        let tag = targets.iter().filter(|_| in_place).find_map(|target| {
+            target.secret.tag().filter(|tag| Some(*tag) != environment.as_ref())
+        });
+        let records = lists.records()?;
+        for key in tag.into_iter().chain(&self.aws.signing_key()) {
+            if records.iter().any(|stored| self.dates_as_young(&stored.record, key)) {
+                self.aws.take_for_young(key);
+            }
+        }
         let is_named = targets.iter().any(|target| target.id.key() == environment.as_ref());
         let not_begun = before.is_some_and(|seen| seen.run.attempt == Attempt::No);
         // The environment's key worked at the first observation of this run and is named no more:
         // another run has rotated it away meanwhile.
-        let busy_or = |error| {
-            if not_begun && !is_named { Error::Refused(Refusal::Busy) } else { error }
-        };
-        let tag = targets.iter().find_map(|target| {
-            target.secret.tag().filter(|tag| Some(*tag) != environment.as_ref())
-        });
-        match tag {
-            Some(tag) if self.aws.sign_with_tag(tag) => {
-                self.aws.list().await.map_err(|_| busy_or(error))
+        let busy_or = |error: AwsError| match error {
+            AwsError::KeyRefused { .. } if in_place && not_begun && !is_named => {
+                Error::Refused(Refusal::Busy)
             }
-            Some(_) | None => Err(busy_or(error)),
-        }
+            error => error.into(),
+        };
+        self.aws.list_again(tag).await.map_err(busy_or)
+    }
+
+    /// Whether a record says that this key was made or published a short time ago.
+    fn dates_as_young(&self, record: &Record, key: &AccessKeyId) -> bool {
+        let (Some(progress), Some(now)) = (&record.progress, self.gitlab.now()) else {
+            return false;
+        };
+        let published = progress.published.iter().filter(|published| published.key == *key);
+        let made = Some(progress.creating).filter(|_| !progress.from.contains(key));
+        let mut dates = published.map(|published| published.at).chain(made);
+        dates.any(|date| now.duration_since(date) < YOUNG)
     }
 
     fn advice(&self, lists: &Lists) -> CredentialAdvice {

@@ -14,6 +14,19 @@ pub(crate) fn cases() -> Vec<Trial> {
         asking_for_the_last_use_is_denied,
         creating_is_denied_explicitly,
         listing_is_denied_explicitly,
+        the_user_is_in_quarantine,
+        no_permissions_boundary_allows_it,
+        a_permissions_boundary_denies_it,
+        no_service_control_policy_allows_it,
+        a_service_control_policy_denies_it,
+        no_resource_control_policy_allows_it,
+        a_resource_control_policy_denies_it,
+        no_session_policy_allows_it,
+        a_session_policy_denies_it,
+        no_policy_of_the_vpc_endpoint_allows_it,
+        a_policy_of_the_vpc_endpoint_denies_it,
+        a_denial_without_a_kind,
+        a_deny_without_a_kind,
         a_role_may_not_list,
         a_session_of_a_user_cannot_call_iam,
         // The signer is not the right one.
@@ -34,7 +47,16 @@ pub(crate) fn cases() -> Vec<Trial> {
         an_account_without_the_provider,
         a_new_key_that_belongs_to_somebody_else,
         a_token_that_is_none,
+        aws_does_not_reach_this_gitlab,
+        aws_does_not_reach_this_gitlab_for_a_moment,
+        a_certificate_that_the_provider_does_not_name,
+        sts_is_switched_off_in_the_region,
+        an_endpoint_of_another_region,
         a_chain_that_breaks,
+        a_chain_that_the_first_role_may_not_go_on_with,
+        a_chain_that_the_organization_denies,
+        a_chain_that_the_second_role_does_not_trust,
+        a_chain_that_the_second_role_denies,
         an_id_token_that_has_ended,
         an_id_token_that_ends_meanwhile,
         // Keys do not come as they should.
@@ -46,7 +68,16 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_creation_that_is_never_seen,
         iam_throttles_for_ever,
         iam_has_an_error_for_ever,
+        iam_takes_no_change_for_ever,
+        a_code_that_nobody_knows,
+        errors_that_pass_by_themselves,
+        a_creation_that_ends_with_a_5xx_is_not_repeated,
         an_endpoint_that_nobody_listens_at,
+        // One reply says little about a key.
+        an_old_key_that_is_refused_once,
+        a_new_key_that_is_refused_at_each_call_once,
+        a_published_key_that_a_record_dates_as_young,
+        the_key_of_a_tag_replaces_the_signer_only_if_it_works,
     ]
 }
 
@@ -72,7 +103,7 @@ fn all_but(action: &str) -> Vec<&str> {
 fn listing_keys_is_denied() {
     let fixture = without("iam:ListAccessKeys");
     fixture.run().go().says(3, str![[r#"
-error: the credentials in use may not call iam:ListAccessKeys for the user
+error: the credentials in use may not call iam:ListAccessKeys for the user: no identity-based policy allows it
 state: nothing was changed; keys and variables are as they were before this run
 hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:ListAccessKeys", "Resource": "arn:aws:iam::*:user/${aws:username}"} (with the path, where the user has one)
 
@@ -83,7 +114,7 @@ hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action":
 fn creating_a_key_is_denied() {
     let fixture = without("iam:CreateAccessKey");
     fixture.run().go().says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer
+error: the credentials in use may not call iam:CreateAccessKey for deployer: no identity-based policy allows it
 state: the variables name key …[OLD] (active); production is not affected
 hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:CreateAccessKey", "Resource": "arn:aws:iam::*:user/deployer"} (with the path, where the user has one)
 
@@ -94,7 +125,7 @@ hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action":
 fn disabling_a_key_is_denied() {
     let fixture = without("iam:UpdateAccessKey");
     fixture.run().go().says(3, str![[r#"
-error: the credentials in use may not call iam:UpdateAccessKey for deployer
+error: the credentials in use may not call iam:UpdateAccessKey for deployer: no identity-based policy allows it
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:UpdateAccessKey", "Resource": "arn:aws:iam::*:user/deployer"} (with the path, where the user has one)
 
@@ -109,7 +140,7 @@ hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action":
 fn deleting_a_key_is_denied() {
     let fixture = without("iam:DeleteAccessKey");
     fixture.run().go().says(3, str![[r#"
-error: the credentials in use may not call iam:DeleteAccessKey for deployer
+error: the credentials in use may not call iam:DeleteAccessKey for deployer: no identity-based policy allows it
 state: the variables name a key that works; old key …[OLD] (disabled), new key …[NEW] (active); production is not affected
 hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:DeleteAccessKey", "Resource": "arn:aws:iam::*:user/deployer"} (with the path, where the user has one)
 
@@ -125,7 +156,7 @@ fn asking_for_the_last_use_is_denied() {
     fixture.fake.shift_clock(100);
     fixture.fake.set_policy(USER, &all_but("iam:GetAccessKeyLastUsed"));
     run().go().says(3, str![[r#"
-error: the credentials in use may not call iam:GetAccessKeyLastUsed for the user
+error: the credentials in use may not call iam:GetAccessKeyLastUsed for the user: no identity-based policy allows it
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:GetAccessKeyLastUsed", "Resource": "arn:aws:iam::*:user/${aws:username}"} (with the path, where the user has one)
 
@@ -137,9 +168,9 @@ fn creating_is_denied_explicitly() {
     let fixture = Fixture::of_days(75);
     fixture.fake.deny(USER, &["iam:CreateAccessKey", "iam:UpdateAccessKey"]);
     fixture.run().go().says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer
+error: the credentials in use may not call iam:CreateAccessKey for deployer: an identity-based policy denies it explicitly
 state: the variables name key …[OLD] (active); production is not affected
-hint: an explicit deny stands in the way: a quarantine policy (AWSCompromisedKeyQuarantine, then treat the key as leaked), a rule that demands MFA, a boundary or an SCP; allowing more does not fix it
+hint: find the statement that denies iam:CreateAccessKey (a rule that demands MFA; AWSCompromisedKeyQuarantine, then treat the key as leaked) and take these credentials out of it; allowing more does not fix it
 
 "#]]);
     fixture.is_untouched();
@@ -149,9 +180,165 @@ fn listing_is_denied_explicitly() {
     let fixture = Fixture::of_days(75);
     fixture.fake.deny(USER, &["iam:*"]);
     fixture.run().go().says(3, str![[r#"
-error: the credentials in use may not call iam:ListAccessKeys for the user
+error: the credentials in use may not call iam:ListAccessKeys for the user: an identity-based policy denies it explicitly
 state: nothing was changed; keys and variables are as they were before this run
-hint: an explicit deny stands in the way (a rule that demands MFA, a boundary or an SCP): take these credentials out of it; allowing more does not fix it
+hint: find the statement that denies iam:ListAccessKeys (a rule that demands MFA; AWSCompromisedKeyQuarantine, then treat the key as leaked) and take these credentials out of it; allowing more does not fix it
+
+"#]]);
+}
+
+/// With one more policy, beside the user's own that allows everything needed.
+fn limited(limit: impl FnOnce(&Fake)) -> Ended {
+    let fixture = Fixture::of_days(75);
+    limit(&fixture.fake);
+    let ended = fixture.run().go();
+    fixture.is_untouched();
+    ended
+}
+
+const LISTING: &[&str] = &["iam:ListAccessKeys"];
+const CREATING: &[&str] = &["iam:CreateAccessKey"];
+
+fn the_user_is_in_quarantine() {
+    limited(|fake| fake.quarantine(USER)).says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: AWS has put the user into quarantine
+state: the variables name key …[OLD] (active); production is not affected
+hint: AWS has found a key of this user in public: treat it as leaked, replace it by hand, then detach AWSCompromisedKeyQuarantine from the user
+
+"#]]);
+}
+
+fn no_permissions_boundary_allows_it() {
+    limited(|fake| fake.allow_only_by(USER, "permissions boundary", LISTING)).says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: no permissions boundary allows it
+state: the variables name key …[OLD] (active); production is not affected
+hint: the permissions boundary of the credentials in use must allow iam:CreateAccessKey as well; allowing more in the policy of the identity does not fix it
+
+"#]]);
+}
+
+fn a_permissions_boundary_denies_it() {
+    limited(|fake| {
+        fake.deny_by(
+            USER,
+            "permissions boundary: arn:aws:iam::123456789012:policy/limit",
+            CREATING,
+        );
+    })
+    .says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: a permissions boundary denies it explicitly
+state: the variables name key …[OLD] (active); production is not affected
+hint: the permissions boundary of the credentials in use has a statement that denies iam:CreateAccessKey: take these credentials out of it; allowing more in the policy of the identity does not fix it
+
+"#]]);
+}
+
+fn no_service_control_policy_allows_it() {
+    limited(|fake| fake.allow_only_by(USER, "service control policy", LISTING)).says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: no service control policy allows it
+state: the variables name key …[OLD] (active); production is not affected
+hint: the service control policy that the organization puts on the account must allow iam:CreateAccessKey as well; allowing more in the policy of the identity does not fix it
+
+"#]]);
+}
+
+fn a_service_control_policy_denies_it() {
+    limited(|fake| {
+        fake.deny_by(USER, "service control policy: arn:aws:organizations::210987654321:policy/o-a1b2/service_control_policy/p-c3d4", CREATING);
+    }).says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: a service control policy denies it explicitly
+state: the variables name key …[OLD] (active); production is not affected
+hint: the service control policy that the organization puts on the account has a statement that denies iam:CreateAccessKey: take these credentials out of it; allowing more in the policy of the identity does not fix it
+
+"#]]);
+}
+
+fn no_resource_control_policy_allows_it() {
+    limited(|fake| fake.allow_only_by(USER, "resource control policy", LISTING)).says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: no resource control policy allows it
+state: the variables name key …[OLD] (active); production is not affected
+hint: the resource control policy that the organization puts on the account must allow iam:CreateAccessKey as well; allowing more in the policy of the identity does not fix it
+
+"#]]);
+}
+
+fn a_resource_control_policy_denies_it() {
+    limited(|fake| {
+        fake.deny_by(USER, "resource control policy: arn:aws:organizations::210987654321:policy/o-a1b2/resource_control_policy/p-c3d4", CREATING);
+    }).says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: a resource control policy denies it explicitly
+state: the variables name key …[OLD] (active); production is not affected
+hint: the resource control policy that the organization puts on the account has a statement that denies iam:CreateAccessKey: take these credentials out of it; allowing more in the policy of the identity does not fix it
+
+"#]]);
+}
+
+fn no_session_policy_allows_it() {
+    limited(|fake| fake.allow_only_by(USER, "session policy", LISTING)).says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: no session policy allows it
+state: the variables name key …[OLD] (active); production is not affected
+hint: the session policy that these credentials were made with must allow iam:CreateAccessKey as well; allowing more in the policy of the identity does not fix it
+
+"#]]);
+}
+
+fn a_session_policy_denies_it() {
+    limited(|fake| {
+        fake.deny_by(USER, "session policy: arn:aws:iam::123456789012:policy/session", CREATING);
+    })
+    .says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: a session policy denies it explicitly
+state: the variables name key …[OLD] (active); production is not affected
+hint: the session policy that these credentials were made with has a statement that denies iam:CreateAccessKey: take these credentials out of it; allowing more in the policy of the identity does not fix it
+
+"#]]);
+}
+
+fn no_policy_of_the_vpc_endpoint_allows_it() {
+    limited(|fake| fake.allow_only_by(USER, "VPC endpoint policy", LISTING)).says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: no VPC endpoint policy allows it
+state: the variables name key …[OLD] (active); production is not affected
+hint: the policy of the VPC endpoint that the runner uses must allow iam:CreateAccessKey as well; allowing more in the policy of the identity does not fix it
+
+"#]]);
+}
+
+fn a_policy_of_the_vpc_endpoint_denies_it() {
+    limited(|fake| {
+        fake.deny_by(USER, "VPC endpoint policy", CREATING);
+    })
+    .says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: a VPC endpoint policy denies it explicitly
+state: the variables name key …[OLD] (active); production is not affected
+hint: the policy of the VPC endpoint that the runner uses has a statement that denies iam:CreateAccessKey: take these credentials out of it; allowing more in the policy of the identity does not fix it
+
+"#]]);
+}
+
+/// As AWS wrote before 2021, and as some of its services still do.
+fn without_a_kind(reason: &str) -> Ended {
+    let text = format!(
+        "User: arn:aws:iam::123456789012:user/deployer is not authorized to perform: \
+         iam:CreateAccessKey on resource: user deployer{reason}"
+    );
+    let fault = Fault::of_aws((403, "AccessDenied", &text));
+    limited(|fake| fake.fault_from("iam:CreateAccessKey", 1, fault))
+}
+
+fn a_denial_without_a_kind() {
+    without_a_kind("").says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: no policy allows it
+state: the variables name key …[OLD] (active); production is not affected
+hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:CreateAccessKey", "Resource": "arn:aws:iam::*:user/deployer"} (with the path, where the user has one)
+
+"#]]);
+}
+
+fn a_deny_without_a_kind() {
+    without_a_kind(" with an explicit deny").says(3, str![[r#"
+error: the credentials in use may not call iam:CreateAccessKey for deployer: a policy denies it explicitly
+state: the variables name key …[OLD] (active); production is not affected
+hint: find the statement that denies iam:CreateAccessKey (a rule that demands MFA; AWSCompromisedKeyQuarantine, then treat the key as leaked; a boundary; an SCP) and take these credentials out of it; allowing more does not fix it
 
 "#]]);
 }
@@ -163,7 +350,7 @@ fn a_role_may_not_list() {
     let other =
         fixture.fake.add_role("elsewhere", trust, 3600, &fixture.fake.rotation_policy("somebody"));
     run.set("ROTATOR_AWS_ROLE_ARN", &other).go().says(3, str![[r#"
-error: the credentials in use may not call iam:ListAccessKeys for deployer
+error: the credentials in use may not call iam:ListAccessKeys for deployer: no identity-based policy allows it
 state: nothing was changed; keys and variables are as they were before this run
 hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:ListAccessKeys", "Resource": "arn:aws:iam::*:user/deployer"} (with the path, where the user has one)
 
@@ -373,7 +560,7 @@ fn a_role_that_does_not_trust_this_project() {
     run.set("ROTATOR_AWS_ID_TOKEN", &token).go().says(
         3,
         str![[r#"
-error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed
+error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed: no trust policy allows it
 state: nothing was changed; keys and variables are as they were before this run
 hint: the role's trust policy must allow this project and ref (condition on `sub`) and the token's `aud`; a chained role must allow the role before it
 
@@ -392,9 +579,9 @@ fn a_role_that_wants_another_audience() {
     run.set("ROTATOR_AWS_ID_TOKEN", &token).go().says(
         3,
         str![[r#"
-error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed
+error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed: the ID token is for another audience
 state: nothing was changed; keys and variables are as they were before this run
-hint: the ID token is not accepted: check `aud` of `id_tokens:` and the provider's audience
+hint: compare `aud` of `id_tokens:` (input `id_token_aud`) with the audiences of the OIDC provider
 
 "#]],
     );
@@ -406,9 +593,9 @@ fn an_account_without_the_provider() {
     fixture.run().with_role().go().says(
         3,
         str![[r#"
-error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed
+error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed: the account has no OIDC provider for this GitLab
 state: nothing was changed; keys and variables are as they were before this run
-hint: the account has no OIDC provider for this GitLab: create one for the issuer's URL
+hint: create an OIDC provider for the issuer's URL in the account of the role, or check the account in ROTATOR_AWS_ROLE_ARN
 
 "#]],
     );
@@ -447,12 +634,80 @@ fn a_token_that_is_none() {
         .says(
             3,
             str![[r#"
-error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed
+error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed: AWS does not accept the ID token
 state: nothing was changed; keys and variables are as they were before this run
-hint: the ID token is not accepted: check `aud` of `id_tokens:` and the provider's audience
+hint: ROTATOR_AWS_ID_TOKEN must be the token of the job's own `id_tokens:`
 
 "#]],
         );
+}
+
+/// The job has a role, and STS answers so each time that it is assumed.
+fn assumed_with(refusal: refusals::AwsRefusal<'_>) -> Ended {
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
+    fixture.fake.fault_from("sts:AssumeRoleWithWebIdentity", 1, Fault::of_aws(refusal));
+    let ended = run.go();
+    fixture.is_untouched();
+    ended
+}
+
+fn aws_does_not_reach_this_gitlab() {
+    let ended = assumed_with(refusals::VERIFICATION_KEY);
+    ended.says(1, str![[r#"
+error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed: AWS cannot fetch the keys of this GitLab, which the ID token is checked with
+state: nothing was changed; keys and variables are as they were before this run
+hint: run again; where it stays so, AWS must reach /.well-known/openid-configuration of this GitLab, and the `jwks_uri` in it, over the internet; where it cannot, let the key rotate itself
+
+"#]]);
+    let tries = ended.log.iter().filter(|entry| entry.service == "sts").count();
+    assert!(tries > 3, "{tries} tries");
+}
+
+fn aws_does_not_reach_this_gitlab_for_a_moment() {
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
+    for (nth, refusal) in [(1, refusals::VERIFICATION_KEY), (2, refusals::IDP_COMMUNICATION)] {
+        fixture.fake.fault_on("sts:AssumeRoleWithWebIdentity", nth, Fault::of_aws(refusal));
+    }
+    run.go().ends(0, "rotated");
+    fixture.is_rotated();
+}
+
+fn a_certificate_that_the_provider_does_not_name() {
+    assumed_with(refusals::THUMBPRINT).says(3, str![[r#"
+error: the role arn:aws:iam::123456789012:role/rotator cannot be assumed: the certificate of this GitLab is not the one that the OIDC provider names
+state: nothing was changed; keys and variables are as they were before this run
+hint: update the thumbprint of the OIDC provider, or give GitLab a certificate of a public authority
+
+"#]]);
+}
+
+fn sts_is_switched_off_in_the_region() {
+    assumed_with(refusals::REGION_DISABLED).says(
+        3,
+        str![[r#"
+error: assuming the role: STS is switched off in this region for the account
+state: nothing was changed; keys and variables are as they were before this run
+hint: set AWS_REGION to another region, or activate STS in this one (account settings of IAM)
+
+"#]],
+    );
+}
+
+fn an_endpoint_of_another_region() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("iam:ListAccessKeys", 1, Fault::of_aws(refusals::ANOTHER_REGION));
+    fixture.run().go().says(
+        3,
+        str![[r#"
+error: listing the user's access keys: the endpoint belongs to another region than AWS_REGION
+state: nothing was changed; keys and variables are as they were before this run
+hint: AWS_REGION and AWS_ENDPOINT_URL* must name one region
+
+"#]],
+    );
+    fixture.is_untouched();
 }
 
 fn a_chain_that_breaks() {
@@ -469,12 +724,64 @@ fn a_chain_that_breaks() {
     run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}")).go().says(
         3,
         str![[r#"
-error: the role arn:aws:iam::123456789012:role/keys cannot be assumed
+error: the role arn:aws:iam::123456789012:role/keys cannot be assumed: no policy allows it
 state: nothing was changed; keys and variables are as they were before this run
 hint: the role's trust policy must allow this project and ref (condition on `sub`) and the token's `aud`; a chained role must allow the role before it
 
 "#]],
     );
+}
+
+/// The second role of a chain, and why the first one does not get there.
+fn chained(reason: &str) -> Ended {
+    let fixture = Fixture::of_days(75);
+    let run = fixture.run().with_role();
+    let first = run.env("ROTATOR_AWS_ROLE_ARN");
+    let second = "arn:aws:iam::210987654321:role/keys";
+    let text = format!(
+        "User: arn:aws:sts::123456789012:assumed-role/rotator/credential-rotator is not authorized \
+         to perform: sts:AssumeRole on resource: {second} {reason}"
+    );
+    fixture.fake.fault_from("sts:AssumeRole", 1, Fault::of_aws((403, "AccessDenied", &text)));
+    let ended = run.set("ROTATOR_AWS_ROLE_ARN", &format!("{first},{second}")).go();
+    fixture.is_untouched();
+    ended
+}
+
+fn a_chain_that_the_first_role_may_not_go_on_with() {
+    chained("because no identity-based policy allows the sts:AssumeRole action").says(3, str![[r#"
+error: the role arn:aws:iam::210987654321:role/keys cannot be assumed: no identity-based policy allows it
+state: nothing was changed; keys and variables are as they were before this run
+hint: the policy of the role before it must allow sts:AssumeRole on this one
+
+"#]]);
+}
+
+fn a_chain_that_the_organization_denies() {
+    chained("with an explicit deny in a service control policy").says(3, str![[r#"
+error: the role arn:aws:iam::210987654321:role/keys cannot be assumed: a service control policy denies it explicitly
+state: nothing was changed; keys and variables are as they were before this run
+hint: the service control policy that the organization puts on the account has a statement that denies sts:AssumeRole: take these credentials out of it; allowing more in the policy of the identity does not fix it
+
+"#]]);
+}
+
+fn a_chain_that_the_second_role_does_not_trust() {
+    chained("because no role trust policy allows the sts:AssumeRole action").says(3, str![[r#"
+error: the role arn:aws:iam::210987654321:role/keys cannot be assumed: no trust policy allows it
+state: nothing was changed; keys and variables are as they were before this run
+hint: the role's trust policy must allow this project and ref (condition on `sub`) and the token's `aud`; a chained role must allow the role before it
+
+"#]]);
+}
+
+fn a_chain_that_the_second_role_denies() {
+    chained("with an explicit deny in a role trust policy").says(3, str![[r#"
+error: the role arn:aws:iam::210987654321:role/keys cannot be assumed: a trust policy denies it explicitly
+state: nothing was changed; keys and variables are as they were before this run
+hint: the role's trust policy has a statement that denies sts:AssumeRole: take these credentials out of it; allowing more in the policy of the identity does not fix it
+
+"#]]);
 }
 
 fn an_id_token_that_has_ended() {
@@ -643,12 +950,75 @@ fn iam_has_an_error_for_ever() {
     fixture.run().go().says(
         1,
         str![[r#"
-error: listing the user's access keys: AWS answered InternalFailure
+error: listing the user's access keys: AWS has an error of its own (InternalFailure)
+state: nothing was changed; keys and variables are as they were before this run
+hint: run again; where it stays so, look at https://health.aws.amazon.com/health/status
+
+"#]],
+    );
+}
+
+fn iam_takes_no_change_for_ever() {
+    let fixture = Fixture::of_days(75);
+    let fault = Fault::of_aws(refusals::CONCURRENT_MODIFICATION);
+    fixture.fake.fault_from("iam:CreateAccessKey", 1, fault);
+    fixture.run().go().says(1, str![[r#"
+error: creating a new access key: IAM takes no change to this user at the moment
+state: the variables name key …[OLD] (active); production is not affected
+hint: run again in a few minutes; where it stays so, look for another tool that changes the same user
+
+"#]]);
+    fixture.is_untouched();
+}
+
+fn a_code_that_nobody_knows() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_from("iam:ListAccessKeys", 1, Fault::of_aws(refusals::OPT_IN_REQUIRED));
+    fixture.run().go().says(
+        1,
+        str![[r#"
+error: listing the user's access keys: AWS answered OptInRequired
 state: nothing was changed; keys and variables are as they were before this run
 hint: run again; if it stays, look the code up in the documentation of IAM and STS
 
 "#]],
     );
+}
+
+fn errors_that_pass_by_themselves() {
+    use refusals::{
+        AWAITING_REPLICATION, CONCURRENT_MODIFICATION, SERVICE_FAILURE, SERVICE_UNAVAILABLE,
+        THROTTLING,
+    };
+    let fixture = Fixture::of_days(75);
+    let strange: refusals::AwsRefusal<'_> = (529, "Overloaded", "AWS has codes of its own.");
+    for (call, nth, refusal) in [
+        ("iam:ListAccessKeys", 1, SERVICE_UNAVAILABLE),
+        ("iam:ListAccessKeys", 2, strange),
+        ("sts:GetCallerIdentity", 1, SERVICE_UNAVAILABLE),
+        ("iam:CreateAccessKey", 1, CONCURRENT_MODIFICATION),
+        ("iam:CreateAccessKey", 2, AWAITING_REPLICATION),
+        ("iam:CreateAccessKey", 3, THROTTLING),
+        ("iam:UpdateAccessKey", 1, CONCURRENT_MODIFICATION),
+        ("iam:UpdateAccessKey", 2, SERVICE_FAILURE),
+        ("iam:DeleteAccessKey", 1, THROTTLING),
+        ("iam:DeleteAccessKey", 2, SERVICE_UNAVAILABLE),
+    ] {
+        fixture.fake.fault_on(call, nth, Fault::of_aws(refusal));
+    }
+    fixture.run().go().ends(0, "rotated");
+    assert!(fixture.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
+    fixture.is_rotated();
+}
+
+fn a_creation_that_ends_with_a_5xx_is_not_repeated() {
+    let fixture = Fixture::of_days(75);
+    let fault = Fault::of_aws(refusals::SERVICE_UNAVAILABLE);
+    fixture.fake.fault_from("iam:CreateAccessKey", 1, fault);
+    let ended = fixture.run().go();
+    ended.ends(1, "failed");
+    let is_creation = |entry: &&Entry| entry.action == "iam:CreateAccessKey";
+    assert_eq!(ended.log.iter().filter(is_creation).count(), 1);
 }
 
 fn an_endpoint_that_nobody_listens_at() {
@@ -667,4 +1037,58 @@ hint: check AWS_ENDPOINT_URL* and AWS_REGION and the runner's network, then run 
 
 "#]],
         );
+}
+
+fn an_old_key_that_is_refused_once() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on("iam:ListAccessKeys", 1, Fault::of_aws(refusals::UNKNOWN_KEY));
+    let ended = fixture.run().go();
+    ended.ends(0, "rotated");
+    assert!(!ended.raw.contains("AFFECTED"));
+    fixture.is_rotated();
+}
+
+fn a_new_key_that_is_refused_at_each_call_once() {
+    let fixture = Fixture::of_days(75);
+    // The first two lists are the old key's.
+    for (call, nth) in
+        [("iam:ListAccessKeys", 3), ("iam:UpdateAccessKey", 1), ("iam:DeleteAccessKey", 1)]
+    {
+        fixture.fake.fault_on(call, nth, Fault::of_aws(refusals::UNKNOWN_KEY));
+    }
+    let ended = fixture.run().go();
+    ended.ends(0, "rotated");
+    assert!(fixture.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
+    fixture.is_rotated();
+    // Nobody else has signed in its place, neither with its secret nor with another.
+    let new = fixture.new_key().id;
+    let published = ended.log.iter().position(|entry| entry.what.starts_with(ID) && entry.effect);
+    let later = &ended.log[published.expect("the id was written")..];
+    let signed = |entry: &&Entry| entry.service == "iam" && entry.fault.is_none();
+    assert!(later.iter().filter(signed).all(|entry| entry.who.starts_with(&new)));
+}
+
+fn a_published_key_that_a_record_dates_as_young() {
+    let fixture = Fixture::of_days(75);
+    let run = || fixture.run().set("ROTATOR_OVERLAP", "12h");
+    run().go().ends(0, "rotated");
+    // For longer than a second look takes.
+    for nth in 1..=13 {
+        fixture.fake.fault_on("iam:ListAccessKeys", nth, Fault::of_aws(refusals::UNKNOWN_KEY));
+    }
+    let new = fixture.new_key();
+    run().with_pair(&new).set("ROTATOR_VERIFY_TIMEOUT", "1m").go().ends(0, "waiting");
+    assert!(fixture.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
+}
+
+/// A job that started before the publication: its id and its secret are the old key's.
+fn the_key_of_a_tag_replaces_the_signer_only_if_it_works() {
+    let fixture = Fixture::of_days(75);
+    let run = || fixture.run().set("ROTATOR_OVERLAP", "12h");
+    run().go().ends(0, "rotated");
+    fixture.fake.fault_on("iam:ListAccessKeys", 1, Fault::of_aws(refusals::UNKNOWN_KEY));
+    let ended = run().with_pair(&fixture.old).go();
+    ended.ends(0, "waiting");
+    let last = ended.log.iter().rfind(|entry| entry.service == "iam").expect("a call to IAM");
+    assert!(last.who.starts_with(&fixture.old.id), "{}", last.who);
 }

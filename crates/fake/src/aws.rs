@@ -196,6 +196,9 @@ impl State {
         };
         self.who = signed.key.into();
         let (secret, principal) = self.credential(call, signed.key)?;
+        if !call.harness && self.is_young(signed.key) && self.chance(self.knobs.forgets) {
+            return invalid_token();
+        }
         let Some(date) = text(&call.headers, "x-amz-date").and_then(parse_compact) else {
             return fail(
                 400,
@@ -275,6 +278,12 @@ impl State {
         connection != 0
             && wall() < key.visible_after
             && self.hash(connection, &key.id) % 100 < u64::from(self.knobs.invisible_share)
+    }
+
+    /// Made by a caller in the last ten minutes.
+    fn is_young(&self, id: &str) -> bool {
+        let since = self.now() - 10 * 60 * 1000;
+        self.aws.key(id).is_some_and(|key| key.visible_after > 0 && key.created > since)
     }
 
     fn used(&mut self, id: &str, service: &str, region: &str) {

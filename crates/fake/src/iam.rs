@@ -11,8 +11,15 @@ pub(crate) struct User {
     pub(crate) name: String,
     pub(crate) path: String,
     pub(crate) policy: Vec<Statement>,
-    /// Policies that only deny: an SCP, a boundary, the quarantine of a leaked key.
-    pub(crate) quarantine: Vec<Statement>,
+    /// Beside it: each must allow a call, and none may deny it.
+    pub(crate) limits: Vec<Limit>,
+}
+
+/// A boundary, an SCP, the quarantine of a leaked key.
+pub(crate) struct Limit {
+    /// As AWS calls the kind, with the policy's own name where it tells that.
+    pub(crate) kind: String,
+    pub(crate) statements: Vec<Statement>,
 }
 
 pub(crate) struct Key {
@@ -195,26 +202,30 @@ impl State {
             Principal::Root => return Ok(()),
             Principal::User(name) | Principal::UserSession(name) => {
                 let user = self.aws.user(name);
-                let statements: Vec<Statement> = user
-                    .into_iter()
-                    .flat_map(|user| user.quarantine.iter().chain(&user.policy))
-                    .cloned()
-                    .collect();
-                (statements, Some(name.as_str()))
+                (user.map_or_else(Vec::new, |user| user.policy.clone()), Some(name.as_str()))
             }
             Principal::Role(name, _) => {
                 let role = self.aws.roles.iter().find(|role| &role.name == name);
                 (role.map_or_else(Vec::new, |role| role.policy.clone()), None)
             }
         };
-        let why = match decide(&statements, action, &self.aws.arn(owner), username) {
-            Decision::Allowed => return Ok(()),
-            Decision::ExplicitlyDenied => {
-                "with an explicit deny in an identity-based policy".to_owned()
+        let arn = self.aws.arn(owner);
+        let limits = username.and_then(|name| self.aws.user(name)).map(|user| &user.limits);
+        let limits = limits.into_iter().flatten().map(|limit| (&*limit.kind, &limit.statements));
+        let own = ("identity-based policy", &statements);
+        let decided: Vec<(&str, Decision)> = limits
+            .chain([own])
+            .map(|(kind, statements)| (kind, decide(statements, action, &arn, username)))
+            .collect();
+        // AWS names one kind; an explicit deny comes first.
+        let of = |wanted| decided.iter().find(|(_, decision)| *decision == wanted);
+        let why = match (of(Decision::ExplicitlyDenied), of(Decision::NotAllowed)) {
+            (Some((kind, _)), _) => {
+                let article = if kind.starts_with('i') { "an" } else { "a" };
+                format!("with an explicit deny in {article} {kind}")
             }
-            Decision::NotAllowed => {
-                format!("because no identity-based policy allows the {action} action")
-            }
+            (None, Some((kind, _))) => format!("because no {kind} allows the {action} action"),
+            (None, None) => return Ok(()),
         };
         let subject = match owner {
             Principal::User(name) => format!("user {name}"),

@@ -69,6 +69,7 @@ mod pipelines;
 mod pipelines_api;
 mod policy;
 mod production;
+pub mod refusals;
 mod run;
 mod serve;
 mod set_up_aws;

@@ -41,6 +41,7 @@ pub(crate) struct Reply {
 /// What becomes of a call.
 enum Outcome {
     Answer(Reply, Duration),
+    Misdated(Reply, i64),
     ThenRefuse(Reply, Duration),
     Truncate(Reply),
     Endless(&'static str),
@@ -105,12 +106,13 @@ async fn handle(
         line.cut();
         return Response::new(Body::empty());
     };
-    let (outcome, (close, no_date)) = {
+    let (outcome, ahead, (close, no_date)) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let knobs = (state.knobs.close_connections, state.knobs.no_date);
-        (state.take(&call), knobs)
+        let ahead = if state.lab.serves(&call) { state.knobs.gitlab_ahead } else { 0 };
+        (state.take(&call), ahead, knobs)
     };
-    let mut response = answer(state, &line, away, outcome).await;
+    let mut response = answer(state, &line, away, outcome, ahead).await;
     if no_date {
         // Without one the server would add its own.
         response.headers_mut().insert("date", http::HeaderValue::from_static("none"));
@@ -126,11 +128,14 @@ async fn answer(
     line: &Line,
     away: &Away,
     outcome: Outcome,
+    ahead: i64,
 ) -> Response<Body> {
-    let date = |state: &Arc<Mutex<State>>| {
-        http_date(state.lock().unwrap_or_else(PoisonError::into_inner).now())
+    let dated = |state: &Arc<Mutex<State>>, ahead: i64| {
+        http_date(state.lock().unwrap_or_else(PoisonError::into_inner).now() + ahead * 1000)
     };
+    let date = |state| dated(state, ahead);
     match outcome {
+        Outcome::Misdated(reply, seconds) => reply.into_response(&dated(state, seconds)),
         Outcome::Answer(reply, delay) => {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
@@ -260,6 +265,7 @@ impl State {
                 Reply::html(status, "<html><body><h1>Bad Gateway</h1></body></html>"),
                 delay,
             ),
+            (Some(Fault::Misdate { seconds }), Some(reply)) => Outcome::Misdated(reply, seconds),
             (Some(Fault::Truncate), Some(reply)) if reply.body.len() > 1 => {
                 Outcome::Truncate(reply)
             }
@@ -273,6 +279,7 @@ impl State {
         };
         let status = match &outcome {
             Outcome::Answer(reply, _)
+            | Outcome::Misdated(reply, _)
             | Outcome::ThenRefuse(reply, _)
             | Outcome::Truncate(reply) => reply.status,
             _ => 0,

@@ -2,7 +2,7 @@
 
 use super::Fake;
 use super::aws::{Pair, Principal, Role, Trust};
-use super::iam::{KeyView, SELF_ROTATION, User};
+use super::iam::{KeyView, Limit, SELF_ROTATION, User};
 use super::policy::Statement;
 
 const DAY: i64 = 86_400_000;
@@ -20,7 +20,7 @@ impl Fake {
             name: name.into(),
             path: path.into(),
             policy: Vec::new(),
-            quarantine: Vec::new(),
+            limits: Vec::new(),
         });
         let arn = state.aws.user_arn(name);
         state.aws.users.last_mut().expect("just added").policy =
@@ -71,13 +71,35 @@ impl Fake {
         }
     }
 
-    /// Another policy beside it that denies these actions on everything: MFA rule, SCP, quarantine
-    /// of a leaked key.
+    /// Another policy beside it that denies these actions on everything, such as an MFA rule.
     pub fn deny(&self, user: &str, actions: &[&str]) {
-        let statement = Statement { deny: true, ..Statement::allow(actions, &["*"]) };
-        for found in self.lock().aws.users.iter_mut().filter(|found| found.name == user) {
-            found.quarantine.push(statement.clone());
-        }
+        self.deny_by(user, "identity-based policy", actions);
+    }
+
+    /// A policy of this kind (`service control policy`, with `: ARN` where AWS tells which) denies
+    /// these actions on everything.
+    pub fn deny_by(&self, user: &str, kind: &str, actions: &[&str]) {
+        let deny = Statement { deny: true, ..Statement::allow(actions, &["*"]) };
+        self.limit_by(user, kind, vec![deny, Statement::allow(&["*"], &["*"])]);
+    }
+
+    /// A policy of this kind (`permissions boundary`) allows these actions alone.
+    pub fn allow_only_by(&self, user: &str, kind: &str, actions: &[&str]) {
+        self.limit_by(user, kind, vec![Statement::allow(actions, &["*"])]);
+    }
+
+    fn limit_by(&self, user: &str, kind: &str, statements: Vec<Statement>) {
+        let mut state = self.lock();
+        let found = state.aws.users.iter_mut().find(|found| found.name == user);
+        found.expect("a user").limits.push(Limit { kind: kind.to_owned(), statements });
+    }
+
+    /// What AWS does where it finds a key of this user in public.
+    pub fn quarantine(&self, user: &str) {
+        let policy = "identity-based policy: arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV3";
+        let denied =
+            ["iam:CreateAccessKey", "iam:UpdateAccessKey", "iam:DeleteAccessKey", "s3:GetObject"];
+        self.deny_by(user, policy, &denied);
     }
 
     /// A role and what it may do (a policy document); its sessions last so long at most. Returns

@@ -75,11 +75,16 @@ pub struct Knobs {
     pub gitlab_429: u8,
     /// Per cent of IAM's calls that are throttled.
     pub iam_throttling: u8,
+    /// Per cent of the calls that a host of AWS refuses because it does not know the young key that
+    /// signs, long after others do.
+    pub forgets: u8,
     pub delay_ms: u64,
     /// Each answer ends its connection.
     pub close_connections: bool,
     /// A proxy takes the `Date` away from each answer.
     pub no_date: bool,
+    /// GitLab's `Date` is so many seconds ahead of AWS's.
+    pub gitlab_ahead: i64,
     /// Whether the account has an identity provider for this GitLab.
     pub oidc_provider: bool,
     /// Every signed STS call is an invalid token, as where the regional endpoint is off.
@@ -124,9 +129,11 @@ impl Knobs {
             gitlab_502: 0,
             gitlab_429: 0,
             iam_throttling: 0,
+            forgets: 0,
             delay_ms: 0,
             close_connections: false,
             no_date: false,
+            gitlab_ahead: 0,
             oidc_provider: true,
             sts_off: false,
             last_used_lag: 0,
@@ -152,6 +159,7 @@ impl Knobs {
             gitlab_502: 3,
             gitlab_429: 3,
             iam_throttling: 5,
+            forgets: 3,
             delay_ms: 30,
             ..Self::calm()
         }
@@ -178,6 +186,8 @@ pub enum Fault {
     Truncate,
     /// The effect, but another answer.
     Instead { status: u16, body: String, headers: Vec<(String, String)> },
+    /// The effect and its answer, whose `Date` is so many seconds off.
+    Misdate { seconds: i64 },
     /// No effect, and a body of this text, again and again, without an end.
     Endless(&'static str),
     /// `on_kill` is called before the effect (and it does not happen), no answer.
