@@ -73,6 +73,12 @@ pub enum Error {
     CreatedOrphan,
     #[error("the job ends in {left} seconds; a rotation needs {needed}, so none was begun")]
     NoTimeLeft { needed: i64, left: i64 },
+    #[error(
+        "GitLab's clock is {} seconds {} AWS's, so this run disables and deletes nothing",
+        seconds.unsigned_abs(),
+        if *seconds < 0 { "behind" } else { "ahead of" }
+    )]
+    ClocksApart { seconds: i64 },
     #[error("the run was stopped by a signal")]
     Stopped { signal: i32 },
     #[error(transparent)]
@@ -101,7 +107,8 @@ impl Error {
             Self::ClaimLost(_)
             | Self::CreateUnclear
             | Self::CreatedOrphan
-            | Self::NoTimeLeft { .. } => exit::FAILED,
+            | Self::NoTimeLeft { .. }
+            | Self::ClocksApart { .. } => exit::FAILED,
             Self::Stopped { signal } => exit::SIGNAL + u8::try_from(*signal).unwrap_or_default(),
             Self::Refused(refusal) => refusal.exit_code(),
         }
@@ -152,6 +159,11 @@ impl Error {
             Self::NoTimeLeft { .. } => {
                 "raise the job's `timeout:` (or the runner's maximum), then run again".into()
             }
+            Self::ClocksApart { .. } => {
+                "run again; where it stays so, fix the time synchronisation of the GitLab server, \
+                 or of the proxy that writes `Date`"
+                    .into()
+            }
             Self::Stopped { .. } => "run again: it goes on from here".into(),
             Self::Refused(refusal) => refusal.hint(),
         }
@@ -171,6 +183,7 @@ impl Error {
             | Self::CreateUnclear
             | Self::CreatedOrphan
             | Self::NoTimeLeft { .. }
+            | Self::ClocksApart { .. }
             | Self::Stopped { .. }
             | Self::Refused(_) => true,
         }

@@ -127,6 +127,11 @@ impl Fence {
         *self.seen_alive.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
     }
 
+    /// GitLab is asked again before the next effect.
+    pub(crate) fn forget_alive(&self) {
+        *self.seen_alive.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     pub(crate) fn cannot_see(&self) {
         self.invisible.store(true, Ordering::Relaxed);
     }

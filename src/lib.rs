@@ -8,6 +8,7 @@
 
 pub mod access_key;
 pub mod aws;
+pub mod clock;
 pub mod config;
 pub mod deploy;
 pub mod error;

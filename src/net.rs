@@ -9,6 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 /// A runner's clock that is further off makes signatures fail and ages wrong.
 pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
+/// Whether two clocks are too far apart for either to be believed.
+pub fn are_apart(one: Timestamp, other: Timestamp) -> bool {
+    one.duration_since(other).unsigned_abs() > CLOCK_TOLERANCE.unsigned_abs()
+}
+
 /// Why a host could not be reached; the sentence goes on after its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {

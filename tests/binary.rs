@@ -7,6 +7,8 @@
 
 #[path = "binary/aws.rs"]
 mod aws;
+#[path = "binary/clocks.rs"]
+mod clocks;
 #[path = "binary/configuration.rs"]
 mod configuration;
 #[path = "binary/deploys.rs"]
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         gitlab::cases(),
         gitlab_classes::cases(),
         aws::cases(),
+        clocks::cases(),
         operators::cases(),
         preflight::cases(),
         deploys::cases(),

@@ -637,6 +637,7 @@ fn failures() -> Vec<Error> {
         Error::CreateUnclear,
         Error::CreatedOrphan,
         Error::NoTimeLeft { needed: NUMBER.into(), left: NUMBER.into() },
+        Error::ClocksApart { seconds: NUMBER.into() },
         Error::Stopped { signal: 15 },
     ];
     for session_token in [false, true] {

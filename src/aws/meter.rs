@@ -11,8 +11,9 @@ use aws_sdk_iam::error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
-use jiff::Timestamp;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
+use crate::clock::ServerClock;
 use crate::net::parse_date;
 
 /// A reply larger than this is not one of AWS: a page of a hundred keys is a thirtieth of it.
@@ -22,7 +23,7 @@ const REPLY_LIMIT: usize = 1 << 20;
 pub(super) struct Meter {
     iam: Arc<AtomicU32>,
     sts: Arc<AtomicU32>,
-    date: Arc<Mutex<Option<Timestamp>>>,
+    clock: Arc<ServerClock>,
     host: Arc<Mutex<String>>,
 }
 
@@ -49,9 +50,11 @@ impl Meter {
         self.counter(service).load(Ordering::Relaxed)
     }
 
-    /// The `Date` of the latest reply. Whole seconds.
+    /// AWS's time. Whole seconds, as those of a key's date: never later than that of a key that is
+    /// made now.
     pub(super) fn date(&self) -> Option<Timestamp> {
-        *self.date.lock().unwrap_or_else(PoisonError::into_inner)
+        let whole = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
+        self.clock.now().and_then(|now| now.round(whole).ok())
     }
 
     /// The host of the latest request.
@@ -92,7 +95,7 @@ impl Intercept for Probe {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(date) = context.response().headers().get("date").and_then(parse_date) {
-            *self.meter.date.lock().unwrap_or_else(PoisonError::into_inner) = Some(date);
+            self.meter.clock.note(date);
         }
         let body = std::mem::replace(context.response_mut().body_mut(), SdkBody::taken());
         *context.response_mut().body_mut() =

@@ -23,6 +23,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, ClientError, kind, pause};
+use crate::clock::ServerClock;
 use crate::config::{CaFile, Config};
 use crate::fence::{Boottime, Fence, Fenced};
 use crate::net::{ConnectError, connect_timeout, parse_date};
@@ -44,9 +45,9 @@ pub struct Gitlab {
     api: Url,
     token: SecretString,
     version: Option<String>,
-    clock: Mutex<Option<(Timestamp, Boottime)>>,
     /// When a job was first seen to have ended, of which GitLab does not say when.
     ended: Mutex<BTreeMap<JobRef, Timestamp>>,
+    clock: ServerClock,
     calls: AtomicU32,
     pub fence: Fence,
 }
@@ -69,8 +70,8 @@ impl Gitlab {
             api: config.gitlab_url.clone(),
             token: config.gitlab_token.clone(),
             version: config.gitlab_version.clone(),
-            clock: Mutex::new(None),
             ended: Mutex::new(BTreeMap::new()),
+            clock: ServerClock::default(),
             calls: AtomicU32::new(0),
             fence: Fence::new(config),
         })
@@ -79,10 +80,7 @@ impl Gitlab {
     /// GitLab's clock: the `Date` of its latest reply and the time since. `None` before the first
     /// reply.
     pub fn now(&self) -> Option<Timestamp> {
-        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock
-            .map(|(date, at)| date + at.elapsed())
-            .and_then(|now| now.round(Unit::Millisecond).ok())
+        self.clock.now().and_then(|now| now.round(Unit::Millisecond).ok())
     }
 
     /// How far the runner's clock is from GitLab's.
@@ -213,13 +211,9 @@ impl Gitlab {
 
     fn note_date(&self, headers: &http::HeaderMap) {
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
-        let Some(date) = date else { return };
-        // Dates are whole seconds: the latest moment that any reply has shown is the best that is
-        // known, and never goes back.
-        let known = self.now();
-        if known.is_none_or(|known| known < date) {
-            *self.clock.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((date, Boottime::now()));
+        if date.is_some_and(|date| !self.clock.note(date)) {
+            // Should the date be right, this machine has stood still without counting it.
+            self.fence.forget_alive();
         }
     }
 }

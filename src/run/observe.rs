@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::fence::Boottime;
 use crate::gitlab::records::StoredRecord;
 use crate::gitlab::token::Token;
-use crate::net::CLOCK_TOLERANCE;
+use crate::net::{CLOCK_TOLERANCE, are_apart};
 use crate::plan::{
     Attempt, GivenPair, Observed, RecordSeen, Refusal, RunState, SecretOwner, SecretSeen,
     TargetSeen,
@@ -126,10 +126,6 @@ impl Context<'_> {
         let (listing, lists, token) =
             tokio::join!(self.aws.list(), Lists::read(self.gitlab, self.config), self.token(known));
         let (lists, token) = (lists?, token?);
-        let skew = self.gitlab.skew();
-        if skew.unsigned_abs() > CLOCK_TOLERANCE.unsigned_abs() {
-            return Err(AwsError::ClockWrong { seconds: skew.as_secs() }.into());
-        }
         let listing = match listing {
             Err(AwsError::KeyRefused { .. }) => self.list_again(&lists, before).await?,
             Err(AwsError::NoCredentials { .. }) => {
@@ -137,7 +133,21 @@ impl Context<'_> {
             }
             listing => listing?,
         };
+        self.compare_clocks(listing.date)?;
         Ok(Read { listing, lists, token, at })
+    }
+
+    /// What is written down and what is over goes by GitLab's clock: where IAM's is another one,
+    /// nothing is disabled or deleted by it.
+    fn compare_clocks(&self, iam: Timestamp) -> Result<(), Error> {
+        if let Some(now) = self.gitlab.now().filter(|now| are_apart(*now, iam)) {
+            return Err(Error::ClocksApart { seconds: now.duration_since(iam).as_secs() });
+        }
+        let skew = self.gitlab.skew();
+        if skew.unsigned_abs() > CLOCK_TOLERANCE.unsigned_abs() {
+            return Err(AwsError::ClockWrong { seconds: skew.as_secs() }.into());
+        }
+        Ok(())
     }
 
     async fn token(&self, known: Option<&Token>) -> Result<Token, Error> {

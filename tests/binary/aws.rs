@@ -60,8 +60,6 @@ pub(crate) fn cases() -> Vec<Trial> {
         an_id_token_that_has_ended,
         an_id_token_that_ends_meanwhile,
         // Keys do not come as they should.
-        a_clock_that_is_wrong,
-        a_clock_that_is_ahead,
         a_new_key_that_never_works,
         a_quota_of_one,
         a_reply_to_the_creation_that_is_lost,
@@ -823,37 +821,6 @@ state: the variables name a key that works; old key â€¦[OLD] (active), new key â
 hint: nothing to do: the next run has a new token and takes up where this one ended; where every run ends so, ROTATOR_AWS_ID_TOKEN is not the one of the job's `id_tokens:`
 
 "#]]);
-}
-
-fn a_clock_that_is_wrong() {
-    let fixture = Fixture::of_days(75);
-    fixture.fake.shift_clock(900);
-    let ended = fixture.run().go();
-    ended.says(
-        1,
-        str![[r#"
-error: the runner's clock is [N] seconds behind the servers', so AWS rejects its signatures
-state: nothing was changed; keys and variables are as they were before this run
-hint: fix the time synchronisation of the runner's host, then run again
-
-"#]],
-    );
-    fixture.is_untouched();
-}
-
-fn a_clock_that_is_ahead() {
-    let fixture = Fixture::of_days(75);
-    fixture.fake.shift_clock(-900);
-    fixture.run().go().says(
-        1,
-        str![[r#"
-error: the runner's clock is [N] seconds ahead of the servers', so AWS rejects its signatures
-state: nothing was changed; keys and variables are as they were before this run
-hint: fix the time synchronisation of the runner's host, then run again
-
-"#]],
-    );
-    fixture.is_untouched();
 }
 
 fn a_new_key_that_never_works() {

@@ -14,7 +14,7 @@ const PATTERNS: [(&str, &str); 11] = [
     ("[PIPELINE]", "pipeline (?<redacted>1[0-9]+)"),
     ("[SHA]", "of commit (?<redacted>[0-9a-f]+)"),
     ("[KEY]", "…(?<redacted>[A-Z0-9]+)"),
-    ("[N]", "(?:the job ends in|the runner's clock is) (?<redacted>[0-9]+)"),
+    ("[N]", "(?:the job ends in|'s clock is) (?<redacted>[0-9]+)"),
     ("[TIME]", "section_(?:start|end):(?<redacted>[0-9]+)"),
     ("[TIME]", "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z?"),
     ("[TIME]", "[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2} UTC"),
