@@ -23,24 +23,30 @@ const TOKEN: &str = "GET /personal_access_tokens/self";
 fn the_runners_clock_is_behind() {
     let fixture = Fixture::of_days(75);
     fixture.fake.shift_clock(900);
-    fixture.run().go().says(1, str![[r#"
+    fixture.run().go().says(
+        1,
+        str![[r#"
 error: the runner's clock is [N] seconds behind the servers', so AWS rejects its signatures
 state: nothing was changed; keys and variables are as they were before this run
 hint: fix the time synchronisation of the runner's host, then run again
 
-"#]]);
+"#]],
+    );
     fixture.is_untouched();
 }
 
 fn the_runners_clock_is_ahead() {
     let fixture = Fixture::of_days(75);
     fixture.fake.shift_clock(-900);
-    fixture.run().go().says(1, str![[r#"
+    fixture.run().go().says(
+        1,
+        str![[r#"
 error: the runner's clock is [N] seconds ahead of the servers', so AWS rejects its signatures
 state: nothing was changed; keys and variables are as they were before this run
 hint: fix the time synchronisation of the runner's host, then run again
 
-"#]]);
+"#]],
+    );
     fixture.is_untouched();
 }
 

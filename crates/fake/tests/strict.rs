@@ -1048,13 +1048,62 @@ async fn faults_hit_the_call_they_are_meant_for() {
     assert_eq!((entry.status, entry.effect, entry.what.as_str()), (0, true, "HUNG@? 42"));
 }
 
+/// A boundary or an SCP is a limit: what the user's own policy allows is not enough.
+#[tokio::test]
+async fn the_kind_of_policy_that_stands_in_the_way_is_named() {
+    let fake = Fake::builder().seed(3).calm().start();
+    let create = "Action=CreateAccessKey";
+    for (user, kind, allowed, reason) in [
+        ("a", "permissions boundary", true, "because no permissions boundary allows the"),
+        (
+            "b",
+            "service control policy: ARN",
+            false,
+            "explicit deny in a service control policy: ARN",
+        ),
+        ("c", "identity-based policy", false, "with an explicit deny in an identity-based policy"),
+    ] {
+        fake.add_user("/", user);
+        let key = fake.add_key(user, 1);
+        if allowed {
+            fake.allow_only_by(user, kind, &["iam:ListAccessKeys"]);
+        } else {
+            fake.deny_by(user, kind, &["iam:CreateAccessKey"]);
+        }
+        let answer = fake.aws("iam", &key, create).await.expect("an answer");
+        assert_eq!(answer.status, 403);
+        assert!(answer.body.contains(reason), "{}", answer.body);
+        let answer = fake.aws("iam", &key, "Action=ListAccessKeys").await.expect("an answer");
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn one_server_or_one_reply_can_have_another_clock() {
+    let fake = Fake::builder().seed(3).calm().start();
+    fake.add_user("/", "deployer");
+    let key = fake.add_key("deployer", 1);
+    fake.add_project(42, "group/app");
+    let list = "/projects/42/variables";
+    let day = |answer: &Answer| answer.header("date").map(|date| date[..16].to_owned());
+    let gitlab = async || day(&fake.gitlab("GET", list, "").await.expect("an answer"));
+    let today = gitlab().await;
+    fake.fault_on("GET /projects/:id/variables", 1, Fault::Misdate { seconds: -86_400 });
+    assert_ne!(gitlab().await, today);
+    assert_eq!(gitlab().await, today);
+    fake.tune(|knobs| knobs.gitlab_ahead = 86_400);
+    assert_ne!(gitlab().await, today);
+    let iam = fake.aws("iam", &key, "Action=ListAccessKeys").await.expect("an answer");
+    assert_eq!(day(&iam), today);
+}
+
 #[tokio::test]
 async fn a_hostile_fake_hides_new_keys_for_a_while_and_stumbles() {
     let fake = Fake::builder().seed(3).start();
     fake.add_user("/", "deployer");
     let key = fake.add_key("deployer", 1);
     fake.add_project(42, "group/app");
-    fake.tune(|knobs| knobs.iam_throttling = 0);
+    fake.tune(|knobs| (knobs.iam_throttling, knobs.forgets) = (0, 0));
     let new = create(&fake, &key).await;
     let mut seen = [0, 0];
     for _ in 0..30 {
@@ -1065,6 +1114,10 @@ async fn a_hostile_fake_hides_new_keys_for_a_while_and_stumbles() {
     for _ in 0..10 {
         assert_eq!(sts(&fake, &new).await, ok());
     }
+    // Some hosts forget a young key again; an old one they know.
+    fake.tune(|knobs| knobs.forgets = 100);
+    assert_eq!(sts(&fake, &new).await, (403, "InvalidClientTokenId".into()));
+    assert_eq!(sts(&fake, &key).await, ok());
     let mut statuses = std::collections::BTreeMap::new();
     for _ in 0..200 {
         *statuses
