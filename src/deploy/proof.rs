@@ -380,3 +380,146 @@ fn stem(name: &str) -> &str {
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gitlab::jobs::Job;
+
+    /// `NAME=STATUS` is a job, `NAME>=STATUS` a trigger job without a pipeline, `NAME>1=STATUS` one
+    /// with the second pipeline; a `?` at the end: it may fail.
+    fn job(id: usize, text: &str) -> JobSeen {
+        let (name, status) = text.split_once('=').expect("NAME=STATUS");
+        let (name, kind) = match name.split_once('>') {
+            Some((name, below)) => (name, Kind::Trigger(below.parse().ok())),
+            None => (name, Kind::Job),
+        };
+        let job = serde_json::json!({
+            "id": id, "name": name.replace('_', " "), "status": status.trim_end_matches('?'),
+            "allow_failure": status.ends_with('?'), "started_at": "2026-11-29T09:00:00Z",
+        });
+        let job: Job = serde_json::from_value(job).expect("a job");
+        JobSeen { job, kind }
+    }
+
+    /// The pipelines, apart by `|`, each with its status first.
+    fn tree(text: &str) -> Tree {
+        let pipeline = |(number, line): (usize, &str)| {
+            let mut words = line.split_whitespace();
+            let status = Status::from(words.next().unwrap_or_default().to_owned());
+            let jobs = words.enumerate().map(|(id, text)| job(number * 10 + id, text)).collect();
+            PipelineSeen {
+                project: Name::Id(42),
+                id: number as u64,
+                hidden: status == Status::Other("hidden".to_owned()),
+                status,
+                jobs,
+            }
+        };
+        Tree { pipelines: text.split('|').enumerate().map(pipeline).collect() }
+    }
+
+    fn word(proof: &Proof) -> &'static str {
+        match proof {
+            Proof::Proven => "proven",
+            Proof::NoDeploy => "no deploy",
+            Proof::Running(_) => "running",
+            Proof::Blocked(_) => "blocked",
+            Proof::Failed(_) => "failed",
+            Proof::LeftOut(_) => "left out",
+            Proof::InVain(_) => "in vain",
+        }
+    }
+
+    #[test]
+    fn the_named_jobs_decide_in_every_pipeline() {
+        let wanted = ["deploy".to_owned()];
+        for (pipelines, expected) in [
+            // The status of the pipeline does not matter.
+            ("success deploy=success", "proven"),
+            ("failed deploy=success notify=failed", "proven"),
+            ("canceled deploy=success notify=canceled", "proven"),
+            ("running deploy=success soak=running", "proven"),
+            ("manual deploy=success promote=manual later=created", "proven"),
+            ("success deploy_1/2=success deploy:_[eu]=success deployment=failed?", "proven"),
+            // All parts, everywhere.
+            ("success deploy_1/2=success deploy_2/2=failed?", "failed"),
+            ("running deploy_1/2=success deploy_2/2=created", "running"),
+            ("success deploy=success child>1=success|failed deploy=failed", "failed"),
+            ("success deploy=success child>1=success|running deploy=running", "running"),
+            ("running deploy=success child>=created", "running"),
+            ("manual deploy=success approve=manual child>=created", "proven"),
+            ("success deploy=success child>1=success|created", "running"),
+            ("success deploy=success child>1=success|failed other=failed", "proven"),
+            ("success deploy=success child>1=success|hidden", "proven"),
+            // It may still run.
+            ("running deploy=failed test=running", "running"),
+            ("manual deploy=failed? approve=manual", "blocked"),
+            ("success deploy=manual?", "blocked"),
+            ("running deploy=manual test=running", "blocked"),
+            ("success deploy=skipped approve=manual?", "blocked"),
+            ("success build=success child>=manual?", "blocked"),
+            ("success build=success child>1=success|running test=running", "running"),
+            ("success build=success child>1=success|manual test=manual", "blocked"),
+            ("running build=running", "running"),
+            // It failed, or what would bring it did.
+            ("failed deploy=failed", "failed"),
+            ("canceled deploy=canceled", "failed"),
+            ("failed build=failed deploy=skipped", "failed"),
+            ("failed build=failed child>=skipped", "failed"),
+            ("failed child>=failed", "failed"),
+            // It never runs.
+            ("success build=success", "in vain"),
+            ("failed build=failed", "in vain"),
+            ("success deploy=skipped", "in vain"),
+            ("success build=success child>=skipped", "in vain"),
+            ("success build=success child>1=success|success test=success", "in vain"),
+            ("success build=success child>1=success|hidden", "running"),
+            // A trigger job with what it triggers.
+            ("success deploy>1=success|success ship=success undo=skipped", "proven"),
+            ("success deploy>1=success|running ship=running", "running"),
+            ("success deploy>1=success|success ship=manual?", "blocked"),
+            ("success deploy>1=success|success ship=failed?", "left out"),
+            ("success deploy>1=success|success ship=canceled?", "left out"),
+            ("success deploy>1=success|failed ship=failed", "failed"),
+            ("success deploy>1=success|success next>2=success|failed ship=failed", "failed"),
+            ("success deploy>=success", "in vain"),
+            ("failed deploy>1=failed|failed ship=failed", "failed"),
+        ] {
+            let proof = of_named(&tree(pipelines), &wanted, None);
+            assert_eq!(word(&proof), expected, "{pipelines}");
+        }
+    }
+
+    /// The job that looks is the last of its pipeline.
+    #[test]
+    fn in_the_own_pipeline_nothing_is_waited_for_that_waits_for_us() {
+        let wanted = ["deploy".to_owned()];
+        let rotators = BTreeSet::from([9]);
+        let before: Timestamp = "2026-11-29T08:00:00Z".parse().expect("a date");
+        let after: Timestamp = "2026-11-29T09:00:00Z".parse().expect("a date");
+        for (pipelines, drained, expected) in [
+            ("running deploy=success retire=running", before, "proven"),
+            ("running deploy=success retire=running", after, "left out"),
+            ("running deploy=running retire=running", before, "running"),
+            ("running deploy=manual? retire=running", before, "blocked"),
+            ("running deploy=failed? retire=running test=running", before, "left out"),
+            ("running deploy=skipped approve=manual?", before, "left out"),
+            ("running child>=created retire=running", before, "left out"),
+            ("running child>=pending retire=running", before, "running"),
+            ("running child>=manual? retire=running", before, "left out"),
+            ("running child>1=success|running deploy=success", before, "proven"),
+            ("running child>1=success|created", before, "running"),
+            (
+                "running a=success b=success c=success d=success e=success f=success g=success \
+              h=success i=success deploy=success",
+                before,
+                "left out",
+            ),
+        ] {
+            let own = Own { drained, rotators: &rotators };
+            let proof = of_named(&tree(pipelines), &wanted, Some(&own));
+            assert_eq!(word(&proof), expected, "{pipelines}");
+        }
+    }
+}
