@@ -27,6 +27,8 @@ mod operators;
 mod outcomes;
 #[path = "binary/preflight.rs"]
 mod preflight;
+#[path = "binary/rights.rs"]
+mod rights;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         clocks::cases(),
         operators::cases(),
         preflight::cases(),
+        rights::cases(),
         deploys::cases(),
         files::cases(),
         external::cases(),

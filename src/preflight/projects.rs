@@ -183,8 +183,11 @@ impl Look<'_> {
     /// `retire` proves the deploy by the jobs of the pipeline that it is part of.
     async fn at_own_pipeline(&mut self) -> Result<(), ApiError> {
         let Config { deploy, job, .. } = self.config;
-        let (DeployMode::None, [_, ..]) = (&deploy.mode, &deploy.jobs[..]) else { return Ok(()) };
-        let (Some(project), Some(pipeline)) = (job.project, job.pipeline) else { return Ok(()) };
+        let (DeployMode::None, Some(project), Some(pipeline)) =
+            (&deploy.mode, job.project, job.pipeline)
+        else {
+            return Ok(());
+        };
         let name = Name::Id(project);
         self.tried(&name, PIPELINES, self.gitlab.pipeline_jobs(&name, pipeline).await)?;
         Ok(())

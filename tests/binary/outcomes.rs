@@ -703,23 +703,23 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 }
 
 /// A pipeline of stages: the rotator's job, what `deploy` is, and the rotator's job again.
-fn staged(fixture: &Fixture, source: &str, jobs: Vec<JobSpec>) {
+pub(crate) fn staged(fixture: &Fixture, source: &str, jobs: Vec<JobSpec>) {
     fixture.fake.tune(|knobs| knobs.queue_ms = 3000);
     fixture.fake.start_pipeline_with(PROJECT, source, "main", jobs);
 }
 
-fn in_job<'a>(fixture: &'a Fixture, name: &str, action: &str) -> Run<'a> {
+pub(crate) fn in_job<'a>(fixture: &'a Fixture, name: &str, action: &str) -> Run<'a> {
     let job = fixture.running_job(PROJECT, name).id;
     let run =
         fixture.run_as(PROJECT, job).set("ROTATOR_DEPLOY", "none").set("ROTATOR_ACTION", action);
     if action == "retire" { run.set("ROTATOR_DEPLOY_JOBS", "deploy") } else { run }
 }
 
-fn rotate_job() -> JobSpec {
+pub(crate) fn rotate_job() -> JobSpec {
     JobSpec::new("rotate").stage("1").never_ends()
 }
 
-fn retire_job() -> JobSpec {
+pub(crate) fn retire_job() -> JobSpec {
     JobSpec::new("retire").stage("3").never_ends()
 }
 
