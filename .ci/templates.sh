@@ -528,7 +528,10 @@ REAL
   prove 'fake, in-project: ...so there is no second key, and no second deploy' fake_is \
     'count("iam:CreateAccessKey") == 1 and ([.projects["42"].pipelines[] | select(.source == "api")] | length == 1)'
   second=$(curl -fsS "$CONTROL/state" | jq -r '.projects["42"].named')
-  prove 'fake, in-project: by hand with force' pipeline web --input force=true
+  no_waits=(--variable ROTATOR_OVERLAP=0s --variable ROTATOR_GRACE_PERIOD=0s)
+  prove 'fake, in-project: by hand with force, the first rotation waits' fails pipeline web --input force=true
+  prove 'fake, in-project: ...so it is refused' outcome_is rotate-key refused
+  prove 'fake, in-project: by hand with force, and without waits' pipeline web --input force=true "${no_waits[@]}"
   prove 'fake, in-project: ...the first rotation is ended' fake_is ".keys[\"svc-shop\"] | all(.id != \"$old\")"
   prove 'fake, in-project: ...and a new key is made and deployed' fake_is \
     ".projects[\"42\"] | .named != \"$second\" and .runs.production == .named"
@@ -565,7 +568,9 @@ REAL
   prove 'fake, stages: the second job saw it proven' outcome_is retire-key resumed
   prove 'fake, stages: the schedule runs again' pipeline schedule "${daily[@]}"
   prove 'fake, stages: ...and makes no key' fake_is 'count("iam:CreateAccessKey") == 1'
-  prove 'fake, stages: by hand with force' pipeline web --input force=true
+  prove 'fake, stages: by hand with force, the first rotation waits' fails pipeline web --input force=true
+  prove 'fake, stages: ...so it is refused' outcome_is rotate-key refused
+  prove 'fake, stages: by hand with force, and without waits' pipeline web --input force=true "${no_waits[@]}"
   prove 'fake, stages: ...the first rotation is ended' fake_is ".keys[\"svc-shop\"] | all(.id != \"$old\")"
   prove 'fake, stages: the fake saw no invariant broken' fake_is '.violations == []'
 fi

@@ -49,6 +49,15 @@ pub struct Looked {
     /// Of a pipeline that is startable again because it could prove nothing: what it was started
     /// with.
     pub in_vain: Option<u32>,
+    /// What came of a deploy that this run has not started.
+    pub left: Option<Left>,
+}
+
+/// How the deploy of an earlier run stands, where no job of it goes on by itself.
+pub enum Left {
+    Failed(String),
+    /// It waits for a person.
+    Blocked(String),
 }
 
 /// One place to deploy.
@@ -177,7 +186,7 @@ fn own(pipeline: u64) -> RecordedDeploy {
 
 impl Looked {
     fn new(seen: DeploySeen, deployed: Deployed) -> Self {
-        Self { seen, deployed, notice: None, in_vain: None }
+        Self { seen, deployed, notice: None, in_vain: None, left: None }
     }
 }
 
@@ -199,18 +208,10 @@ impl Look<'_> {
         let Some(seen) = newest else {
             return Ok(self.deleted(&format!("job {job} of project {project}")));
         };
-        let state = match seen.status.phase() {
-            Phase::Succeeded => DeploySeen::Proven(self.recorded.clone()),
-            Phase::Failed => {
-                self.lost(format!("job {} {} ({})", seen.name, seen.status, seen.link()))
-            }
-            Phase::Alive | Phase::Blocked => DeploySeen::Running(format!(
-                "job {} is {} ({})",
-                seen.name,
-                seen.status.explained(),
-                seen.link()
-            )),
-        };
+        let link = seen.link();
+        let waits = format!("job {} is {} ({link})", seen.name, seen.status.explained());
+        let failed = format!("job {} {} ({link})", seen.name, seen.status);
+        let phase = seen.status.phase();
         let deployed = Deployed {
             pipeline: Some(self.recorded.pipeline),
             job: Some(seen.id),
@@ -218,7 +219,12 @@ impl Look<'_> {
             url: seen.web_url,
             ..self.place.deployed(&seen.status)
         };
-        Ok(Looked::new(state, deployed))
+        Ok(match phase {
+            Phase::Succeeded => Looked::new(DeploySeen::Proven(self.recorded.clone()), deployed),
+            Phase::Failed => self.lost(failed, deployed),
+            Phase::Alive => Looked::new(DeploySeen::Running(waits), deployed),
+            Phase::Blocked => self.blocked(waits, deployed),
+        })
     }
 
     async fn at_pipeline(&self) -> Result<Looked, ApiError> {
@@ -247,10 +253,9 @@ impl Look<'_> {
             Proof::NoDeploy if !self.config.overlap.is_zero() => {
                 return Ok(Looked { notice: Some(Notice::NoDeploySeen { link }), ..proven() });
             }
-            Proof::Running(what) | Proof::Blocked(what) => {
-                return Ok(seen(DeploySeen::Running(what)));
-            }
-            Proof::Failed(what) => return Ok(seen(self.lost(what))),
+            Proof::Running(what) => return Ok(seen(DeploySeen::Running(what))),
+            Proof::Blocked(what) => return Ok(self.blocked(what, deployed.clone())),
+            Proof::Failed(what) => return Ok(self.lost(what, deployed.clone())),
             Proof::LeftOut(what) => return Ok(seen(DeploySeen::Unproven(what))),
             Proof::NoDeploy => format!("{link}: nothing in it looks like a deploy"),
             Proof::InVain(what) => what,
@@ -267,7 +272,7 @@ impl Look<'_> {
             ))));
         }
         let in_vain = recorded.tried.map(|tried| tried.number);
-        Ok(Looked { in_vain, ..seen(DeploySeen::Startable) })
+        Ok(Looked { in_vain, ..self.lost(what, deployed.clone()) })
     }
 
     async fn proof(&self, pipeline: &Pipeline, link: &str) -> Result<Proof, ApiError> {
@@ -322,12 +327,22 @@ impl Look<'_> {
     }
 
     fn deleted(&self, what: &str) -> Looked {
-        Looked::new(self.lost(format!("{what} was deleted")), self.place.deployed("deleted"))
+        self.lost(format!("{what} was deleted"), self.place.deployed("deleted"))
     }
 
     /// What came to nothing is started anew, once per run.
-    fn lost(&self, what: String) -> DeploySeen {
-        if self.started { DeploySeen::Failed(what) } else { DeploySeen::Startable }
+    fn lost(&self, what: String, deployed: Deployed) -> Looked {
+        if self.started {
+            return Looked::new(DeploySeen::Failed(what), deployed);
+        }
+        let left = Some(Left::Failed(what));
+        Looked { left, ..Looked::new(DeploySeen::Startable, deployed) }
+    }
+
+    /// It waits for a person, as does this run.
+    fn blocked(&self, what: String, deployed: Deployed) -> Looked {
+        let left = (!self.started).then(|| Left::Blocked(what.clone()));
+        Looked { left, ..Looked::new(DeploySeen::Running(what), deployed) }
     }
 }
 

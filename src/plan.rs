@@ -42,6 +42,7 @@
 //! | deploying | what was taken out, and every target on B | record `published` anew | two good keys | deploying rows | – |
 //! | deploying | a job older than the publication still runs / none does | wait, or done / record `drained` | two good keys | this row | those jobs end |
 //! | deploying | deploys not all proven / all proven | start, wait or refuse / record `deployed` | two good keys | this row | each deploy is proven; each run starts once more what came to nothing, but no third pipeline of a commit that proves nothing |
+//! | deploying | `deploy_timeout: 0s`: the deploy that an earlier run left failed or stands still | start another where it failed; refuse | two good keys | this row | a deploy is proven, or runs |
 //! | deploying, retiring | this job started after the publication and was given an old pair | refuse | – | a person | the job is given the new pair |
 //! | retiring | the old key is to be disabled, and only it can sign for this run | done: waiting | two good keys | a later job | a job that started after the publication runs |
 //! | retiring | overlap not over | done: waiting | two good keys | this row | `deployed` + overlap; at once with `0s` |
@@ -320,7 +321,9 @@ fn deploying(drain: Drain, deploys: Deploys, seen: &Observed, policy: &Policy) -
         {
             Step::Refuse(Refusal::DeployTimedOut(what))
         }
-        (Drain::Recorded(_), Deploys::Running(what)) => wait(Waiting::Deploys(what), seen),
+        (Drain::Recorded(_), Deploys::Running(what)) => {
+            left_deploy(seen, policy).unwrap_or_else(|| wait(Waiting::Deploys(what), seen))
+        }
         (Drain::Recorded(_), Deploys::Failed(what)) => Step::Refuse(Refusal::DeployFailed(what)),
         (Drain::Recorded(_), Deploys::Unproven(what)) => {
             Step::Refuse(Refusal::DeployUnproven(what))
@@ -338,6 +341,18 @@ fn retiring(old: Old, seen: &Observed, policy: &Policy) -> Step {
         Old::Active(key) => Step::Disable(key, KeyRole::Old),
         Old::JustDisabled => Step::Record(Checkpoint::Disabled),
         Old::GraceOver(key) => Step::Delete(key, KeyRole::Old),
+    }
+}
+
+/// A run that waits for no deploy tells what came of the one before, also where it has started
+/// another: else each night would be green, and nothing deployed.
+fn left_deploy(seen: &Observed, policy: &Policy) -> Option<Step> {
+    let LeftDeploys { failed, blocked } = &seen.run.left_deploys;
+    match (&failed[..], &blocked[..]) {
+        _ if !policy.leave_deploys => None,
+        ([], []) => None,
+        ([], [_, ..]) => Some(Step::Refuse(Refusal::DeployTimedOut(blocked.clone()))),
+        ([_, ..], _) => Some(Step::Refuse(Refusal::DeployFailed(failed.clone()))),
     }
 }
 

@@ -14,6 +14,8 @@ pub struct RunState {
     pub new_key: Option<NewKey>,
     /// The pair that this job was given, where that signs and no role does.
     pub given: Option<GivenPair>,
+    /// What this run has found of deploys that an earlier run left.
+    pub left_deploys: LeftDeploys,
     /// A write of the new key's secret may have had its effect.
     pub secret_sent: bool,
     /// The step that has just failed, until it is decided what follows.
@@ -33,6 +35,14 @@ pub struct RunState {
     pub waited_out: bool,
     /// The latest moment at which this run may act: what its record promises.
     pub ends: Timestamp,
+}
+
+/// Deploys that an earlier run started and did not wait for (`deploy_timeout: 0s`), and that came to
+/// nothing, or stand still until a person does something. Nobody else tells of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftDeploys {
+    pub failed: Vec<String>,
+    pub blocked: Vec<String>,
 }
 
 /// The pair of the environment.
@@ -113,6 +123,7 @@ impl RunState {
             attempt: Attempt::No,
             new_key: None,
             given: None,
+            left_deploys: LeftDeploys::default(),
             secret_sent: false,
             failure: None,
             error_deferred: false,

@@ -11,10 +11,10 @@ use super::Run;
 use super::observe::is_same;
 use crate::access_key::AccessKeyId;
 use crate::config::USES_SHOW_WITHIN;
-use crate::deploy::{self, Deployed, places};
+use crate::deploy::{self, Deployed, Left, places};
 use crate::error::Error;
 use crate::fence::Boottime;
-use crate::plan::{DeploySeen, Query, SecretOwner, SecretSeen, TargetSeen};
+use crate::plan::{DeploySeen, LeftDeploys, Query, SecretOwner, SecretSeen, TargetSeen};
 use crate::preflight;
 
 /// How long STS may take to know a new key everywhere.
@@ -168,12 +168,23 @@ impl Run<'_> {
             .iter()
             .filter_map(|looked| looked.notice.clone())
             .for_each(|notice| self.report.notice(notice));
+        self.seen.run.left_deploys.blocked.clear();
+        looked.iter().filter_map(|looked| looked.left.as_ref()).for_each(|left| self.found(left));
         let (deploys, reports): (Vec<DeploySeen>, Vec<Deployed>) =
             looked.into_iter().map(|looked| (looked.seen, looked.deployed)).unzip();
         self.deploys.report(reports);
         self.seen.now = gitlab.now().unwrap_or(now);
         self.seen.deploys = Some(deploys);
         Ok(())
+    }
+
+    fn found(&mut self, left: &Left) {
+        let LeftDeploys { failed, blocked } = &mut self.seen.run.left_deploys;
+        match left {
+            Left::Failed(what) if failed.contains(what) => {}
+            Left::Failed(what) => failed.push(what.clone()),
+            Left::Blocked(what) => blocked.push(what.clone()),
+        }
     }
 
     /// The rotation's own jobs, this one and those that records name.

@@ -20,6 +20,9 @@ pub(crate) fn cases() -> Vec<Trial> {
         an_old_key_that_is_in_use_days_after_its_overlap_is_a_warning,
         a_use_that_aws_shows_late_is_seen_within_twelve_hours,
         a_deploy_is_left_to_the_next_run,
+        a_deploy_that_was_left_and_failed_is_told_each_night,
+        a_deploy_that_was_left_and_waits_for_a_person_is_told_each_night,
+        a_redeploy_that_was_left_and_failed_is_told,
         a_dry_run_changes_nothing,
         another_run_at_work_is_left_alone,
         of_two_runs_at_once_one_rotates,
@@ -370,6 +373,70 @@ Next       the next scheduled run looks again; this key is replaced on [DATE]
 
 "#]]);
     assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0);
+    fixture.is_rotated();
+}
+
+/// The run that finds it starts another, and is not green for it.
+fn a_deploy_that_was_left_and_failed_is_told_each_night() {
+    let fixture = Fixture::of_days(75);
+    let deploy = JobSpec::deploy("deploy", "production");
+    fixture.fake.set_pipeline_config(PROJECT, vec![deploy.clone().fails()]);
+    fixture.fake.tune(|knobs| knobs.queue_ms = 60_000);
+    let run = || fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go();
+    run().ends(0, "deploying");
+    for night in 1..=2 {
+        fixture.fake.finish_pipelines();
+        let ended = run();
+        ended.ends(4, "deploy_failed");
+        assert_eq!(ended.calls("POST /projects/:id/pipeline"), 1, "night {night}");
+        assert!(ended.stderr.contains("error: the deploy failed: pipeline failed"), "{night}");
+        assert!(ended.stderr.contains("production is not affected"), "{night}");
+    }
+    // The fourth night's deploy is fixed.
+    fixture.fake.set_pipeline_config(PROJECT, vec![deploy]);
+    fixture.fake.finish_pipelines();
+    run().ends(4, "deploy_failed");
+    fixture.fake.finish_pipelines();
+    run().ends(0, "resumed");
+    fixture.is_rotated();
+}
+
+fn a_deploy_that_was_left_and_waits_for_a_person_is_told_each_night() {
+    let fixture = Fixture::of_days(75);
+    let jobs = vec![JobSpec::new("build"), JobSpec::deploy("deploy", "production").manual()];
+    fixture.fake.set_pipeline_config(PROJECT, jobs);
+    let run = || fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "0s").go();
+    run().ends(0, "deploying");
+    fixture.fake.finish_pipelines();
+    for night in 1..=2 {
+        let ended = run();
+        ended.ends(4, "deploy_failed");
+        assert_eq!(ended.calls("POST /projects/:id/pipeline"), 0, "night {night}");
+        assert!(ended.stderr.contains("error: the deploy has not ended in time: "), "{night}");
+    }
+    let jobs = fixture.fake.jobs(PROJECT);
+    let manual = jobs.iter().find(|job| job.status == "manual").map(|job| job.id);
+    fixture.fake.operator_plays_job(manual.unwrap_or_default());
+    fixture.fake.finish_pipelines();
+    run().ends(0, "resumed");
+    fixture.is_rotated();
+}
+
+fn a_redeploy_that_was_left_and_failed_is_told() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.set_job_end("deploy", JobEnd::Failure);
+    let run = || {
+        let run = fixture.run().set("ROTATOR_DEPLOY", "environment/production");
+        run.set("ROTATOR_DEPLOY_TIMEOUT", "0s").go()
+    };
+    run().ends(0, "deploying");
+    fixture.fake.finish_pipelines();
+    fixture.fake.set_job_end("deploy", JobEnd::Success);
+    let ended = run();
+    ended.ends(4, "deploy_failed");
+    assert_eq!(ended.calls("POST /projects/:id/jobs/:number/retry"), 1);
+    fixture.fake.finish_pipelines();
+    run().ends(0, "resumed");
     fixture.is_rotated();
 }
 

@@ -10,8 +10,8 @@ use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::Action;
 use credential_rotator::plan::{
     Attempt, Blocker, Cause, Checkpoint, Claim, DeploySeen, Done, Failure, FailureKind, Freshness,
-    IdSeen, Made, Misdirected, NewKey, Observed, Policy, Query, RecordSeen, Refusal, RunState,
-    Scope, SecretOwner, SecretSeen, Step, TargetSeen, Waiting, plan,
+    IdSeen, LeftDeploys, Made, Misdirected, NewKey, Observed, Policy, Query, RecordSeen, Refusal,
+    RunState, Scope, SecretOwner, SecretSeen, Step, TargetSeen, Waiting, plan,
 };
 use credential_rotator::record::{Progress, Published, RecordedDeploy, RecordedTarget};
 
@@ -1213,6 +1213,9 @@ impl Model {
                     .for_each(|seen| seen.in_flight_jobs = Some(Vec::clone(&in_flight_jobs)));
             }
             Query::Deploys => {
+                let left = self.left_deploys(process, &progress);
+                process.run.left_deploys = left.clone();
+                process.seen.iter_mut().for_each(|seen| seen.run.left_deploys = left.clone());
                 let deploys = if self.policy.own_deploy {
                     vec![self.own_deploy(process, &progress)]
                 } else {
@@ -1221,6 +1224,27 @@ impl Model {
                 process.seen.iter_mut().for_each(|seen| seen.deploys = Some(deploys.clone()));
             }
         }
+    }
+
+    /// Of deploys that earlier runs have started: what failed stays known, what hangs is looked at.
+    fn left_deploys(&self, process: &Process, progress: &Progress) -> LeftDeploys {
+        let mut left = LeftDeploys { blocked: Vec::new(), ..process.run.left_deploys.clone() };
+        for place in (0..self.pairs.len()).filter(|place| !process.started.contains(place)) {
+            let recorded =
+                progress.deploys.iter().find(|recorded| recorded.place == place_name(place));
+            let number = recorded.filter(|recorded| recorded.proven.is_none());
+            let deploy = number.and_then(|recorded| {
+                self.deploys.iter().find(|deploy| deploy.number == recorded.pipeline)
+            });
+            match deploy.map(|deploy| (deploy.over, deploy.fate)) {
+                Some((None, Fate::Hangs)) => left.blocked.push(place_name(place)),
+                Some((Some(Fate::Fails | Fate::Hangs | Fate::Deleted), _)) => {
+                    left.failed.push(place_name(place));
+                }
+                Some(_) | None => {}
+            }
+        }
+        left
     }
 
     fn deploys_seen(&self, process: &Process, progress: &Progress) -> Vec<DeploySeen> {

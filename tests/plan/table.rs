@@ -9,8 +9,8 @@ use credential_rotator::plan::Step::{
 };
 use credential_rotator::plan::{
     self, Attempt, Blocker, Cause, Checkpoint, Claim, DeploySeen, FailureKind, Freshness,
-    GivenPair, IdSeen, KeyRole, NewKey, Observed, Policy, Query, RecordSeen, Refusal, Scope,
-    SecretOwner, SecretSeen, Step, Waiting,
+    GivenPair, IdSeen, KeyRole, LeftDeploys, NewKey, Observed, Policy, Query, RecordSeen, Refusal,
+    Scope, SecretOwner, SecretSeen, Step, Waiting,
 };
 use credential_rotator::record::{Progress, RecordedDeploy, RecordedTarget};
 use jiff::SignedDuration;
@@ -923,6 +923,35 @@ fn a_deploy_that_takes_too_long_is_told_or_left_to_the_next_run() {
     assert_eq!(plan(&seen), Refuse(Refusal::DeployTimedOut(text("p"))));
     let leave = policy().with(|policy| policy.leave_deploys = true);
     assert_eq!(confirmed(&seen, &leave), Done(plan::Done::Waiting(Waiting::Deploys(text("p")))));
+}
+
+/// Four nights of a failing deploy were four green runs.
+#[test]
+fn a_run_that_waits_for_no_deploy_tells_what_came_of_the_one_before() {
+    let leave = policy().with(|policy| policy.leave_deploys = true);
+    let running = published(drained()).with(|seen| {
+        seen.deploys = Some(vec![DeploySeen::Running("q".to_owned())]);
+        seen.run.waited_out = true;
+    });
+    let left = |failed: &[&str], blocked: &[&str]| {
+        let texts = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+        let (failed, blocked) = (texts(failed), texts(blocked));
+        running.clone().with(|seen| seen.run.left_deploys = LeftDeploys { failed, blocked })
+    };
+    let failed = Refuse(Refusal::DeployFailed(text("p")));
+    assert_eq!(confirmed(&left(&["p"], &[]), &leave), failed);
+    assert_eq!(confirmed(&left(&["p"], &["r"]), &leave), failed);
+    let blocked = Refuse(Refusal::DeployTimedOut(text("r")));
+    assert_eq!(confirmed(&left(&[], &["r"]), &leave), blocked);
+    let waits = Done(plan::Done::Waiting(Waiting::Deploys(text("q"))));
+    assert_eq!(confirmed(&left(&[], &[]), &leave), waits);
+    // Whoever waits for the new one tells what comes of that.
+    let waiting = left(&["p"], &[]).with(|seen| seen.run.waited_out = false);
+    assert_eq!(plan(&waiting), Wait(Waiting::Deploys(text("q"))));
+    // Another may have been quick.
+    let proven =
+        left(&["p"], &[]).with(|seen| seen.deploys = Some(vec![DeploySeen::Proven(deploy(false))]));
+    assert_eq!(confirmed(&proven, &leave), Step::Record(Checkpoint::Proven));
 }
 
 #[test]
