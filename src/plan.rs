@@ -74,6 +74,7 @@ mod look;
 mod model;
 mod orphan;
 mod rehearse;
+mod retiring;
 mod run_state;
 mod stage;
 mod step;
@@ -82,7 +83,7 @@ pub use crate::error::{Blocker, Notice, Refusal};
 use claim::claimed;
 pub use model::*;
 pub use run_state::*;
-use stage::{Deploys, Drain, Due, Intact, Named, NewKeyState, Old, Stage, TargetsState};
+use stage::{Deploys, Drain, Due, Intact, Named, NewKeyState, Stage, TargetsState};
 pub use step::*;
 
 /// A key counts as ours if it was created at most this long after `creating`.
@@ -218,11 +219,10 @@ fn in_stage(stage: Stage, seen: &Observed, policy: &Policy) -> Step {
         Stage::Deploying(Intact::No(gap), ..) | Stage::Retiring(Intact::No(gap), _) => {
             external::close(gap, seen, policy)
         }
-        Stage::Deploying(Intact::Yes, drain, deploys) => {
-            old_pair_given(seen).unwrap_or_else(|| deploying(drain, deploys, seen, policy))
-        }
+        Stage::Deploying(Intact::Yes, drain, deploys) => retiring::old_pair_given(seen)
+            .unwrap_or_else(|| deploying(drain, deploys, seen, policy)),
         Stage::Retiring(Intact::Yes, old) => {
-            old_pair_given(seen).unwrap_or_else(|| retiring(old, seen, policy))
+            retiring::old_pair_given(seen).unwrap_or_else(|| retiring::next(old, seen, policy))
         }
     }
 }
@@ -331,19 +331,6 @@ fn deploying(drain: Drain, deploys: Deploys, seen: &Observed, policy: &Policy) -
     }
 }
 
-fn retiring(old: Old, seen: &Observed, policy: &Policy) -> Step {
-    match old {
-        Old::Gone => Step::Record(Checkpoint::Finished),
-        Old::Waiting(what) => retiring_waits(what, seen, policy),
-        Old::UnaskedUse(key) => Step::Ask(Query::LastUse(key)),
-        Old::EnabledAgain { key, noted } => enabled_again(key, noted, seen, policy),
-        Old::Named(key, places) => Step::Refuse(Refusal::StillNamed { key, places }),
-        Old::Active(key) => Step::Disable(key, KeyRole::Old),
-        Old::JustDisabled => Step::Record(Checkpoint::Disabled),
-        Old::GraceOver(key) => Step::Delete(key, KeyRole::Old),
-    }
-}
-
 /// A run that waits for no deploy tells what came of the one before, also where it has started
 /// another: else each night would be green, and nothing deployed.
 fn left_deploy(seen: &Observed, policy: &Policy) -> Option<Step> {
@@ -353,57 +340,6 @@ fn left_deploy(seen: &Observed, policy: &Policy) -> Option<Step> {
         ([], []) => None,
         ([], [_, ..]) => Some(Step::Refuse(Refusal::DeployTimedOut(blocked.clone()))),
         ([_, ..], _) => Some(Step::Refuse(Refusal::DeployFailed(failed.clone()))),
-    }
-}
-
-/// A job that started after the publication and was given an old pair all the same did not get it
-/// from a target: it would keep the old key in use each night, and fail once that is disabled.
-fn old_pair_given(seen: &Observed) -> Option<Step> {
-    let progress = seen.progress()?;
-    let published = progress.published.as_ref()?;
-    let given = seen.run.given.as_ref()?;
-    (progress.is_old(&given.key) && given.since > published.at).then(|| {
-        let places = seen.other_references.get(&given.key).cloned().unwrap_or_default();
-        Step::Refuse(Refusal::OldPairGiven { key: given.key.clone(), places })
-    })
-}
-
-/// Force shortens no wait: while an earlier rotation waits, a forced run refuses. It may begin
-/// nothing, and the key in use stays the one that it was to replace.
-fn retiring_waits(what: Waiting, seen: &Observed, policy: &Policy) -> Step {
-    let Some((old, until)) = what.old_key() else { return Step::Done(Done::Waiting(what)) };
-    if !is_to_be_replaced(seen, policy) {
-        return Step::Done(Done::Waiting(what));
-    }
-    let old = old.clone();
-    match seen.key(&old) {
-        Some(Key { used: None, .. }) | None => Step::Ask(Query::LastUse(old)),
-        Some(Key { used: Some(used), active, .. }) => {
-            let (disabled, used) = (!active, used.clone());
-            Step::Refuse(Refusal::EarlierRotation { old, disabled, until, used })
-        }
-    }
-}
-
-/// Whether the run is forced and the published key is older than that; the one that this process
-/// has made is not, whatever the clocks say.
-fn is_to_be_replaced(seen: &Observed, policy: &Policy) -> bool {
-    let published = seen.progress().and_then(|progress| progress.published.as_ref());
-    let Some(key) = published.and_then(|published| seen.key(&published.key)) else { return false };
-    let is_ours = seen.run.new_key.as_ref().is_some_and(|new_key| new_key.key == key.id);
-    policy.forced.is_some_and(|since| key.created < since) && !is_ours
-}
-
-/// The record keeps it, so that the grace period begins anew once the key is inactive again; not
-/// before a second look, for lists lag.
-fn enabled_again(key: AccessKeyId, noted: bool, seen: &Observed, policy: &Policy) -> Step {
-    let refusal = Refusal::EnabledAgain { key };
-    let is_confirmed = seen.run.suspected.as_ref() == Some(&refusal);
-    let may_write = policy.action != Action::Check && !policy.dry_run;
-    if is_confirmed && may_write && !noted {
-        Step::Record(Checkpoint::EnabledAgain)
-    } else {
-        Step::Refuse(refusal)
     }
 }
 

@@ -2,21 +2,15 @@
 //!
 //! This module only derives the stage. `plan` decides the step.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::model::{DeploySeen, IdSeen, Observed, Policy, SecretOwner, SecretSeen, TargetSeen};
+use super::retiring::{self, Old};
 use super::run_state::Attempt;
-use super::step::Waiting;
 use super::{CREATION_WINDOW, Refusal};
-use crate::access_key::{AccessKeyId, Key, Use};
+use crate::access_key::{AccessKeyId, Key};
 use crate::config::Action;
 use crate::record::Progress;
-
-/// What uses the old key after the deploy may come once a day, and AWS shows a use hours late: a
-/// use counts as the last one when none has followed for so long.
-const LAST_USE_AFTER: SignedDuration = SignedDuration::from_hours(49);
-/// An old key that is in use so long after the overlap is a person's matter.
-const LATE_AFTER: SignedDuration = SignedDuration::from_hours(3 * 24);
 
 /// The stage of a rotation, and what matters in it.
 pub(super) enum Stage {
@@ -108,22 +102,6 @@ pub(super) enum Deploys {
     Unproven(Vec<String>),
 }
 
-/// What became of the old keys; of several, the next one to act on.
-pub(super) enum Old {
-    Gone,
-    Waiting(Waiting),
-    UnaskedUse(AccessKeyId),
-    /// Active although this rotation disabled it. `noted`: the record says so already.
-    EnabledAgain {
-        key: AccessKeyId,
-        noted: bool,
-    },
-    Named(AccessKeyId, Vec<String>),
-    Active(AccessKeyId),
-    JustDisabled,
-    GraceOver(AccessKeyId),
-}
-
 pub(super) fn stage(seen: &Observed, policy: &Policy) -> Stage {
     let Some(progress) = seen.progress().filter(|progress| progress.unfinished()) else {
         let named = named(seen);
@@ -153,7 +131,7 @@ pub(super) fn stage(seen: &Observed, policy: &Policy) -> Stage {
         ) => intact(progress, &published.key, &new_key_state, seen),
     };
     match progress.deployed {
-        Some(deployed) => Stage::Retiring(intact, old(progress, deployed, seen, policy)),
+        Some(deployed) => Stage::Retiring(intact, retiring::old(progress, deployed, seen, policy)),
         None => Stage::Deploying(intact, drain(progress, seen), deploys(seen, policy)),
     }
 }
@@ -434,67 +412,4 @@ pub(super) fn deploys(seen: &Observed, policy: &Policy) -> Deploys {
         (false, [], [_, ..], _) => Deploys::Failed(failed),
         (false, [], [], [_, ..]) => Deploys::Unproven(unproven),
     }
-}
-
-pub(super) fn old(
-    progress: &Progress,
-    deployed: Timestamp,
-    seen: &Observed,
-    policy: &Policy,
-) -> Old {
-    let olds: Vec<&Key> = seen.keys.iter().filter(|key| progress.is_old(&key.id)).collect();
-    let Some(next) = olds.iter().find(|key| key.active).or_else(|| olds.first()) else {
-        return Old::Gone;
-    };
-    let id = next.id.clone();
-    let named = seen.other_references.get(&id).cloned();
-    let or_named = |old| named.map_or(old, |places| Old::Named(id.clone(), places));
-    let active = || match signs(&id, progress, seen) {
-        true => Old::Waiting(Waiting::OwnSigner { old: id.clone() }),
-        false => Old::Active(id.clone()),
-    };
-    match (next.active, progress.disabled) {
-        (true, Some(_)) => Old::EnabledAgain { key: id, noted: progress.enabled_again.is_some() },
-        (true, None) if policy.overlap.is_zero() => or_named(active()),
-        (true, None) => match (overlap(next, deployed, seen.now, policy), &next.used) {
-            (Some(waiting), _) => Old::Waiting(waiting),
-            (None, None) => Old::UnaskedUse(id),
-            (None, Some(_)) => or_named(active()),
-        },
-        (false, None) => Old::JustDisabled,
-        // Enabled again and off once more: its grace period begins anew.
-        (false, Some(_)) if progress.enabled_again.is_some() => Old::JustDisabled,
-        (false, Some(disabled)) => {
-            let until = disabled + policy.grace_period;
-            if !policy.grace_period.is_zero() && until > seen.now {
-                Old::Waiting(Waiting::Grace { old: id, until })
-            } else {
-                or_named(Old::GraceOver(id.clone()))
-            }
-        }
-    }
-}
-
-/// Whether this key signs for this run, which does not know the new secret: it is hidden, and an
-/// earlier process of this job has made it.
-fn signs(id: &AccessKeyId, progress: &Progress, seen: &Observed) -> bool {
-    let is_given = seen.run.given.as_ref().is_some_and(|given| given.key == *id);
-    is_given && matches!(new_key_state(progress, seen), NewKeyState::SecretUnknown(_))
-}
-
-/// What keeps an old key active after the deploy, as far as its last use is known.
-fn overlap(key: &Key, deployed: Timestamp, now: Timestamp, policy: &Policy) -> Option<Waiting> {
-    let until = deployed + policy.overlap;
-    if until > now {
-        return Some(Waiting::Overlap { old: key.id.clone(), until });
-    }
-    let Some(Use::At { when, service }) = &key.used else { return None };
-    let gone = *when + policy.overlap.max(LAST_USE_AFTER);
-    (*when > deployed && gone > now).then(|| Waiting::StillUsed {
-        old: key.id.clone(),
-        last: *when,
-        service: service.clone(),
-        until: gone,
-        late: until + LATE_AFTER <= now,
-    })
 }
