@@ -24,7 +24,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "ROTATOR_ACTION",
         default: "rotate",
         meaning: "`rotate`, `retire` (finish after the pipeline's own deploy), `setup` (make the \
-            first key) or `check` (look only; fails where a key is too old).",
+            first key) or `check` (look only; fails where a key is too old or a rotation would not \
+            end well).",
     },
     Variable {
         name: "ROTATOR_GITLAB_TOKEN",
@@ -107,7 +108,7 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "ROTATOR_DRY_RUN",
         default: "false",
-        meaning: "Print the plan and change nothing.",
+        meaning: "Look at all that a rotation needs, print the plan, change nothing.",
     },
     Variable {
         name: "ROTATOR_DEPLOY",
