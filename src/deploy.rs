@@ -22,6 +22,7 @@ mod proof;
 mod start;
 mod tree;
 mod tried;
+mod whole;
 
 use proof::{Own, Proof};
 pub use start::{Ours, start};
@@ -284,7 +285,7 @@ impl Look<'_> {
         let names = &self.config.deploy.jobs;
         let proof = match pipeline.status.phase() {
             _ if !names.is_empty() => proof::of_named(&read().await?, names, None),
-            Phase::Succeeded => proof::of_all(gitlab, &read().await?, pipeline.created_at).await?,
+            Phase::Succeeded => whole::of_all(gitlab, &read().await?, pipeline.created_at).await?,
             Phase::Failed if pipeline.status == Status::Skipped => {
                 Proof::InVain("all its jobs were skipped".to_owned())
             }

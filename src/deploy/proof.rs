@@ -3,19 +3,16 @@
 //!
 //! Named jobs decide alone: the status of their pipeline does not matter, except that a named job
 //! is given up only when nothing runs any more that could still bring it. Without names the whole
-//! pipeline counts, and it should look like a deploy.
+//! pipeline counts: see `whole.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::tree::{JobSeen, Kind, PipelineSeen, Tree};
-use crate::config::Name;
-use crate::gitlab::{ApiError, Gitlab, Phase, Status};
+use super::whole::Whole;
+use crate::gitlab::{Phase, Status};
 use crate::plan::START_MARGIN;
-
-/// What jobs and stages that deploy are called.
-const WORDS: [&str; 7] = ["deploy", "release", "publish", "apply", "ship", "rollout", "prod"];
 
 /// What a pipeline proves, and why not more.
 pub(super) enum Proof {
@@ -53,67 +50,6 @@ pub(super) struct Own<'a> {
     pub(super) drained: Timestamp,
     /// The rotation's own jobs, which prove nothing.
     pub(super) rotators: &'a BTreeSet<u64>,
-}
-
-/// The proof by all jobs of a pipeline that succeeded.
-pub(super) async fn of_all(
-    gitlab: &Gitlab,
-    tree: &Tree,
-    created: Option<Timestamp>,
-) -> Result<Proof, ApiError> {
-    let whole = Whole::of(&tree.below(0));
-    if !whole.running.is_empty() {
-        return Ok(Proof::Running(whole.running.join(", ")));
-    }
-    let left_out = [&whole.manual[..], &whole.canceled, &whole.may_fail, &whole.hidden].concat();
-    Ok(if !whole.failed.is_empty() {
-        Proof::Failed(whole.failed.join(", "))
-    } else if !left_out.is_empty() {
-        // Alone, a skipped job is one that runs only where another fails.
-        Proof::LeftOut([left_out, whole.skipped].concat().join(", "))
-    } else if tree.jobs().next().is_none() {
-        Proof::InVain("it has no jobs".to_owned())
-    } else if looks_like_a_deploy(gitlab, tree, created).await? {
-        Proof::Proven
-    } else {
-        Proof::NoDeploy
-    })
-}
-
-/// Whether a job or a stage is called like a deploy, or a job has made a deployment. Where GitLab
-/// does not show the deployments, nothing speaks against it.
-async fn looks_like_a_deploy(
-    gitlab: &Gitlab,
-    tree: &Tree,
-    created: Option<Timestamp>,
-) -> Result<bool, ApiError> {
-    let is_called_so = |text: &str| {
-        let text = text.to_lowercase();
-        WORDS.iter().any(|word| text.contains(word))
-    };
-    if tree.jobs().any(|(_, seen)| is_called_so(&seen.job.name) || is_called_so(&seen.job.stage)) {
-        return Ok(true);
-    }
-    let Some(created) = created else { return Ok(true) };
-    let mut asked: Vec<&Name> = Vec::new();
-    for pipeline in &tree.pipelines {
-        if asked.contains(&&pipeline.project) {
-            continue;
-        }
-        asked.push(&pipeline.project);
-        let Some(deployed) = gitlab.deployed_jobs(&pipeline.project, created).await? else {
-            tracing::warn!(
-                "the deployments of project {} cannot be read with this token, so nothing tells \
-                 whether its pipeline deploys",
-                pipeline.project
-            );
-            return Ok(true);
-        };
-        if tree.jobs().any(|(_, seen)| deployed.contains(&seen.job.id)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// The proof by named jobs. `own`: the pipeline is the one that this job is part of.
@@ -315,55 +251,6 @@ fn by_name<'a>(
     by_name
 }
 
-/// What all jobs of a pipeline, and of those below it, show.
-#[derive(Default)]
-struct Whole {
-    running: Vec<String>,
-    failed: Vec<String>,
-    manual: Vec<String>,
-    canceled: Vec<String>,
-    /// Failed, which they may.
-    may_fail: Vec<String>,
-    skipped: Vec<String>,
-    /// Pipelines that the token does not see.
-    hidden: Vec<String>,
-}
-
-impl Whole {
-    fn of(pipelines: &[&PipelineSeen]) -> Self {
-        let mut whole = Self::default();
-        for pipeline in pipelines {
-            if pipeline.status.is_alive() {
-                let status = pipeline.status.explained();
-                whole.running.push(format!("{pipeline} is {status}"));
-            }
-            if pipeline.hidden {
-                whole.hidden.push(pipeline.as_hidden());
-            }
-            for seen in &pipeline.jobs {
-                whole.add(seen);
-            }
-        }
-        whole
-    }
-
-    fn add(&mut self, seen: &JobSeen) {
-        let status = &seen.job.status;
-        let text = format!("{} is {status} ({})", seen.called(), seen.job.link());
-        match status.phase() {
-            Phase::Succeeded => {}
-            Phase::Alive => self.running.push(seen.as_it_is()),
-            Phase::Blocked => self.manual.push(text),
-            Phase::Failed if *status == Status::Skipped => self.skipped.push(text),
-            Phase::Failed if *status == Status::Canceled => self.canceled.push(text),
-            Phase::Failed if seen.job.allow_failure => {
-                self.may_fail.push(format!("{text}, which it may"));
-            }
-            Phase::Failed => self.failed.push(text),
-        }
-    }
-}
-
 /// The name of a job without what GitLab adds for its parts: `NAME 1/3`, `NAME: [a, b]`.
 fn stem(name: &str) -> &str {
     let name = name.split_once(": [").map_or(name, |(stem, _)| stem);
@@ -384,6 +271,7 @@ fn is_number(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Name;
     use crate::gitlab::jobs::Job;
 
     /// `NAME=STATUS` is a job, `NAME>=STATUS` a trigger job without a pipeline, `NAME>1=STATUS` one
