@@ -24,7 +24,7 @@ pub struct JobSpec {
     /// depend`).
     pub bridge: Option<(u64, bool)>,
     /// A trigger job of a child pipeline: the jobs of the child, in this very project.
-    pub child: Option<Vec<JobSpec>>,
+    pub child: Option<Vec<Self>>,
     /// `when: on_failure`: it runs where a job of an earlier stage failed, and is skipped else.
     pub on_failure: bool,
     /// Its rules leave it out of each pipeline that is made in a deploy freeze.

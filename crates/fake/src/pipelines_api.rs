@@ -367,7 +367,7 @@ impl State {
             .collect();
         match input.text("order_by").as_deref() {
             Some("updated_at") => {
-                found.sort_by_key(|deployment| (deployment.updated, deployment.id))
+                found.sort_by_key(|deployment| (deployment.updated, deployment.id));
             }
             _ => found.sort_by_key(|deployment| deployment.id),
         }
