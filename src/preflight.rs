@@ -77,7 +77,7 @@ async fn look_at_aws(
     }
     let named =
         seen.targets.iter().filter_map(|target| target.id.key()).find_map(|id| seen.key(id));
-    match named.or(seen.keys.first()) {
+    match named.or_else(|| seen.keys.first()) {
         Some(key) if !config.overlap.is_zero() => match aws.last_use(&key.id).await {
             Ok(_) => {}
             Err(error) => {

@@ -179,7 +179,7 @@ impl Gitlab {
         if !status.is_success() {
             let kind = kind(method, url.path(), status, response.headers(), &whole);
             let kind = kind.explained_by(self.version.as_deref());
-            let pause = pause(response.headers()).or(kind.pause());
+            let pause = pause(response.headers()).or_else(|| kind.pause());
             return Err(ApiError::Denied { status: status.as_u16(), kind, pause, doubt: false });
         }
         // A record that is not gone would be deleted again and again.

@@ -1186,7 +1186,7 @@ fn an_in_flight_job_is_waited_for() {
     let fake = fixture.fake.clone();
     let run = fixture
         .run()
-        .once(|entry| entry.looks_for_running_jobs(), move || fake.job_set_status(7777, "success"));
+        .once(Entry::looks_for_running_jobs, move || fake.job_set_status(7777, "success"));
     let ended = run.go();
     ended.ends(0, "rotated");
     assert!(

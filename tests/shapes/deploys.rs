@@ -210,7 +210,7 @@ fn a_pipeline_of_somebody_else_is_not_adopted() {
     let run = fixture
         .run()
         .set("ROTATOR_DEPLOY_TIMEOUT", "0s")
-        .once(|entry| entry.looks_for_running_jobs(), meanwhile);
+        .once(Entry::looks_for_running_jobs, meanwhile);
     // A connection that was closed before anything happened is ambiguous too; who waits for two
     // minutes is not asked to here.
     let run = run.set("CI_JOB_TIMEOUT", "1200");

@@ -39,10 +39,8 @@ fn an_in_flight_job_push_pipeline_is_over_before_the_deploy_starts() {
     let fixture = Fixture::of_days(75);
     let in_flight = push(&fixture, PROJECT);
     let fake = fixture.fake.clone();
-    let ended = fixture
-        .run()
-        .once(|entry| entry.looks_for_running_jobs(), move || ends(&fake, in_flight.id))
-        .go();
+    let ended =
+        fixture.run().once(Entry::looks_for_running_jobs, move || ends(&fake, in_flight.id)).go();
     ended.ends(0, "rotated");
     let over = only(&ended.log, "the push ends", |entry| {
         entry.action == "job success" && entry.what.ends_with(&fixture.old.id)
@@ -65,7 +63,7 @@ fn a_pair_that_was_put_back_during_the_wait_is_not_deployed() {
         fake.set_pair(PROJECT, &old);
         ends(&fake, in_flight.id);
     };
-    let ended = fixture.run().once(|entry| entry.looks_for_running_jobs(), put_back).go();
+    let ended = fixture.run().once(Entry::looks_for_running_jobs, put_back).go();
     ended.ends(3, "refused");
     assert!(ended.stderr.contains("was changed by someone after key"), "{}", ended.stderr);
     let starts = |entry: &&Entry| entry.action == "POST /projects/:id/pipeline";
@@ -81,7 +79,7 @@ fn an_environment_is_redeployed_as_the_in_flight_job_leaves_it() {
     fixture.fake.set_job_end("deploy", JobEnd::Success);
     let (fake, id) = (fixture.fake.clone(), in_flight.id);
     let run = fixture.run().set("ROTATOR_DEPLOY", "environment/production");
-    let ended = run.once(|entry| entry.looks_for_running_jobs(), move || ends(&fake, id)).go();
+    let ended = run.once(Entry::looks_for_running_jobs, move || ends(&fake, id)).go();
     ended.ends(0, "rotated");
     let retried = only(&ended.log, "one retry", |entry| {
         entry.action == "POST /projects/:id/jobs/:number/retry"

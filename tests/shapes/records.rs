@@ -28,7 +28,7 @@ fn dies_after(fixture: &Fixture, run: Run<'_>, call: &str, seconds_ago: i64) {
     let running = run.start();
     let pid = running.pid();
     fixture.fake.on_kill(move || {
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap()
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     });
     fixture.fake.fault_on(call, 1, Fault::KillAfter);
     assert_eq!(running.wait().code, -9);
