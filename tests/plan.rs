@@ -4,6 +4,8 @@
 
 #[path = "plan/describe.rs"]
 mod describe;
+#[path = "plan/ends.rs"]
+mod ends;
 #[path = "plan/healing.rs"]
 mod healing;
 #[path = "plan/invariants.rs"]

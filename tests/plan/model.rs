@@ -179,7 +179,7 @@ pub(crate) struct Process {
     claiming: bool,
     tries: u32,
     /// What it has done, kept by this model and not by `apply`.
-    run: RunState,
+    pub(crate) run: RunState,
     made: Option<Key>,
     secrets: BTreeSet<Id>,
     owners: BTreeMap<Secret, SecretOwner>,
@@ -1236,10 +1236,13 @@ impl Model {
             let deploy = number.and_then(|recorded| {
                 self.deploys.iter().find(|deploy| deploy.number == recorded.pipeline)
             });
+            let name = place_name(place);
             match deploy.map(|deploy| (deploy.over, deploy.fate)) {
-                Some((None, Fate::Hangs)) => left.blocked.push(place_name(place)),
-                Some((Some(Fate::Fails | Fate::Hangs | Fate::Deleted), _)) => {
-                    left.failed.push(place_name(place));
+                Some((None, Fate::Hangs)) => left.blocked.push(name),
+                Some((Some(Fate::Fails | Fate::Hangs | Fate::Deleted), _))
+                    if !left.failed.contains(&name) =>
+                {
+                    left.failed.push(name);
                 }
                 Some(_) | None => {}
             }

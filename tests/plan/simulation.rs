@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use credential_rotator::config::Action;
-use credential_rotator::plan::{Done, Refusal};
+use credential_rotator::plan::Done;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 
@@ -453,16 +453,4 @@ fn histories_without_persons_end_with_one_working_key_the_published_one() {
 #[test]
 fn histories_with_persons_keep_every_key_that_is_not_provably_ours() {
     simulate(true, 2, "with persons");
-}
-
-#[test]
-fn a_refusal_ends_with_its_cause() {
-    let starts = starts();
-    let start = starts.iter().find(|start| start.name.starts_with("no slot")).expect("it is there");
-    let mut history = History::new(start);
-    let end = history.settle().expect("it settles");
-    assert!(matches!(end, End::Refused(Refusal::NoSlot { .. })), "{end:?}");
-    history.operator(&Operator::DeletesKey { nth: 1 });
-    let end = history.settle().expect("it settles");
-    assert!(matches!(end, End::Done(_)), "{end:?}");
 }
