@@ -1,4 +1,4 @@
-//! The deploy: finds running jobs, checks a deploy, starts or adopts one, and proves that it ran
+//! The deploy: finds jobs in flight, checks a deploy, starts or adopts one, and proves that it ran
 //! with the new pair.
 //!
 //! A deploy that this rotation started began after the publication was `drained`, so it read the
@@ -15,15 +15,17 @@ use crate::error::{Error, Notice};
 use crate::gitlab::jobs::Job;
 use crate::gitlab::pipelines::Pipeline;
 use crate::gitlab::{ApiError, Gitlab, Phase, Status};
-use crate::plan::{DeploySeen, START_MARGIN};
+use crate::plan::DeploySeen;
 use crate::record::RecordedDeploy;
 
+mod in_flight;
 mod proof;
 mod start;
 mod tree;
 mod tried;
 mod whole;
 
+pub use in_flight::{InFlight, in_flight_jobs};
 use proof::{Own, Proof};
 pub use start::{Ours, start};
 use tree::Tree;
@@ -80,32 +82,6 @@ pub fn places(config: &Config) -> Vec<Place<'_>> {
     };
     let projects = if *mode == DeployMode::None { &[][..] } else { &config.deploy.projects };
     projects.iter().map(|project| Place { project, mode, name: name(project) }).collect()
-}
-
-/// Jobs of the projects that started before the publication and still run: they have the old pair,
-/// and may be a deploy themselves.
-pub async fn in_flight_jobs(
-    gitlab: &Gitlab,
-    projects: &[Name],
-    published: Timestamp,
-    exempt: &BTreeSet<u64>,
-) -> Result<Vec<String>, Error> {
-    let mut in_flight_jobs = Vec::new();
-    for project in projects {
-        let jobs = gitlab.running_jobs(project).await.map_err(|error| looking(project, error))?;
-        // Our clock may be a second behind GitLab's: what seems to have started right after the
-        // publication may have started before it.
-        let in_flight = |job: &&Job| {
-            job.started_at.is_some_and(|start| start <= published + START_MARGIN)
-                && !exempt.contains(&job.id)
-        };
-        in_flight_jobs.extend(
-            jobs.iter()
-                .filter(in_flight)
-                .map(|job| format!("{} ({} of project {project})", job.name, job.link())),
-        );
-    }
-    Ok(in_flight_jobs)
 }
 
 /// What became of one place's deploy. `started` says whether this run has already started one

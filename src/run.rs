@@ -70,10 +70,13 @@ struct Deploys {
 
 /// How long this run waits.
 struct Waits {
-    /// Set by the first wait.
-    until: Option<Timestamp>,
+    /// When the first wait began.
+    began: Option<Timestamp>,
     /// Before the next look, or the next try of a write.
     pause: Duration,
+    /// The jobs that this run waits for may be older rotations that wait for this one: it waits
+    /// half as long, so that they can go on.
+    gives_way: bool,
 }
 
 /// One run, from the first observation to the last write. Never fails: the end and what led to it
@@ -137,7 +140,7 @@ impl<'a> Run<'a> {
             record: OwnRecord::default(),
             deploys: Deploys::default(),
             unreadable: Vec::new(),
-            waits: Waits { until: None, pause: Duration::from_secs(1) },
+            waits: Waits { began: None, pause: Duration::from_secs(1), gives_way: false },
             error: None,
             deferred: None,
             report,
@@ -184,9 +187,9 @@ impl<'a> Run<'a> {
             self.seen.now = now;
         }
         let now = self.seen.now;
+        let until = self.waits_until();
         let run = &mut self.seen.run;
-        run.waited_out =
-            self.policy.leave_deploys || self.waits.until.is_some_and(|until| now >= until);
+        run.waited_out = self.policy.leave_deploys || until.is_some_and(|until| now >= until);
         run.stop_requested = self.context.shutdown.signal().is_some();
         run.list_age = SignedDuration::try_from(self.sources.listed.elapsed()).unwrap_or_default();
     }

@@ -252,7 +252,7 @@ fn by_name<'a>(
 }
 
 /// The name of a job without what GitLab adds for its parts: `NAME 1/3`, `NAME: [a, b]`.
-fn stem(name: &str) -> &str {
+pub(super) fn stem(name: &str) -> &str {
     let name = name.split_once(": [").map_or(name, |(stem, _)| stem);
     match name.rsplit_once([' ', ':']) {
         Some((stem, part))

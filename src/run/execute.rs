@@ -104,11 +104,17 @@ impl Run<'_> {
             self.seen.now = self.context.gitlab.now().unwrap_or(*until);
             return;
         }
-        let limit = now + self.context.config.deploy.timeout;
-        let ends = self.context.gitlab.fence.job_ends().map(|ends| ends - RESERVE);
-        self.waits.until.get_or_insert_with(|| ends.map_or(limit, |ends| ends.min(limit)));
+        self.waits.began.get_or_insert(now);
         self.context.shutdown.sleep(self.waits.pause).await;
         self.waits.pause = (self.waits.pause * 3 / 2).min(LONGEST_WAIT);
+    }
+
+    /// Until when this run may wait; `None` before its first wait.
+    pub(super) fn waits_until(&self) -> Option<Timestamp> {
+        let timeout = self.context.config.deploy.timeout;
+        let limit = self.waits.began? + if self.waits.gives_way { timeout / 2 } else { timeout };
+        let ends = self.context.gitlab.fence.job_ends().map(|ends| ends - RESERVE);
+        Some(ends.map_or(limit, |ends| ends.min(limit)))
     }
 
     async fn create(&mut self) -> Result<Made, Error> {

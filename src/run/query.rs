@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::fence::Boottime;
 use crate::plan::{DeploySeen, LeftDeploys, Query, SecretOwner, SecretSeen, TargetSeen};
 use crate::preflight;
+use crate::targets::Lists;
 
 /// How long STS may take to know a new key everywhere.
 const YOUNG: SignedDuration = SignedDuration::from_mins(10);
@@ -138,10 +139,20 @@ impl Run<'_> {
         let gitlab = self.context.gitlab;
         let published = self.seen.progress().and_then(|progress| progress.published.as_ref());
         let since = published.map_or(self.seen.now, |published| published.at);
-        let (exempt, projects) = (self.rotators(), self.context.config.projects());
-        let jobs = deploy::in_flight_jobs(gitlab, &projects, since, &exempt).await?;
+        let (projects, own) = (self.context.config.projects(), gitlab.fence.job());
+        let own = own.map(|job| job.job);
+        let look = |rotators: BTreeSet<u64>| {
+            let projects = &projects;
+            async move { deploy::in_flight_jobs(gitlab, projects, since, &rotators, own).await }
+        };
+        let mut in_flight = look(self.rotators()).await?;
+        // A rotation that has begun since the records were read is no such job either.
+        if !in_flight.jobs.is_empty() && self.read_rotators().await? {
+            in_flight = look(self.rotators()).await?;
+        }
         self.seen.now = gitlab.now().unwrap_or(self.seen.now);
-        self.seen.in_flight_jobs = Some(jobs);
+        self.waits.gives_way = in_flight.may_wait_for_us;
+        self.seen.in_flight_jobs = Some(in_flight.jobs);
         Ok(())
     }
 
@@ -188,6 +199,18 @@ impl Run<'_> {
     }
 
     /// The rotation's own jobs, this one and those that records name.
+    /// Reads which jobs the records name now. Whether there is one that was not known.
+    async fn read_rotators(&mut self) -> Result<bool, Error> {
+        let lists = Lists::read(self.context.gitlab, self.context.config).await?;
+        let known = self.sources.rotators.len();
+        for job in lists.records()?.iter().filter_map(|stored| stored.record.job) {
+            if !self.sources.rotators.contains(&job) {
+                self.sources.rotators.push(job);
+            }
+        }
+        Ok(self.sources.rotators.len() > known)
+    }
+
     fn rotators(&self) -> BTreeSet<u64> {
         let job = self.context.gitlab.fence.job();
         self.sources.rotators.iter().copied().chain(job).map(|job| job.job).collect()

@@ -1183,6 +1183,7 @@ fn pipeline_variables_are_sent_where_they_are_asked_for() {
 fn an_in_flight_job_is_waited_for() {
     let fixture = Fixture::of_days(75);
     fixture.fake.add_job(PROJECT, 7777, "running");
+    fixture.fake.rename_job(7777, "seed");
     let fake = fixture.fake.clone();
     let run = fixture
         .run()
@@ -1191,7 +1192,7 @@ fn an_in_flight_job_is_waited_for() {
     ended.ends(0, "rotated");
     assert!(
         ended.text().contains(
-            "waiting: jobs that started with the old pair still run: rotate \
+            "waiting: jobs that started with the old pair still run: seed \
              (http://127.0.0.1:[PORT]/acme/shop/-/jobs/[JOB] of project 42)"
         ),
         "{}",

@@ -15,6 +15,11 @@ pub(crate) fn cases() -> Vec<Trial> {
         an_in_flight_job_on_the_second_page_is_seen,
         an_old_gitlab_without_canceling_jobs_is_asked_all_the_same,
         a_job_that_waits_for_its_runner_is_no_elder,
+        rotations_of_two_homes_do_not_wait_for_jobs_of_their_own_name,
+        a_rotation_that_a_record_names_is_not_waited_for,
+        a_rotation_whose_record_comes_later_is_not_waited_for_any_more,
+        a_job_of_the_own_name_in_another_project_is_waited_for,
+        of_two_rotations_that_wait_for_each_other_the_older_goes_on,
     ]
 }
 
@@ -158,6 +163,7 @@ fn an_in_flight_job_that_is_being_canceled_counts() {
 fn an_in_flight_job_on_the_second_page_is_seen() {
     let fixture = Fixture::of_days(75);
     fixture.fake.add_job_at(PROJECT, 500, "running", Some(fixture.fake.now() - 60_000), None);
+    fixture.fake.rename_job(500, "seed");
     // A hundred and thirty that will have begun after the publication; the list is newest first.
     let young = fixture.fake.now() + 600_000;
     for id in 7000..7130 {
@@ -202,4 +208,111 @@ fn a_job_that_waits_for_its_runner_is_no_elder() {
     );
     fixture.run().go().ends(0, "rotated");
     fixture.is_rotated();
+}
+
+const CENTRAL: u64 = 50;
+
+/// Two users with homes of their own, and one project that runs both jobs and is deployed by both.
+struct TwoHomes {
+    fixture: Fixture,
+    backup: Pair,
+}
+
+impl TwoHomes {
+    fn with_jobs(names: [&str; 2]) -> Self {
+        let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+        let fake = &fixture.fake;
+        fake.set_pair(PROJECT, &fixture.old);
+        fake.add_project(OTHER, "acme/other");
+        fake.add_user("/", "backup");
+        let backup = fake.add_key("backup", 75);
+        fake.set_pair(OTHER, &backup);
+        fake.add_project(CENTRAL, "acme/central");
+        fake.set_pipeline_config(CENTRAL, vec![JobSpec::new("deploy")]);
+        for (job, name) in [500, 501].into_iter().zip(names) {
+            fake.add_job(CENTRAL, job, "running");
+            fake.rename_job(job, name);
+        }
+        Self { fixture, backup }
+    }
+
+    /// Both at once; how each ended.
+    fn go(&self, timeout: &str) -> [Ended; 2] {
+        let run = |job, home: &str, pair: &Pair| {
+            let run = self.fixture.run_as(CENTRAL, job).with_pair(pair).beside_another();
+            run.set("ROTATOR_TARGETS", home)
+                .set("ROTATOR_DEPLOY_PROJECTS", "50")
+                .set("ROTATOR_DEPLOY_TIMEOUT", timeout)
+                .go()
+        };
+        std::thread::scope(|scope| {
+            let one = scope.spawn(|| run(500, "project:42", &self.fixture.old));
+            let two = scope.spawn(|| run(501, "project:43", &self.backup));
+            [one.join().unwrap(), two.join().unwrap()]
+        })
+    }
+}
+
+fn rotations_of_two_homes_do_not_wait_for_jobs_of_their_own_name() {
+    for names in
+        [["rotate", "rotate"], ["rotate: [shop]", "rotate: [backup]"], ["rotate 1/2", "rotate 2/2"]]
+    {
+        let [one, two] = TwoHomes::with_jobs(names).go("60s");
+        one.ends(0, "rotated");
+        two.ends(0, "rotated");
+        for ended in [one, two] {
+            assert!(!ended.stderr.contains("still run: rotate"), "{names:?}: {}", ended.stderr);
+        }
+    }
+}
+
+/// Neither reads the other's home, and their names tell nothing.
+fn of_two_rotations_that_wait_for_each_other_the_older_goes_on() {
+    let two = TwoHomes::with_jobs(["rotate-shop", "rotate-backup"]);
+    let [older, younger] = two.go("16s");
+    older.ends(0, "rotated");
+    younger.ends(0, "deploying");
+    let (id, secret) = two.fixture.stored_in(project(OTHER), "*");
+    let run = two.fixture.run().set(ID, &id).set(SECRET, &secret).beside_another();
+    run.set("ROTATOR_TARGETS", "project:43")
+        .set("ROTATOR_DEPLOY_PROJECTS", "50")
+        .go()
+        .ends(0, "resumed");
+    assert_eq!(two.fixture.fake.keys("backup").len(), 1, "the next run has finished it");
+}
+
+/// The job runs in the target's project under another name.
+fn rotation_of_another_user(fixture: &Fixture) -> impl FnOnce() + Send + 'static + use<> {
+    fixture.fake.add_job(PROJECT, 500, "running");
+    fixture.fake.rename_job(500, "rotate-backup");
+    let now = |seconds: i64| moment(fixture.fake.now() + seconds * 1000);
+    let record = serde_json::json!({
+        "user": "backup", "job": "42/500", "at": now(-60), "ends": now(3000),
+    });
+    let record = Variable::new("CREDENTIAL_ROTATOR_500_0badcafe", &record.to_string());
+    let fake = fixture.fake.clone();
+    move || fake.set_variable(PROJECT, record.scope("credential-rotator"))
+}
+
+fn a_rotation_that_a_record_names_is_not_waited_for() {
+    let fixture = Fixture::of_days(75);
+    rotation_of_another_user(&fixture)();
+    fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "10s").go().ends(0, "rotated");
+}
+
+fn a_rotation_whose_record_comes_later_is_not_waited_for_any_more() {
+    let fixture = Fixture::of_days(75);
+    let claims = rotation_of_another_user(&fixture);
+    let run = fixture.run().set("ROTATOR_DEPLOY_TIMEOUT", "20s");
+    run.once(|entry| entry.looks_for_running_jobs(), claims).go().ends(0, "rotated");
+}
+
+/// Every project may have a job of that name; there it is no rotation.
+fn a_job_of_the_own_name_in_another_project_is_waited_for() {
+    let fixture = Fixture::of_days(75);
+    add_project(&fixture, OTHER, "acme/other", "*");
+    fixture.fake.add_job(OTHER, 500, "running");
+    let run = fixture.run().set("ROTATOR_TARGETS", "project:42,project:43");
+    run.set("ROTATOR_DEPLOY_TIMEOUT", "2s").go().ends(0, "deploying");
+    holds_both_keys(&fixture);
 }

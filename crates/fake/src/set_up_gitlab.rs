@@ -174,6 +174,12 @@ impl Fake {
         state.settle(pipeline, wall());
     }
 
+    /// The job is called so; else it has the name of the rotator's own.
+    pub fn rename_job(&self, id: u64, name: &str) {
+        let mut state = self.lock();
+        state.lab.jobs.get_mut(&id).expect("a job that exists").spec.name = name.to_owned();
+    }
+
     /// GitLab forgets the job.
     pub fn remove_job(&self, id: u64) {
         let mut state = self.lock();
