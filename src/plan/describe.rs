@@ -50,15 +50,9 @@ impl Observed {
         let works = |id: &AccessKeyId| self.key(id).is_some_and(|key| key.active);
         match named().find(|id| !works(id)) {
             Some(id) if self.key(id).is_none() && new_key != Some(id) && !is_previous(id) => {
-                format!(
-                    "the variables name key {id}, which this user does not have: unless it is another \
-                 user's, PRODUCTION IS AFFECTED; {keys}"
-                )
+                format!("{}; {keys}", self.unknown_key_text(id))
             }
-            Some(id) => format!(
-                "the variables name {}, WHICH DOES NOT WORK: production is affected; {keys}",
-                self.key_and_state(id)
-            ),
+            Some(id) => format!("{}; {keys}", self.dead_key_text(id)),
             None if named().next().is_none() => {
                 format!("no variable names a key of this user; {}", self.new_key_text(&found))
             }
@@ -136,17 +130,37 @@ impl Observed {
                 "the variables name key {id} (active); \
                  production is not affected"
             ),
-            Some((id, Some(_))) => format!(
-                "the variables name key {id} (disabled), WHICH DOES NOT \
-                 WORK: production is affected"
-            ),
-            Some((id, None)) => {
-                format!(
-                    "the variables name key {id}, which this user does not have: unless it is \
-                     another user's, PRODUCTION IS AFFECTED"
-                )
-            }
+            Some((id, Some(_))) => self.dead_key_text(id),
+            Some((id, None)) => self.unknown_key_text(id),
         }
+    }
+
+    fn dead_key_text(&self, id: &AccessKeyId) -> String {
+        let key = self.key_and_state(id);
+        if self.is_confirmed() {
+            format!("the variables name {key}, WHICH DOES NOT WORK: production is affected")
+        } else {
+            format!("the variables name {key}, as one look has shown: production may be affected")
+        }
+    }
+
+    fn unknown_key_text(&self, id: &AccessKeyId) -> String {
+        if self.is_confirmed() {
+            format!(
+                "the variables name key {id}, which this user does not have: unless it is another \
+                 user's, PRODUCTION IS AFFECTED"
+            )
+        } else {
+            format!(
+                "the variables name key {id}, which one look at this user's keys has not shown: \
+                 production may be affected"
+            )
+        }
+    }
+
+    /// One list of IAM may lag: what it says of a key is certain once a second look says it too.
+    fn is_confirmed(&self) -> bool {
+        self.run.suspected.is_some()
     }
 }
 

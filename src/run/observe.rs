@@ -94,7 +94,7 @@ impl Context<'_> {
         let now = self.gitlab.now().unwrap_or(date);
         let mut run = RunState::new(self.gitlab.fence.ends(now));
         let since = self.config.job.started_at.unwrap_or(now);
-        run.given = self.aws.environment_key().map(|key| GivenPair { key, since });
+        run.given = self.aws.signing_key().map(|key| GivenPair { key, since });
         let observed = Observed {
             now,
             listed: date,

@@ -9,8 +9,11 @@ use credential_rotator::record::Progress;
 
 use crate::kit::*;
 
+/// After a second look.
 fn says(seen: &Observed, sentence: &str) {
-    assert_eq!(seen.state(), sentence);
+    let suspected = Some(Refusal::NoVariables);
+    let confirmed = seen.clone().with(|seen| seen.run.suspected = suspected);
+    assert_eq!(confirmed.state(), sentence);
 }
 
 fn off(number: u32) -> Key {
@@ -47,6 +50,22 @@ fn at_rest_the_state_tells_whether_the_named_key_works() {
 
 fn disabled_progress() -> Progress {
     disabled(10)
+}
+
+#[test]
+fn one_look_does_not_tell_that_production_is_affected() {
+    let disabled = idle(10).with(|seen| seen.keys = vec![off(OLD)]);
+    let may_be = "the variables name key …0001 (disabled), as one look has shown: production may \
+                  be affected";
+    assert_eq!(disabled.state(), may_be);
+    let unknown = idle(10).with(|seen| seen.keys.clear());
+    let may_be = "the variables name key …0001, which one look at this user's keys has not shown: \
+                  production may be affected";
+    assert_eq!(unknown.state(), may_be);
+    let gone = published(publication()).with(|seen| drop(seen.keys.pop()));
+    let may_be = "the variables name key …0002 (gone), as one look has shown: production may be \
+                  affected; old key …0001 (active), new key …0002 (gone)";
+    assert_eq!(gone.state(), may_be);
 }
 
 #[test]
