@@ -16,8 +16,9 @@ use crate::gitlab::jobs::Job;
 use crate::gitlab::pipelines::Pipeline;
 use crate::gitlab::{ApiError, Gitlab, Phase, Status};
 use crate::plan::DeploySeen;
-use crate::record::RecordedDeploy;
+use crate::record::{DeployPlace, RecordedDeploy};
 
+pub mod attempt;
 mod in_flight;
 mod proof;
 mod start;
@@ -27,7 +28,8 @@ mod whole;
 
 pub use in_flight::{InFlight, in_flight_jobs};
 use proof::{Own, Proof};
-pub use start::{Ours, start};
+use start::asked;
+pub use start::start;
 use tree::Tree;
 
 /// A pipeline without jobs after this time never gets any (gitlab-org/gitlab#452059).
@@ -67,19 +69,20 @@ pub enum Left {
 pub struct Place<'a> {
     project: &'a Name,
     mode: &'a DeployMode,
-    /// The name in the record.
-    pub name: String,
+    /// What the record calls it.
+    pub name: DeployPlace,
 }
 
 /// The places of the configuration, in their order; none where the deploy is the pipeline's own.
 pub fn places(config: &Config) -> Vec<Place<'_>> {
     let mode = &config.deploy.mode;
-    let name = |project: &Name| match mode {
-        DeployMode::Pipeline { branch: Some(branch) } => format!("{project} pipeline@{branch}"),
-        DeployMode::Pipeline { branch: None } => format!("{project} pipeline"),
-        DeployMode::Environment(environment) => format!("{project} environment/{environment}"),
-        DeployMode::None => project.to_string(),
+    let deploy = match mode {
+        DeployMode::Pipeline { branch: Some(branch) } => format!("pipeline@{branch}"),
+        DeployMode::Pipeline { branch: None } => "pipeline".to_owned(),
+        DeployMode::Environment(environment) => format!("environment/{environment}"),
+        DeployMode::None => String::new(),
     };
+    let name = |project: &Name| DeployPlace { project: project.clone(), deploy: deploy.clone() };
     let projects = if *mode == DeployMode::None { &[][..] } else { &config.deploy.projects };
     projects.iter().map(|project| Place { project, mode, name: name(project) }).collect()
 }
@@ -95,7 +98,15 @@ pub async fn look(
     now: Timestamp,
 ) -> Result<Looked, Error> {
     let Some(recorded) = recorded else {
-        return Ok(Looked::new(DeploySeen::Startable, place.deployed("not started")));
+        let deployed = place.deployed("not started");
+        let seen = if started {
+            let project = place.project;
+            Ok(DeploySeen::Failed(format!("GitLab gives no answer for project {project}")))
+        } else {
+            startable(gitlab, config, place).await
+        };
+        let seen = seen.map_err(|error| looking(place.project, error))?;
+        return Ok(Looked::new(seen, deployed));
     };
     if recorded.proven.is_some() {
         let known = Deployed {
@@ -157,7 +168,7 @@ pub async fn look_at_own(
 }
 
 fn own(pipeline: u64) -> RecordedDeploy {
-    let place = "own pipeline".to_owned();
+    let place = DeployPlace { project: Name::Id(0), deploy: "own pipeline".to_owned() };
     RecordedDeploy { place, pipeline, job: None, proven: None, tried: None }
 }
 
@@ -183,7 +194,7 @@ impl Look<'_> {
         let project = self.place.project;
         let newest = newest_try(self.gitlab, project, self.recorded.pipeline, job).await?;
         let Some(seen) = newest else {
-            return Ok(self.deleted(&format!("job {job} of project {project}")));
+            return self.deleted(&format!("job {job} of project {project}")).await;
         };
         let link = seen.link();
         let waits = format!("job {} is {} ({link})", seen.name, seen.status.explained());
@@ -198,7 +209,7 @@ impl Look<'_> {
         };
         Ok(match phase {
             Phase::Succeeded => Looked::new(DeploySeen::Proven(self.recorded.clone()), deployed),
-            Phase::Failed => self.lost(failed, deployed),
+            Phase::Failed => self.lost(failed, deployed).await?,
             Phase::Alive => Looked::new(DeploySeen::Running(waits), deployed),
             Phase::Blocked => self.blocked(waits, deployed),
         })
@@ -207,7 +218,7 @@ impl Look<'_> {
     async fn at_pipeline(&self) -> Result<Looked, ApiError> {
         let (project, number) = (self.place.project, self.recorded.pipeline);
         let Some(pipeline) = self.gitlab.pipeline(project, number).await? else {
-            return Ok(self.deleted(&format!("pipeline {number} of project {project}")));
+            return self.deleted(&format!("pipeline {number} of project {project}")).await;
         };
         let link = pipeline
             .web_url
@@ -232,7 +243,7 @@ impl Look<'_> {
             }
             Proof::Running(what) => return Ok(seen(DeploySeen::Running(what))),
             Proof::Blocked(what) => return Ok(self.blocked(what, deployed.clone())),
-            Proof::Failed(what) => return Ok(self.lost(what, deployed.clone())),
+            Proof::Failed(what) => return self.lost(what, deployed.clone()).await,
             Proof::LeftOut(what) => return Ok(seen(DeploySeen::Unproven(what))),
             Proof::NoDeploy => format!("{link}: nothing in it looks like a deploy"),
             Proof::InVain(what) => what,
@@ -249,7 +260,7 @@ impl Look<'_> {
             ))));
         }
         let in_vain = recorded.tried.map(|tried| tried.number);
-        Ok(Looked { in_vain, ..self.lost(what, deployed.clone()) })
+        Ok(Looked { in_vain, ..self.lost(what, deployed.clone()).await? })
     }
 
     async fn proof(&self, pipeline: &Pipeline, link: &str) -> Result<Proof, ApiError> {
@@ -303,17 +314,12 @@ impl Look<'_> {
             && self.gitlab.pipeline_jobs(self.place.project, pipeline.id).await?.is_empty())
     }
 
-    fn deleted(&self, what: &str) -> Looked {
-        self.lost(format!("{what} was deleted"), self.place.deployed("deleted"))
+    async fn deleted(&self, what: &str) -> Result<Looked, ApiError> {
+        self.lost(format!("{what} was deleted"), self.place.deployed("deleted")).await
     }
 
-    /// What came to nothing is started anew, once per run.
-    fn lost(&self, what: String, deployed: Deployed) -> Looked {
-        if self.started {
-            return Looked::new(DeploySeen::Failed(what), deployed);
-        }
-        let left = Some(Left::Failed(what));
-        Looked { left, ..Looked::new(DeploySeen::Startable, deployed) }
+    async fn lost(&self, what: String, deployed: Deployed) -> Result<Looked, ApiError> {
+        lost(self.gitlab, self.config, self.place, self.started, what, deployed).await
     }
 
     /// It waits for a person, as does this run.
@@ -321,6 +327,31 @@ impl Look<'_> {
         let left = (!self.started).then(|| Left::Blocked(what.clone()));
         Looked { left, ..Looked::new(DeploySeen::Running(what), deployed) }
     }
+}
+
+/// What came to nothing is started anew, once per run.
+async fn lost(
+    gitlab: &Gitlab,
+    config: &Config,
+    place: &Place<'_>,
+    started: bool,
+    what: String,
+    deployed: Deployed,
+) -> Result<Looked, ApiError> {
+    if started {
+        return Ok(Looked::new(DeploySeen::Failed(what), deployed));
+    }
+    let left = Some(Left::Failed(what));
+    Ok(Looked { left, ..Looked::new(startable(gitlab, config, place).await?, deployed) })
+}
+
+async fn startable(
+    gitlab: &Gitlab,
+    config: &Config,
+    place: &Place<'_>,
+) -> Result<DeploySeen, ApiError> {
+    let asked = asked(gitlab, config, place).await?;
+    Ok(DeploySeen::Startable { place: place.name.clone(), asked })
 }
 
 impl Place<'_> {

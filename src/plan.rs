@@ -41,7 +41,11 @@
 //! | deploying, retiring | a target was added, on neither; or B's secret is readable nowhere | refuse | – | a person | it holds B, or is no target |
 //! | deploying | what was taken out, and every target on B | record `published` anew | two good keys | deploying rows | – |
 //! | deploying | a job older than the publication still runs / none does | wait, or done / record `drained` | two good keys | this row | those jobs end |
-//! | deploying | deploys not all proven / all proven | start, wait or refuse / record `deployed` | two good keys | this row | each deploy is proven; each run starts once more what came to nothing, but no third pipeline of a commit that proves nothing |
+//! | deploying | a deploy to start: not noted / noted | note the attempt / ask for the deploy | an attempt / a deploy that nobody noted | attempt row | – |
+//! | deploying | the deploy was refused, or a signal came before it was asked for | take the attempt out | two good keys | deploying rows | – |
+//! | deploying | the answer was lost | note that the attempt is closed | an attempt | attempt row | – |
+//! | deploying | an attempt without an answer: it may still show up / one deploy is surely its own / none is | wait / adopt that one / note a new attempt | an attempt | this row | two minutes after the request was given up |
+//! | deploying | deploys not all proven / all proven | wait or refuse / record `deployed` | two good keys | this row | each deploy is proven; each run starts once more what came to nothing, but no third pipeline of a commit that proves nothing |
 //! | deploying | `deploy_timeout: 0s`: the deploy that an earlier run left failed or stands still | start another where it failed; refuse | two good keys | this row | a deploy is proven, or runs |
 //! | deploying, retiring | this job started after the publication and was given an old pair | refuse | – | a person | the job is given the new pair |
 //! | retiring | the old key is to be disabled, and only it can sign for this run | done: waiting | two good keys | a later job | a job that started after the publication runs |
@@ -96,6 +100,9 @@ const LAST_MOMENT: SignedDuration = SignedDuration::from_secs(30);
 /// after `drained` does not prove the deploy.
 pub const START_MARGIN: SignedDuration = SignedDuration::from_secs(2);
 
+/// What a request for a deploy has made shows up so soon after the request was given up.
+pub const APPEARS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+
 /// The one step that follows from what is seen.
 pub fn plan(seen: &Observed, policy: &Policy) -> Step {
     let run = &seen.run;
@@ -142,6 +149,12 @@ fn after_failure(failure: &Failure, seen: &Observed, policy: &Policy) -> Step {
         // What it has made, if anything, shows up late: the next run removes it.
         (Step::Create, FailureKind::Unclear, _) => Step::Stop,
         (Step::Create, FailureKind::Refused, _) => Step::Abandon(Cause::Failure),
+        (Step::StartDeploy(place), FailureKind::Unclear, _) => {
+            Step::Record(Checkpoint::AttemptClosed(*place))
+        }
+        (Step::StartDeploy(place), FailureKind::Refused, _) if run.asking.is_some() => {
+            Step::Record(Checkpoint::AttemptWithdrawn(*place))
+        }
         _ if run.has_unsent_key() => Step::Abandon(Cause::Failure),
         // Recorded and not made: the record is taken back.
         _ if run.attempt == Attempt::Recorded && !run.error_deferred => {
@@ -167,6 +180,7 @@ fn winds_down(step: &Step, run: &RunState) -> bool {
         // Where the end of a secret's write is not known, writing it again completes the pair.
         Step::WriteSecret { .. } => run.secret_sent,
         Step::Record(Checkpoint::Nothing) => run.attempt != Attempt::No,
+        Step::Record(Checkpoint::AttemptWithdrawn(_)) => true,
         _ => false,
     }
 }
@@ -314,7 +328,12 @@ fn deploying(drain: Drain, deploys: Deploys, seen: &Observed, policy: &Policy) -
             }
         }
         (Drain::Recorded(_), Deploys::Unasked) => Step::Ask(Query::Deploys),
-        (Drain::Recorded(_), Deploys::Startable(place)) => Step::StartDeploy(place),
+        (Drain::Recorded(_), Deploys::Startable(place)) => Step::Record(Checkpoint::Attempt(place)),
+        (Drain::Recorded(_), Deploys::Noted(place)) if seen.run.stop_requested => {
+            Step::Record(Checkpoint::AttemptWithdrawn(place))
+        }
+        (Drain::Recorded(_), Deploys::Noted(place)) => Step::StartDeploy(place),
+        (Drain::Recorded(_), Deploys::Adoptable(place)) => Step::Record(Checkpoint::Adopted(place)),
         (Drain::Recorded(_), Deploys::NewlyProven) => Step::Record(Checkpoint::Proven),
         (Drain::Recorded(_), Deploys::Running(what))
             if seen.run.waited_out && !policy.leave_deploys =>

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::access_key::AccessKeyId;
 use crate::net::is_plausible;
-use crate::place::Owner;
+use crate::place::{Name, Owner};
 
 mod whose;
 
@@ -68,6 +68,9 @@ pub struct Progress {
     pub drained: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deploys: Vec<RecordedDeploy>,
+    /// Deploys that were asked for and of which no reply has come: at most one for each place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<DeployAttempt>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployed: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,12 +119,20 @@ pub struct RecordedTarget {
     pub published: bool,
 }
 
+/// What is deployed: a project, by a pipeline of a ref or by the jobs of an environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployPlace {
+    pub project: Name,
+    /// As the setting says it: `pipeline`, `pipeline@main`, `environment/production`.
+    pub deploy: String,
+}
+
 /// A deploy that was started or adopted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedDeploy {
-    /// The project as the configuration names it, and its ref or environment.
-    pub place: String,
+    pub place: DeployPlace,
     pub pipeline: u64,
     /// The retried job, where an environment is redeployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,6 +153,30 @@ pub struct Tried {
     /// The one before it had the same number, and could prove nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
+}
+
+/// A deploy that was asked for, noted before the request is sent. It is there until GitLab's answer
+/// is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployAttempt {
+    pub place: DeployPlace,
+    pub asked: Asked,
+    /// What it makes is made later than this.
+    pub at: Timestamp,
+    /// What it makes is made before this. `None`: the request may be under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<Timestamp>,
+}
+
+/// What GitLab is asked to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// A pipeline of this ref.
+    Ref(String),
+    /// The job of this name, once more.
+    Job(String),
 }
 
 /// A job: the numeric id of its project, and its own.
@@ -183,6 +218,11 @@ impl Progress {
     /// that tells of no target says nothing about it.
     pub fn is_added(&self, place: &Place) -> bool {
         !self.targets.is_empty() && !self.is_published_at(place)
+    }
+
+    /// The deploy of this place that was asked for without an answer.
+    pub fn attempt_at(&self, place: &DeployPlace) -> Option<&DeployAttempt> {
+        self.attempts.iter().find(|attempt| attempt.place == *place)
     }
 
     /// Whether the rotation has published the new pair there.
@@ -255,10 +295,10 @@ impl From<JobRef> for String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::place::Name;
 
     fn id() -> impl Strategy<Value = AccessKeyId> {
         "AKIA[A-Z2-7]{16}".prop_map(|text| AccessKeyId::parse(&text).unwrap())
@@ -268,12 +308,15 @@ mod tests {
         (0_i64..4_000_000_000).prop_map(|second| Timestamp::from_second(second).unwrap())
     }
 
-    fn target() -> impl Strategy<Value = RecordedTarget> {
-        let name = prop_oneof![
+    fn name() -> impl Strategy<Value = Name> {
+        prop_oneof![
             any::<u64>().prop_map(Name::Id),
             "[a-z]{1,9}/[0-9a-z]{1,9}".prop_map(Name::Path)
-        ];
-        let owner = (any::<bool>(), name).prop_map(|(group, name)| {
+        ]
+    }
+
+    fn target() -> impl Strategy<Value = RecordedTarget> {
+        let owner = (any::<bool>(), name()).prop_map(|(group, name)| {
             if group { Owner::Group(name) } else { Owner::Project(name) }
         });
         let names = proptest::option::of(("[A-Z_]{1,9}", "[A-Z_]{1,9}"));
@@ -285,9 +328,13 @@ mod tests {
         )
     }
 
+    fn deploy_place() -> impl Strategy<Value = DeployPlace> {
+        (name(), any::<String>()).prop_map(|(project, deploy)| DeployPlace { project, deploy })
+    }
+
     fn deploy() -> impl Strategy<Value = RecordedDeploy> {
         let tried = any::<Option<(u32, bool)>>();
-        (any::<String>(), any::<u64>(), any::<Option<u64>>(), proptest::option::of(moment()), tried)
+        (deploy_place(), any::<u64>(), any::<Option<u64>>(), proptest::option::of(moment()), tried)
             .prop_map(|(place, pipeline, job, proven, tried)| RecordedDeploy {
                 place,
                 pipeline,
@@ -297,18 +344,26 @@ mod tests {
             })
     }
 
+    fn attempt() -> impl Strategy<Value = DeployAttempt> {
+        let asked = prop_oneof![
+            any::<String>().prop_map(Asked::Ref),
+            any::<String>().prop_map(Asked::Job),
+        ];
+        (deploy_place(), asked, moment(), proptest::option::of(moment()))
+            .prop_map(|(place, asked, at, closed)| DeployAttempt { place, asked, at, closed })
+    }
+
     fn progress() -> impl Strategy<Value = Progress> {
         let ids = (
-            proptest::collection::vec(id(), 0..4),
+            vec(id(), 0..4),
             moment(),
-            proptest::collection::vec(proptest::option::of(id()), 0..4),
+            vec(proptest::option::of(id()), 0..4),
             proptest::option::of((id(), moment())),
         );
         let times = [(); 6].map(|()| proptest::option::of(moment()));
-        let lists =
-            (proptest::collection::vec(target(), 0..3), proptest::collection::vec(deploy(), 0..3));
+        let lists = (vec(target(), 0..3), vec(deploy(), 0..3), vec(attempt(), 0..3));
         (ids, lists, times).prop_map(
-            |((from, creating, previous, published), (targets, deploys), times)| {
+            |((from, creating, previous, published), (targets, deploys, attempts), times)| {
                 let [not_in_place, drained, deployed, disabled, enabled_again, finished] = times;
                 let published = published.map(|(key, at)| Published { key, at });
                 Progress {
@@ -320,6 +375,7 @@ mod tests {
                     not_in_place,
                     drained,
                     deploys,
+                    attempts,
                     deployed,
                     disabled,
                     enabled_again,
@@ -369,7 +425,8 @@ mod tests {
         for fact in [
             r#""drained":"9999-12-30T21:59:59Z""#,
             r#""published":{"key":"AKIAIOSFODNN7EXAMPLE","at":"9999-12-30T21:59:59Z"}"#,
-            r#""deploys":[{"place":"42","pipeline":7,"proven":"9999-12-30T21:59:59Z"}]"#,
+            r#""deploys":[{"place":{"project":42,"deploy":"pipeline"},"pipeline":7,"proven":"9999-12-30T21:59:59Z"}]"#,
+            r#""attempts":[{"place":{"project":42,"deploy":"pipeline"},"asked":{"ref":"main"},"at":"9999-12-30T21:59:59Z"}]"#,
         ] {
             assert_eq!(Record::parse(&with_progress(fact)), None, "{fact}");
             assert!(
@@ -416,7 +473,8 @@ mod tests {
         for fact in [
             r#""epoch":2"#,
             r#""published":{"key":"AKIAIOSFODNN7EXAMPLE","at":"2026-01-01T00:00:00Z","epoch":2}"#,
-            r#""deploys":[{"place":"42","pipeline":7,"epoch":2}]"#,
+            r#""deploys":[{"place":{"project":42,"deploy":"pipeline"},"pipeline":7,"epoch":2}]"#,
+            r#""attempts":[{"place":{"project":42,"deploy":"pipeline"},"asked":{"tag":"v1"},"at":"2026-01-01T00:00:00Z"}]"#,
         ] {
             assert_eq!(Record::parse(&with_progress(fact)), None, "{fact}");
         }

@@ -15,8 +15,10 @@ pub(super) fn number(config: &Config, place: &Place<'_>, commit: Option<&str>) -
     let inputs = serde_json::Value::Object(deploy.inputs.clone()).to_string();
     // A job that its rules leave out in a deploy freeze is there after it.
     let frozen = config.job.deploy_freeze && config.job.is_in(place.project);
+    // A project goes by its id here, as in a record, however it is written.
+    let name = serde_json::to_string(&place.name).unwrap_or_default();
     let mut hasher = DefaultHasher::new();
-    (commit, &place.name, &deploy.jobs, inputs, &deploy.variables).hash(&mut hasher);
+    (commit, name, &deploy.jobs, inputs, &deploy.variables).hash(&mut hasher);
     (config.overlap.is_zero(), frozen).hash(&mut hasher);
     u32::try_from(hasher.finish() >> 32).unwrap_or_default()
 }

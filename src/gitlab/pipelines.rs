@@ -26,6 +26,8 @@ pub struct Pipeline {
     pub created_at: Option<Timestamp>,
     #[serde(default)]
     pub source: Option<String>,
+    #[serde(default, rename = "ref")]
+    pub branch: Option<String>,
     #[serde(default)]
     pub user: Option<User>,
 }
@@ -85,6 +87,16 @@ impl Gitlab {
             .sort(SortOrder::Descending)
             .build();
         self.query(OnePage { list: built(pipelines), count }).await
+    }
+
+    /// The pipelines of a ref that were made after this, and older ones that have changed since.
+    pub async fn pipelines_since(
+        &self,
+        project: &Name,
+        branch: &str,
+        after: Timestamp,
+    ) -> Result<Vec<Pipeline>, ApiError> {
+        self.query_all(PipelinesSince { project, branch, after }).await
     }
 
     /// Starts a pipeline with the inputs and variables of the configuration.
@@ -170,6 +182,33 @@ impl<L: Endpoint> Endpoint for OnePage<L> {
         parameters
     }
 }
+
+/// <https://docs.gitlab.com/api/pipelines/#list-project-pipelines>. The crate's endpoint takes a
+/// date of another crate.
+struct PipelinesSince<'a> {
+    project: &'a Name,
+    branch: &'a str,
+    after: Timestamp,
+}
+
+impl Endpoint for PipelinesSince<'_> {
+    fn method(&self) -> Method {
+        Method::GET
+    }
+
+    fn endpoint(&self) -> Cow<'static, str> {
+        format!("projects/{}/pipelines", id(self.project)).into()
+    }
+
+    fn parameters(&self) -> QueryParams<'_> {
+        let mut parameters = QueryParams::default();
+        parameters.push("ref", self.branch);
+        parameters.push("updated_after", self.after.to_string());
+        parameters
+    }
+}
+
+impl Pageable for PipelinesSince<'_> {}
 
 struct TriggerJobs<'a> {
     project: &'a Name,

@@ -3,12 +3,12 @@
 //!
 //! What only an observation can tell (answers, waits, what others did) is not changed here.
 
-use super::Refusal;
 use super::model::{Claim, DeploySeen, IdSeen, Observed, RecordSeen, SecretOwner, SecretSeen};
 use super::run_state::{Attempt, Failure, FailureKind, Freshness, Misdirected, NewKey};
 use super::step::{Checkpoint, Made, Scope, Step, Waiting};
+use super::{APPEARS_WITHIN, Refusal};
 use crate::access_key::{AccessKeyId, Key};
-use crate::record::{Progress, Published, RecordedDeploy, RecordedTarget};
+use crate::record::{DeployAttempt, Progress, Published, RecordedDeploy, RecordedTarget};
 
 impl Observed {
     /// The step succeeded. `made` is what a `Create` or a `StartDeploy` has brought. Whoever carries
@@ -64,6 +64,7 @@ impl Observed {
                 }
             }
             Step::WriteSecret { .. } => run.secret_sent |= kind == FailureKind::Unclear,
+            Step::StartDeploy(_) if kind == FailureKind::Unclear => run.asking = None,
             // Where the value went stays unknown, so the write is repeated.
             Step::Observe(_) if kind != FailureKind::ClaimLost => {
                 if let Some(pending) = &mut run.failure {
@@ -134,10 +135,12 @@ impl Observed {
     }
 
     fn deploy_started(&mut self, made: Option<Made>) {
-        self.deploys = None;
+        (self.run.asking, self.deploys) = (None, None);
         let progress = self.claim.as_mut().and_then(|claim| claim.progress.as_mut());
-        if let (Some(Made::Deploy(recorded)), Some(progress)) = (made, progress) {
-            progress.record_deploy(recorded);
+        match (made, progress) {
+            (Some(Made::Deploy(recorded)), Some(progress)) => progress.record_deploy(recorded),
+            (_, Some(progress)) => progress.withdraw_attempt(),
+            (_, None) => {}
         }
     }
 
@@ -149,8 +152,15 @@ impl Observed {
                 self.run.secret_sent = false;
             }
             Checkpoint::Published => self.in_flight_jobs = None,
-            Checkpoint::NotInPlace => (self.in_flight_jobs, self.deploys) = (None, None),
-            Checkpoint::Drained | Checkpoint::Proven => self.deploys = None,
+            Checkpoint::NotInPlace => {
+                (self.in_flight_jobs, self.deploys, self.run.asking) = (None, None, None);
+            }
+            Checkpoint::Attempt(place) => self.run.asking = Some(place),
+            Checkpoint::AttemptWithdrawn(_) => (self.run.asking, self.deploys) = (None, None),
+            Checkpoint::Drained
+            | Checkpoint::AttemptClosed(_)
+            | Checkpoint::Adopted(_)
+            | Checkpoint::Proven => self.deploys = None,
             Checkpoint::Superseded => self.run.superseded = self.operators_pair().cloned(),
             // Recorded and not tried: it may begin again.
             Checkpoint::Nothing if self.run.attempt == Attempt::Recorded => {
@@ -216,6 +226,12 @@ fn freshness_after(before: Freshness, step: &Step) -> Freshness {
 
 /// What stays of a failure once this step has succeeded.
 fn pending(failure: Failure, step: &Step) -> Option<Failure> {
+    // The refusal of a deploy is told once its attempt is taken out.
+    if let (Step::StartDeploy(_), Step::Record(Checkpoint::AttemptWithdrawn(_))) =
+        (&*failure.step, step)
+    {
+        return Some(failure);
+    }
     match (failure.misdirected, step) {
         (Misdirected::Yes, Step::Observe(_)) => {
             Some(Failure { misdirected: Misdirected::Read, ..failure })
@@ -231,10 +247,22 @@ impl Progress {
         !published && self.previous.iter().flatten().any(|previous| previous == id)
     }
 
-    /// A deploy was started: of each place the latest counts.
+    /// A deploy was started, or found: of each place the latest counts.
     pub fn record_deploy(&mut self, started: RecordedDeploy) {
+        self.attempts.retain(|attempt| attempt.place != started.place);
         self.deploys.retain(|other| other.place != started.place);
         self.deploys.push(started);
+    }
+
+    /// A deploy is asked for next. The attempt in hand is the last one.
+    fn note_attempt(&mut self, attempt: DeployAttempt) {
+        self.attempts.retain(|other| other.place != attempt.place);
+        self.attempts.push(attempt);
+    }
+
+    /// What the attempt in hand asked for was surely not started.
+    pub fn withdraw_attempt(&mut self) {
+        self.attempts.pop();
     }
 
     /// The progress once this checkpoint is reached; `None` where nothing came of the rotation.
@@ -253,10 +281,28 @@ impl Progress {
                 not_in_place: now,
                 drained: None,
                 deploys: Vec::new(),
+                attempts: Vec::new(),
                 deployed: None,
                 ..progress
             }),
             Checkpoint::Drained => progress.map(|progress| Self { drained: now, ..progress }),
+            Checkpoint::Attempt(place) => progress.map(|progress| progress.asking(seen, place)),
+            Checkpoint::AttemptClosed(_) => progress.map(|mut progress| {
+                if let Some(attempt) = progress.attempts.last_mut() {
+                    attempt.closed = Some(seen.now + APPEARS_WITHIN);
+                }
+                progress
+            }),
+            Checkpoint::AttemptWithdrawn(_) => progress.map(|mut progress| {
+                progress.withdraw_attempt();
+                progress
+            }),
+            Checkpoint::Adopted(place) => progress.map(|mut progress| {
+                if let Some(DeploySeen::Adoptable(found)) = seen.deploy(place) {
+                    progress.record_deploy(found.clone());
+                }
+                progress
+            }),
             Checkpoint::Proven => progress.map(|progress| progress.proven(seen)),
             Checkpoint::Disabled => {
                 progress.map(|progress| Self { disabled: now, enabled_again: None, ..progress })
@@ -302,6 +348,13 @@ impl Progress {
     fn with_targets(mut self, seen: &Observed, published: bool) -> Self {
         for target in &seen.targets {
             self.record_target(&target.place, published);
+        }
+        self
+    }
+
+    fn asking(mut self, seen: &Observed, place: usize) -> Self {
+        if let Some(DeploySeen::Startable { place, asked }) = seen.deploy(place).cloned() {
+            self.note_attempt(DeployAttempt { place, asked, at: seen.now, closed: None });
         }
         self
     }

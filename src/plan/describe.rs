@@ -246,18 +246,26 @@ impl fmt::Display for Query {
 
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Begin => "a rotation begins",
-            Self::Nothing => "nothing came of the rotation",
-            Self::Published => "the new key is published",
-            Self::NotInPlace => "the new key is not in every target, so its deploy proves nothing",
-            Self::Drained => "every job that started before the publication has ended",
-            Self::Proven => "the deploy runs with the new key",
-            Self::Disabled => "the old key is disabled",
-            Self::EnabledAgain => "the old key was enabled again",
-            Self::Finished => "the rotation is finished",
-            Self::Superseded => "another pair is published, and the rotation is over",
-        })
+        match self {
+            Self::Begin => f.write_str("a rotation begins"),
+            Self::Nothing => f.write_str("nothing came of the rotation"),
+            Self::Published => f.write_str("the new key is published"),
+            Self::NotInPlace => {
+                f.write_str("the new key is not in every target, so its deploy proves nothing")
+            }
+            Self::Drained => f.write_str("every job that started before the publication has ended"),
+            Self::Attempt(place) => write!(f, "deploy {} is asked for", place + 1),
+            Self::AttemptClosed(place) => {
+                write!(f, "it is not known whether deploy {} was started", place + 1)
+            }
+            Self::AttemptWithdrawn(place) => write!(f, "deploy {} was not started", place + 1),
+            Self::Adopted(place) => write!(f, "deploy {} was started after all", place + 1),
+            Self::Proven => f.write_str("the deploy runs with the new key"),
+            Self::Disabled => f.write_str("the old key is disabled"),
+            Self::EnabledAgain => f.write_str("the old key was enabled again"),
+            Self::Finished => f.write_str("the rotation is finished"),
+            Self::Superseded => f.write_str("another pair is published, and the rotation is over"),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::run_state::RunState;
 use crate::access_key::{AccessKeyId, Key};
 use crate::config::Action;
 use crate::error::Blocker;
-use crate::record::{Place, Progress, RecordedDeploy};
+use crate::record::{Asked, DeployPlace, Place, Progress, RecordedDeploy};
 
 /// What the configuration asks for, as far as the plan needs it.
 #[derive(Clone, Debug)]
@@ -115,7 +115,12 @@ pub struct Claim {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeploySeen {
     /// Nothing is noted; or what was noted came to nothing and this run may start one more.
-    Startable,
+    Startable {
+        place: DeployPlace,
+        asked: Asked,
+    },
+    /// What an attempt without an answer has surely made.
+    Adoptable(RecordedDeploy),
     Running(String),
     Proven(RecordedDeploy),
     Failed(String),
@@ -143,6 +148,11 @@ impl Observed {
         };
         let works = self.key(key).is_some_and(|key| key.active);
         (works && self.targets.iter().all(is_there)).then_some(key)
+    }
+
+    /// What was seen of the deploy of this place.
+    pub(super) fn deploy(&self, place: usize) -> Option<&DeploySeen> {
+        self.deploys.as_ref().and_then(|deploys| deploys.get(place))
     }
 
     pub(super) fn is_unfinished(&self) -> bool {

@@ -6,7 +6,8 @@ use super::model::{DeploySeen, Observed, Policy, SecretOwner, SecretSeen};
 use super::plan;
 use super::step::{Done, Made, Query, Step, Waiting};
 use crate::access_key::{AccessKeyId, Key, Use};
-use crate::record::RecordedDeploy;
+use crate::place::Name;
+use crate::record::{Asked, DeployPlace, RecordedDeploy};
 
 /// A rotation has some twenty steps; the bound is for a mistake of ours.
 const LONGEST: usize = 64;
@@ -46,7 +47,7 @@ pub(super) fn rehearse(seen: &Observed, policy: &Policy) -> Vec<Step> {
                 made = Some(Made::Key(Key { id, active: true, created: seen.now, used: None }));
             }
             Step::StartDeploy(index) => {
-                let place = format!("deploy {}", index + 1);
+                let place = supposed(index + 1);
                 made = Some(Made::Deploy(RecordedDeploy {
                     place,
                     pipeline: 0,
@@ -74,6 +75,10 @@ pub(super) fn rehearse(seen: &Observed, policy: &Policy) -> Vec<Step> {
     steps
 }
 
+fn supposed(number: usize) -> DeployPlace {
+    DeployPlace { project: Name::Id(0), deploy: format!("deploy {number}") }
+}
+
 /// The answer that a dry run supposes.
 fn suppose(seen: &mut Observed, query: &Query, places: usize) {
     match query {
@@ -94,8 +99,14 @@ fn suppose(seen: &mut Observed, query: &Query, places: usize) {
         Query::InFlightJobs => seen.in_flight_jobs = Some(Vec::new()),
         Query::Deploys => {
             let recorded = seen.progress().map(|progress| progress.deploys.clone());
-            let deploys = recorded.unwrap_or_default().into_iter().map(DeploySeen::Proven);
-            let deploys = deploys.chain(std::iter::repeat(DeploySeen::Startable));
+            let recorded = recorded.unwrap_or_default();
+            let next = recorded.len() + 1;
+            let deploys = recorded.into_iter().map(DeploySeen::Proven);
+            let startable = |number| DeploySeen::Startable {
+                place: supposed(number),
+                asked: Asked::Ref(String::new()),
+            };
+            let deploys = deploys.chain((next..).map(startable));
             seen.deploys = Some(deploys.take(places).collect());
         }
     }

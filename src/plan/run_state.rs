@@ -18,6 +18,8 @@ pub struct RunState {
     pub left_deploys: LeftDeploys,
     /// A write of the new key's secret may have had its effect.
     pub secret_sent: bool,
+    /// The place whose deploy this run has noted that it asks for, until it has.
+    pub asking: Option<usize>,
     /// The step that has just failed, until it is decided what follows.
     pub failure: Option<Failure>,
     /// An error is kept: it ends the run once what it has begun is in order.
@@ -125,6 +127,7 @@ impl RunState {
             given: None,
             left_deploys: LeftDeploys::default(),
             secret_sent: false,
+            asking: None,
             failure: None,
             error_deferred: false,
             superseded: None,

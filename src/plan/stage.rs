@@ -95,7 +95,10 @@ pub(super) enum Drain {
 pub(super) enum Deploys {
     Own,
     Unasked,
+    /// This run has noted that it asks for the deploy of this place.
+    Noted(usize),
     Startable(usize),
+    Adoptable(usize),
     NewlyProven,
     Running(Vec<String>),
     Failed(Vec<String>),
@@ -394,12 +397,16 @@ pub(super) fn deploys(seen: &Observed, policy: &Policy) -> Deploys {
     if policy.own_deploy && policy.action != Action::Retire {
         return Deploys::Own;
     }
+    if let Some(place) = seen.run.asking {
+        return Deploys::Noted(place);
+    }
     let Some(deploys) = &seen.deploys else { return Deploys::Unasked };
     let (mut running, mut failed, mut unproven, mut newly_proven) =
         (Vec::new(), Vec::new(), Vec::new(), false);
     for (place, deploy) in deploys.iter().enumerate() {
         match deploy {
-            DeploySeen::Startable => return Deploys::Startable(place),
+            DeploySeen::Startable { .. } => return Deploys::Startable(place),
+            DeploySeen::Adoptable(_) => return Deploys::Adoptable(place),
             DeploySeen::Running(what) => running.push(what.clone()),
             DeploySeen::Failed(what) => failed.push(what.clone()),
             DeploySeen::Unproven(what) => unproven.push(what.clone()),

@@ -89,6 +89,14 @@ pub enum Checkpoint {
     /// A target does not hold the published pair: what the deploy was to prove is taken out.
     NotInPlace,
     Drained,
+    /// The deploy of this place is asked for next.
+    Attempt(usize),
+    /// It was asked for, and the answer is lost.
+    AttemptClosed(usize),
+    /// It was surely not started.
+    AttemptWithdrawn(usize),
+    /// What the lost answer was about is found.
+    Adopted(usize),
     Proven,
     Disabled,
     EnabledAgain,
@@ -257,12 +265,13 @@ impl Step {
     }
 
     /// Whether a signal may cut it short. What is between a key's creation and its publication may
-    /// not: the plan answers the signal once the step is over.
+    /// not, nor a request for a deploy: the plan answers the signal once the step is over.
     pub fn is_interruptible(&self) -> bool {
         match self {
             Self::Create
             | Self::WriteSecret { .. }
             | Self::WriteId { .. }
+            | Self::StartDeploy(_)
             | Self::Delete(..)
             | Self::Retry
             | Self::Abandon(_) => false,
@@ -271,7 +280,6 @@ impl Step {
             | Self::TakeOver
             | Self::Record(_)
             | Self::Verify(_)
-            | Self::StartDeploy(_)
             | Self::Wait(_)
             | Self::Disable(..)
             | Self::Observe(_)
@@ -293,6 +301,10 @@ impl Checkpoint {
             | Self::Published
             | Self::NotInPlace
             | Self::Drained
+            | Self::Attempt(_)
+            | Self::AttemptClosed(_)
+            | Self::AttemptWithdrawn(_)
+            | Self::Adopted(_)
             | Self::Proven
             | Self::Disabled
             | Self::EnabledAgain => false,

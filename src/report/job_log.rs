@@ -76,7 +76,15 @@ impl Section {
             | Step::Delete(_, KeyRole::Orphan) => Self::Publish,
             Step::StartDeploy(_)
             | Step::Wait(_)
-            | Step::Record(Checkpoint::NotInPlace | Checkpoint::Drained | Checkpoint::Proven)
+            | Step::Record(
+                Checkpoint::NotInPlace
+                | Checkpoint::Drained
+                | Checkpoint::Attempt(_)
+                | Checkpoint::AttemptClosed(_)
+                | Checkpoint::AttemptWithdrawn(_)
+                | Checkpoint::Adopted(_)
+                | Checkpoint::Proven,
+            )
             | Step::Ask(Query::InFlightJobs | Query::Deploys) => Self::Deploy,
             Step::Disable(_, KeyRole::Old)
             | Step::Delete(_, KeyRole::Old)
@@ -134,6 +142,19 @@ pub(super) fn past(step: &Step, targets: &[String], projects: &[String]) -> Stri
             | Checkpoint::Disabled
             | Checkpoint::EnabledAgain => format!("recorded that {checkpoint}"),
             Checkpoint::Drained | Checkpoint::Finished => checkpoint.to_string(),
+            Checkpoint::Attempt(place) => {
+                format!("asking for the deploy of project {}", project(*place))
+            }
+            Checkpoint::AttemptClosed(place) => format!(
+                "whether the deploy of project {} was started is not known yet",
+                project(*place)
+            ),
+            Checkpoint::AttemptWithdrawn(place) => {
+                format!("the deploy of project {} was not started", project(*place))
+            }
+            Checkpoint::Adopted(place) => {
+                format!("found the deploy of project {} that was asked for", project(*place))
+            }
             Checkpoint::Proven => "the deploy succeeded with the new key".to_owned(),
         },
         Step::Create => "created a new key".to_owned(),

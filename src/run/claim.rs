@@ -188,6 +188,11 @@ impl Run<'_> {
             let context = &self.context;
             preflight::enough_time(context.config, &context.gitlab.fence, self.seen.now)?;
         }
+        if let Checkpoint::AttemptClosed(_) = checkpoint
+            && let Some(error) = self.error.take()
+        {
+            tracing::warn!("{error}; what it has started may still show up");
+        }
         let progress = Progress::after(&self.seen, checkpoint);
         self.write_record(progress, !checkpoint.ends_the_rotation()).await?;
         if checkpoint.ends_the_rotation() {

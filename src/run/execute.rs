@@ -42,7 +42,7 @@ impl Run<'_> {
                 self.write(*target, PairPart::Secret, key).await?;
             }
             Step::WriteId { target, key } => self.write(*target, PairPart::Id, key).await?,
-            Step::StartDeploy(place) => return self.start_deploy(*place).await.map(Some),
+            Step::StartDeploy(place) => return self.start_deploy(*place).await,
             Step::Wait(waiting) => self.wait(waiting).await,
             Step::Disable(key, _) => self.disable(key).await?,
             Step::Delete(key, _) => self.delete(key).await?,
@@ -201,23 +201,36 @@ impl Run<'_> {
         written
     }
 
-    async fn start_deploy(&mut self, index: usize) -> Result<Made, Error> {
+    /// The attempt is noted; what comes of it is noted in its place.
+    async fn start_deploy(&mut self, index: usize) -> Result<Option<Made>, Error> {
         let context = &self.context;
         let places = places(context.config);
         let mut progress = self.seen.progress().cloned().unwrap_or_default();
         let drained = progress.drained.unwrap_or_else(Timestamp::now);
-        // What is recorded where a start is planned came to nothing.
-        let recorded =
-            progress.deploys.iter().find(|recorded| recorded.place == places[index].name);
-        let lost = recorded.map(|recorded| recorded.pipeline);
+        let attempt = progress.attempts.last().expect("a deploy is asked for once that is noted");
         let in_vain = self.deploys.in_vain.get(&index).copied();
-        let ours = deploy::Ours { drained, user: self.sources.token.user_id, lost, in_vain };
-        let started = deploy::start(context.gitlab, context.config, &places[index], ours).await?;
-        self.deploys.started.insert(index);
-        self.waits.pause = Duration::from_secs(1);
-        progress.record_deploy(started.clone());
+        let (gitlab, config, place) = (context.gitlab, context.config, &places[index]);
+        let started = deploy::start(gitlab, config, place, attempt, drained, in_vain);
+        let started = match started.await {
+            Err(error) if !error.is_definite() => {
+                // Asked for without an answer, it is asked for once more in this run.
+                if !self.deploys.unanswered.insert(index) {
+                    self.deploys.started.insert(index);
+                }
+                return Err(error);
+            }
+            started => started?,
+        };
+        match &started {
+            Some(started) => {
+                self.deploys.started.insert(index);
+                self.waits.pause = Duration::from_secs(1);
+                progress.record_deploy(started.clone());
+            }
+            None => progress.withdraw_attempt(),
+        }
         self.write_record(Some(progress), true).await?;
-        Ok(Made::Deploy(started))
+        Ok(started.map(Made::Deploy))
     }
 
     async fn disable(&mut self, key: &AccessKeyId) -> Result<(), Error> {

@@ -11,11 +11,13 @@ use super::Run;
 use super::observe::is_same;
 use crate::access_key::AccessKeyId;
 use crate::config::USES_SHOW_WITHIN;
-use crate::deploy::{self, Deployed, Left, places};
+use crate::deploy::attempt::{Fate, Noted};
+use crate::deploy::{self, Deployed, Left, Looked, Place, places};
 use crate::error::Error;
 use crate::fence::Boottime;
 use crate::plan::{DeploySeen, LeftDeploys, Query, SecretOwner, SecretSeen, TargetSeen};
 use crate::preflight;
+use crate::record::{Asked, DeployAttempt, Progress};
 use crate::targets::Lists;
 
 /// How long STS may take to know a new key everywhere.
@@ -164,12 +166,10 @@ impl Run<'_> {
             vec![deploy::look_at_own(gitlab, config, drained, &self.rotators()).await?]
         } else {
             let places = places(config);
-            let looks = places.iter().enumerate().map(|(index, place)| {
-                let mut recorded = progress.deploys.iter();
-                let recorded = recorded.find(|recorded| recorded.place == place.name);
-                let started = self.deploys.started.contains(&index);
-                deploy::look(gitlab, config, place, recorded, started, now)
-            });
+            let looks = places
+                .iter()
+                .enumerate()
+                .map(|(index, place)| self.look_at_deploy(index, place, &progress));
             try_join_all(looks).await?
         };
         let in_vain = looked.iter().enumerate();
@@ -214,6 +214,62 @@ impl Run<'_> {
     fn rotators(&self) -> BTreeSet<u64> {
         let job = self.context.gitlab.fence.job();
         self.sources.rotators.iter().copied().chain(job).map(|job| job.job).collect()
+    }
+
+    async fn look_at_deploy(
+        &self,
+        index: usize,
+        place: &Place<'_>,
+        progress: &Progress,
+    ) -> Result<Looked, Error> {
+        if let Some(attempt) = progress.attempt_at(&place.name)
+            && let Some(seen) = self.look_for_what_was_made(index, place, attempt).await?
+        {
+            return Ok(seen);
+        }
+        let mut recorded = progress.deploys.iter();
+        let recorded = recorded.find(|recorded| recorded.place == place.name);
+        let started = self.deploys.started.contains(&index);
+        let (config, gitlab) = (self.context.config, self.context.gitlab);
+        deploy::look(gitlab, config, place, recorded, started, self.seen.now).await
+    }
+
+    /// `None` where a deploy that was asked for without an answer made nothing that is surely ours.
+    async fn look_for_what_was_made(
+        &self,
+        index: usize,
+        place: &Place<'_>,
+        attempt: &DeployAttempt,
+    ) -> Result<Option<Looked>, Error> {
+        let (Some(user), Asked::Ref(_)) = (self.sources.token.user_id, &attempt.asked) else {
+            return Ok(None);
+        };
+        let (config, gitlab) = (self.context.config, self.context.gitlab);
+        let timeout = SignedDuration::try_from(config.http_timeout).unwrap_or_default();
+        // Listed before the records are read: whoever made one had noted its attempt by then.
+        let candidates = deploy::attempt::candidates(gitlab, place, attempt, user).await?;
+        let noted = match &candidates[..] {
+            [] => Noted::default(),
+            _ if self.seen.now < attempt.ends(timeout) => Noted::default(),
+            _ => self.noted_by_others(attempt).await?,
+        };
+        let in_vain = self.deploys.in_vain.get(&index).copied();
+        Ok(match attempt.fate(&candidates, &noted, self.seen.now, timeout) {
+            Fate::Made(made) => Some(place.adoptable(config, &made, in_vain)),
+            Fate::Open { until } => Some(place.unanswered(until)),
+            Fate::Lost => None,
+        })
+    }
+
+    /// What every readable record notes, read now.
+    async fn noted_by_others(&self, own: &DeployAttempt) -> Result<Noted, Error> {
+        let lists = Lists::read(self.context.gitlab, self.context.config).await?;
+        let mut noted = Noted::default();
+        for progress in lists.records()?.into_iter().filter_map(|stored| stored.record.progress) {
+            noted.pipelines.extend(progress.deploys.iter().map(|deploy| deploy.pipeline));
+            noted.attempts.extend(progress.attempts.into_iter().filter(|other| other != own));
+        }
+        Ok(noted)
     }
 }
 

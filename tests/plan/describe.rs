@@ -253,6 +253,13 @@ fn each_step_and_each_wait_is_told_in_a_few_words() {
             Step::WriteId { target: 1, key: new_key_state.clone() },
             "write the id of new key …0002 to target 2",
         ),
+        (Step::Record(Checkpoint::Attempt(0)), "record that deploy 1 is asked for"),
+        (
+            Step::Record(Checkpoint::AttemptClosed(0)),
+            "record that it is not known whether deploy 1 was started",
+        ),
+        (Step::Record(Checkpoint::AttemptWithdrawn(0)), "record that deploy 1 was not started"),
+        (Step::Record(Checkpoint::Adopted(0)), "record that deploy 1 was started after all"),
         (Step::StartDeploy(0), "start deploy 1"),
         (Step::Disable(old.clone(), KeyRole::Old), "disable old key …0001"),
         (Step::Delete(new_key_state.clone(), KeyRole::Orphan), "delete orphaned key …0002"),

@@ -105,6 +105,10 @@ impl Planned<'_> {
         !self.seen.targets.iter().any(named) && !self.seen.other_references.contains_key(id)
     }
 
+    fn deploy(&self, place: usize) -> Option<&DeploySeen> {
+        self.seen.deploys.as_ref().and_then(|deploys| deploys.get(place))
+    }
+
     fn published(&self) -> Option<&AccessKeyId> {
         self.progress.and_then(|progress| progress.published.as_ref()).map(|it| &it.key)
     }
@@ -305,6 +309,8 @@ fn a_stopped_run_only_puts_in_order(planned: &Planned) -> Judgement {
         Step::WriteId { .. } => true,
         Step::WriteSecret { .. } => run.secret_sent,
         Step::Record(Checkpoint::Nothing) => run.attempt != Attempt::No,
+        Step::Record(Checkpoint::AttemptWithdrawn(_)) => run.asking.is_some(),
+        Step::Record(Checkpoint::AttemptClosed(_)) => is_failed_deploy(planned),
         // Whatever an abandoned key still needs.
         _ if run.new_key.as_ref().is_some_and(|key| key.abandoned) => true,
         _ => !planned.changes_something(),
@@ -483,16 +489,33 @@ fn a_deploy_starts_and_counts_after_the_publication(planned: &Planned) -> Judgem
                 && seen.in_flight_jobs.as_ref().is_some_and(Vec::is_empty),
             "not drained",
         ),
-        Step::StartDeploy(_) => {
+        Step::StartDeploy(place) => {
             ensure(
                 planned.is_intact() && drained.is_some() && deployed.is_none(),
                 "a deploy too early",
             )?;
+            ensure(seen.run.asking == Some(*place), "a deploy that is not noted first")?;
             ensure(
                 !planned.policy.own_deploy || planned.policy.action == Action::Retire,
                 "a deploy that is not ours to start",
             )
         }
+        Step::Record(Checkpoint::Attempt(place)) => ensure(
+            planned.is_intact()
+                && drained.is_some()
+                && seen.run.asking.is_none()
+                && matches!(planned.deploy(*place), Some(DeploySeen::Startable { .. })),
+            "a deploy is noted without cause",
+        ),
+        Step::Record(Checkpoint::Adopted(place)) => ensure(
+            matches!(planned.deploy(*place), Some(DeploySeen::Adoptable(_))),
+            "a deploy is adopted without cause",
+        ),
+        Step::Record(Checkpoint::AttemptWithdrawn(place)) => ensure(
+            seen.run.asking == Some(*place)
+                && (seen.run.stop_requested || is_failed_deploy(planned)),
+            "an attempt is taken out that may be answered",
+        ),
         Step::Record(Checkpoint::Proven) => {
             ensure(planned.is_intact() && drained.is_some(), "proven too early")?;
             let is_proven = |deploy: &DeploySeen| matches!(deploy, DeploySeen::Proven(_));
@@ -688,11 +711,24 @@ fn errors_are_told(planned: &Planned) -> Judgement {
                 }),
             "tries again although no pair can be torn",
         ),
+        Step::Record(Checkpoint::AttemptClosed(_)) => {
+            ensure(is_failed_deploy(planned), "closes an attempt that may be answered")
+        }
+        Step::Record(Checkpoint::AttemptWithdrawn(_)) => ensure(
+            run.failure.is_none() || is_failed_deploy(planned),
+            "goes on as if nothing had failed",
+        ),
         _ => ensure(
             run.failure.is_none() || matches!(planned.step, Step::Abandon(_) | Step::Observe(_)),
             "goes on as if nothing had failed",
         ),
     }
+}
+
+/// The request for a deploy has just failed.
+fn is_failed_deploy(planned: &Planned) -> bool {
+    let failure = planned.seen.run.failure.as_ref();
+    failure.is_some_and(|failure| matches!(*failure.step, Step::StartDeploy(_)))
 }
 
 fn an_end_is_an_end(planned: &Planned) -> Judgement {

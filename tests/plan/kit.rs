@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use credential_rotator::access_key::{AccessKeyId, Key, Use};
 use credential_rotator::config::{Action, Name, Owner};
 use credential_rotator::plan::{
-    Attempt, Checkpoint, Claim, Freshness, IdSeen, NewKey, Observed, Policy, RecordSeen, Refusal,
-    RunState, Scope, SecretOwner, SecretSeen, Step, TargetSeen, plan,
+    Attempt, Checkpoint, Claim, DeploySeen, Freshness, IdSeen, NewKey, Observed, Policy,
+    RecordSeen, Refusal, RunState, Scope, SecretOwner, SecretSeen, Step, TargetSeen, plan,
 };
-use credential_rotator::record::{Names, Place, Progress, Published, RecordedTarget};
+use credential_rotator::record::{
+    Asked, DeployAttempt, DeployPlace, Names, Place, Progress, Published, RecordedDeploy,
+    RecordedTarget,
+};
 use jiff::{SignedDuration, Timestamp};
 
 pub(crate) const DAY: i64 = 86_400;
@@ -191,6 +194,30 @@ pub(crate) fn ending(until: i64, progress: Option<Progress>) -> RecordSeen {
 
 pub(crate) fn used(seconds_ago: i64, service: &str) -> Option<Use> {
     Some(Use::At { when: at(NOW - seconds_ago), service: service.to_owned() })
+}
+
+pub(crate) fn deploy_place(number: usize) -> DeployPlace {
+    DeployPlace { project: Name::Id(number as u64 + 1), deploy: "pipeline".to_owned() }
+}
+
+/// A pipeline that was started for the first place.
+pub(crate) fn recorded_deploy() -> RecordedDeploy {
+    RecordedDeploy { place: deploy_place(0), pipeline: 7, job: None, proven: None, tried: None }
+}
+
+/// Nothing is noted of the first place's deploy.
+pub(crate) fn startable() -> DeploySeen {
+    DeploySeen::Startable { place: deploy_place(0), asked: Asked::Ref("main".to_owned()) }
+}
+
+/// An attempt without an answer, given up so long ago.
+pub(crate) fn attempt(closed_ago: Option<i64>) -> DeployAttempt {
+    DeployAttempt {
+        place: deploy_place(0),
+        asked: Asked::Ref("main".to_owned()),
+        at: at(NOW - 20),
+        closed: closed_ago.map(|ago| at(NOW - ago)),
+    }
 }
 
 /// The plan's step, where a refusal that needs it is confirmed and no other place names an old key;

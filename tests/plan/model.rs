@@ -13,12 +13,14 @@ use credential_rotator::plan::{
     IdSeen, LeftDeploys, Made, Misdirected, NewKey, Observed, Policy, Query, RecordSeen, Refusal,
     RunState, Scope, SecretOwner, SecretSeen, Step, TargetSeen, Waiting, plan,
 };
-use credential_rotator::record::{Progress, Published, RecordedDeploy, RecordedTarget};
+use credential_rotator::record::{
+    Asked, DeployAttempt, Progress, Published, RecordedDeploy, RecordedTarget,
+};
 
 use jiff::SignedDuration;
 
 use crate::invariants::check;
-use crate::kit::{self, DAY, NOW, OLD, at, id};
+use crate::kit::{self, DAY, NOW, OLD, at, deploy_place, id, recorded_deploy};
 
 pub(crate) type Id = u32;
 
@@ -100,6 +102,9 @@ pub(crate) struct Deploy {
     pub(crate) fate: Fate,
     pub(crate) read: Option<(Option<Id>, Option<Secret>)>,
     pub(crate) over: Option<Fate>,
+    pub(crate) made: i64,
+    /// A rotation's attempt is behind it; else somebody else's.
+    pub(crate) asked_for: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -188,6 +193,7 @@ pub(crate) struct Process {
     preflight: Option<Vec<Blocker>>,
     listed: i64,
     started: BTreeSet<usize>,
+    unanswered: BTreeSet<usize>,
     wait_until: Option<i64>,
     /// What went wrong in the step that has just failed, and what is told at the end.
     error: Option<&'static str>,
@@ -303,6 +309,7 @@ impl Model {
             preflight: None,
             listed: self.now,
             started: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
             wait_until: None,
             error: None,
             deferred: None,
@@ -319,7 +326,19 @@ impl Model {
         self.next += 1;
         let (number, starts) = (u64::from(self.next), self.now + delay);
         let ends = if fate == Fate::Hangs { starts + 3 * 3600 } else { starts + lasts };
-        self.deploys.push(Deploy { number, place, starts, ends, fate, read: None, over: None });
+        let (made, asked_for) = (self.now, false);
+        let (read, over) = (None, None);
+        self.deploys.push(Deploy {
+            number,
+            place,
+            starts,
+            ends,
+            fate,
+            read,
+            over,
+            made,
+            asked_for,
+        });
         number
     }
 
@@ -840,26 +859,7 @@ impl Model {
                     self.wrong("a key is named that was not verified");
                 }
             }
-            Step::StartDeploy(place) => {
-                let fate = self.fates.pop().unwrap_or(Fate::Succeeds);
-                let pipeline = self.start_deploy(*place, 2, 30, fate);
-                process.started.insert(*place);
-                if matches!(fault, Fault::DieBetween | Fault::ReplyLost) {
-                    let lost = (FailureKind::Unclear, "reply lost");
-                    return if fault == Fault::ReplyLost { Err(lost) } else { Ok(None) };
-                }
-                let recorded = RecordedDeploy {
-                    place: place_name(*place),
-                    pipeline,
-                    job: None,
-                    proven: None,
-                    tried: None,
-                };
-                let progress = self.own_record(process)?.progress.as_mut().ok_or(NO_ROTATION)?;
-                progress.deploys.retain(|other| other.place != recorded.place);
-                progress.deploys.push(recorded.clone());
-                return Ok(Some(Made::Deploy(recorded)));
-            }
+            Step::StartDeploy(place) => return self.ask_for_deploy(process, *place, fault),
             Step::Disable(key, _) => {
                 self.check_loss(process, number(key));
                 self.keys
@@ -911,6 +911,45 @@ impl Model {
             Step::Claim | Step::Done(_) | Step::Refuse(_) | Step::Stop => {}
         }
         Ok(None)
+    }
+
+    fn ask_for_deploy(
+        &mut self,
+        process: &mut Process,
+        place: usize,
+        fault: Fault,
+    ) -> Result<Option<Made>, Wrong> {
+        let name = deploy_place(place);
+        let is_noted = |attempt: &DeployAttempt| attempt.place == name && attempt.closed.is_none();
+        let progress = self.own_record(process)?.progress.as_ref().ok_or(NO_ROTATION)?;
+        if !progress.attempts.iter().any(is_noted) {
+            self.wrong("a deploy is asked for that is not noted");
+        }
+        let fate = self.fates.pop().unwrap_or(Fate::Succeeds);
+        // The request is a second later than the note.
+        self.pass(1);
+        process.seen.iter_mut().for_each(|seen| seen.now = at(self.now));
+        let pipeline = self.start_deploy(place, 2, 30, fate);
+        self.deploys.iter_mut().for_each(|deploy| deploy.asked_for |= deploy.number == pipeline);
+        match fault {
+            Fault::ReplyLost => {
+                if !process.unanswered.insert(place) {
+                    process.started.insert(place);
+                }
+                process.run.asking = None;
+                return Err((FailureKind::Unclear, "reply lost"));
+            }
+            Fault::DieBetween => return Ok(None),
+            _ => {}
+        }
+        process.started.insert(place);
+        process.run.asking = None;
+        let recorded = RecordedDeploy { place: name, pipeline, ..recorded_deploy() };
+        let progress = self.own_record(process)?.progress.as_mut().ok_or(NO_ROTATION)?;
+        progress.deploys.retain(|other| other.place != recorded.place);
+        progress.attempts.retain(|other| other.place != recorded.place);
+        progress.deploys.push(recorded.clone());
+        Ok(Some(Made::Deploy(recorded)))
     }
 
     fn observe_or_lose(&mut self, process: &mut Process) -> Result<(), Wrong> {
@@ -1032,6 +1071,8 @@ impl Model {
                 progress.not_in_place = Some(now);
                 (progress.drained, progress.deployed) = (None, None);
                 progress.deploys.clear();
+                progress.attempts.clear();
+                process.run.asking = None;
                 self.count("proofs taken out");
             }
             Checkpoint::Superseded => {
@@ -1055,6 +1096,51 @@ impl Model {
             }
             Checkpoint::Drained => {
                 record.progress.as_mut().ok_or(NO_ROTATION)?.drained = Some(now);
+            }
+            Checkpoint::Attempt(place) => {
+                let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
+                let name = deploy_place(place);
+                progress.attempts.retain(|attempt| attempt.place != name);
+                let asked = Asked::Ref("main".to_owned());
+                progress.attempts.push(DeployAttempt { place: name, asked, at: now, closed: None });
+                process.run.asking = Some(place);
+            }
+            Checkpoint::AttemptClosed(place) => {
+                let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
+                for attempt in &mut progress.attempts {
+                    if attempt.place == deploy_place(place) {
+                        attempt.closed = Some(at(now.as_second() + 120));
+                    }
+                }
+            }
+            Checkpoint::AttemptWithdrawn(place) => {
+                let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
+                let name = deploy_place(place);
+                let began = progress.attempt_at(&name).map(|attempt| attempt.at.as_second());
+                progress.attempts.retain(|attempt| attempt.place != name);
+                process.run.asking = None;
+                let made = |deploy: &Deploy| {
+                    deploy.asked_for && deploy.place == place && Some(deploy.made) > began
+                };
+                if self.deploys.iter().any(made) {
+                    self.wrong("an attempt is taken out that made a deploy");
+                }
+            }
+            Checkpoint::Adopted(place) => {
+                let Some(DeploySeen::Adoptable(found)) =
+                    seen.deploys.as_ref().and_then(|deploys| deploys.get(place)).cloned()
+                else {
+                    return Err((FailureKind::Refused, "nothing to adopt"));
+                };
+                let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
+                progress.attempts.retain(|attempt| attempt.place != found.place);
+                progress.deploys.retain(|other| other.place != found.place);
+                progress.deploys.push(found.clone());
+                let is_ours = |deploy: &Deploy| deploy.number == found.pipeline && deploy.asked_for;
+                if !self.deploys.iter().any(is_ours) {
+                    self.wrong("somebody else's deploy is adopted");
+                }
+                self.count("deploys adopted");
             }
             Checkpoint::Proven => {
                 let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
@@ -1231,7 +1317,7 @@ impl Model {
         let mut left = LeftDeploys { blocked: Vec::new(), ..process.run.left_deploys.clone() };
         for place in (0..self.pairs.len()).filter(|place| !process.started.contains(place)) {
             let recorded =
-                progress.deploys.iter().find(|recorded| recorded.place == place_name(place));
+                progress.deploys.iter().find(|recorded| recorded.place == deploy_place(place));
             let number = recorded.filter(|recorded| recorded.proven.is_none());
             let deploy = number.and_then(|recorded| {
                 self.deploys.iter().find(|deploy| deploy.number == recorded.pipeline)
@@ -1251,11 +1337,24 @@ impl Model {
     }
 
     fn deploys_seen(&self, process: &Process, progress: &Progress) -> Vec<DeploySeen> {
+        let startable = |place| DeploySeen::Startable {
+            place: deploy_place(place),
+            asked: Asked::Ref("main".to_owned()),
+        };
+        let lost = |place| match process.started.contains(&place) {
+            true => DeploySeen::Failed("p".to_owned()),
+            false => startable(place),
+        };
         let look = |place| {
-            let Some(recorded) =
-                progress.deploys.iter().find(|recorded| recorded.place == place_name(place))
+            let name = deploy_place(place);
+            if let Some(attempt) = progress.attempts.iter().find(|attempt| attempt.place == name) {
+                if let Some(found) = self.made_by(attempt, place) {
+                    return found;
+                }
+            }
+            let Some(recorded) = progress.deploys.iter().find(|recorded| recorded.place == name)
             else {
-                return DeploySeen::Startable;
+                return lost(place);
             };
             if recorded.proven.is_some() {
                 return DeploySeen::Proven(recorded.clone());
@@ -1269,17 +1368,40 @@ impl Model {
                 Some(None) => DeploySeen::Running("p".to_owned()),
                 Some(Some(Fate::Succeeds)) => DeploySeen::Proven(recorded.clone()),
                 Some(Some(Fate::Unproven)) => DeploySeen::Unproven("p".to_owned()),
-                Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None
-                    if process.started.contains(&place) =>
-                {
-                    DeploySeen::Failed("p".to_owned())
-                }
-                Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None => {
-                    DeploySeen::Startable
-                }
+                Some(Some(Fate::Fails | Fate::Hangs | Fate::Deleted)) | None => lost(place),
             }
         };
         (0..self.pairs.len()).map(look).collect()
+    }
+
+    /// What an attempt has made, as far as that is sure: the only one in its window.
+    fn made_by(&self, attempt: &DeployAttempt, place: usize) -> Option<DeploySeen> {
+        let from = attempt.at.as_second();
+        let until = attempt.closed.map_or(from + 150, |closed| closed.as_second());
+        if self.now < until {
+            return Some(DeploySeen::Running("not known".to_owned()));
+        }
+        let noted = |number: u64| {
+            self.records
+                .iter()
+                .filter_map(|record| record.progress.as_ref())
+                .any(|progress| progress.deploys.iter().any(|deploy| deploy.pipeline == number))
+        };
+        let made: Vec<&Deploy> = self
+            .deploys
+            .iter()
+            .filter(|deploy| deploy.place == place && from < deploy.made && deploy.made <= until)
+            // Whoever else deploys is another user here.
+            .filter(|deploy| deploy.asked_for && !noted(deploy.number))
+            .collect();
+        match made[..] {
+            [made] => Some(DeploySeen::Adoptable(RecordedDeploy {
+                place: deploy_place(place),
+                pipeline: made.number,
+                ..recorded_deploy()
+            })),
+            _ => None,
+        }
     }
 
     /// The pipeline's own deploys ran after the rotating job, before this one.
@@ -1296,7 +1418,7 @@ impl Model {
         };
         match (0..self.pairs.len()).all(proven) {
             true => DeploySeen::Proven(RecordedDeploy {
-                place: "own".to_owned(),
+                place: deploy_place(9),
                 pipeline: 1,
                 job: None,
                 proven: None,
@@ -1326,10 +1448,16 @@ impl Process {
     /// noted only.
     fn goes_on(&mut self, step: &Step) {
         let failure = self.run.failure.take();
+        let is_refused = |failure: &Failure| matches!(*failure.step, Step::StartDeploy(_));
+        let refused = failure.clone().filter(is_refused);
         if let (Step::Observe(_), Some(failure)) = (step, failure)
             && failure.misdirected == Misdirected::Yes
         {
             self.run.failure = Some(Failure { misdirected: Misdirected::Read, ..failure });
+        } else if let (Step::Record(Checkpoint::AttemptWithdrawn(_)), Some(failure)) =
+            (step, refused)
+        {
+            self.run.failure = Some(failure);
         }
         let waited = self.run.freshness == Freshness::AfterWait;
         let waits_on = match step {

@@ -9,17 +9,17 @@ use credential_rotator::plan::Step::{
 };
 use credential_rotator::plan::{
     self, Attempt, Blocker, Cause, Checkpoint, Claim, DeploySeen, FailureKind, Freshness,
-    GivenPair, IdSeen, KeyRole, LeftDeploys, NewKey, Observed, Policy, Query, RecordSeen, Refusal,
-    Scope, SecretOwner, SecretSeen, Step, Waiting,
+    GivenPair, IdSeen, KeyRole, LeftDeploys, Made, NewKey, Observed, Policy, Query, RecordSeen,
+    Refusal, Scope, SecretOwner, SecretSeen, Step, Waiting,
 };
-use credential_rotator::record::{Progress, RecordedDeploy, RecordedTarget};
+use credential_rotator::record::{DeployAttempt, Progress, RecordedDeploy, RecordedTarget};
 use jiff::SignedDuration;
 
 use crate::kit::{
-    DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, confirmed, deployed, disabled, doing,
-    drained, enabled_again, ending, forced, forced_earlier, hidden, id, idle, key, named,
-    not_in_place, on, place, policy, publication, published, publishing, readable, record, targets,
-    to_the_first, used, with_new_key,
+    DAY, FOREIGN, NEW, NOW, OLD, With, at, attempt, begun_progress, confirmed, deployed, disabled,
+    doing, drained, enabled_again, ending, forced, forced_earlier, hidden, id, idle, key, named,
+    not_in_place, on, place, policy, publication, published, publishing, readable, record,
+    recorded_deploy, startable, targets, to_the_first, used, with_new_key,
 };
 
 fn plan(seen: &Observed) -> Step {
@@ -27,13 +27,7 @@ fn plan(seen: &Observed) -> Step {
 }
 
 fn deploy(proven: bool) -> RecordedDeploy {
-    RecordedDeploy {
-        place: "project:1".to_owned(),
-        pipeline: 7,
-        job: None,
-        proven: proven.then(|| at(NOW - 10)),
-        tried: None,
-    }
+    RecordedDeploy { proven: proven.then(|| at(NOW - 10)), ..recorded_deploy() }
 }
 
 fn text(text: &str) -> Vec<String> {
@@ -156,10 +150,7 @@ fn whatever_changes_anything_is_claimed_first() {
     assert_eq!(plan(&cleared(idle(75))), Step::Claim);
     assert_eq!(plan(&unclaimed(with_new_key(false))), Step::Claim);
     assert_eq!(
-        plan(
-            &unclaimed(published(drained()))
-                .with(|seen| seen.deploys = Some(vec![DeploySeen::Startable]))
-        ),
+        plan(&unclaimed(published(drained())).with(|seen| seen.deploys = Some(vec![startable()]))),
         Step::Claim
     );
 }
@@ -875,7 +866,8 @@ fn a_job_that_started_before_the_publication_is_waited_for() {
 fn each_state_of_a_deploy_has_its_answer() {
     let recorded = deploy(false);
     let rows = [
-        (DeploySeen::Startable, StartDeploy(0)),
+        (startable(), Step::Record(Checkpoint::Attempt(0))),
+        (DeploySeen::Adoptable(deploy(false)), Step::Record(Checkpoint::Adopted(0))),
         (DeploySeen::Running("p".to_owned()), Wait(Waiting::Deploys(text("p")))),
         (DeploySeen::Proven(recorded), Step::Record(Checkpoint::Proven)),
         (DeploySeen::Proven(deploy(true)), Step::Record(Checkpoint::Proven)),
@@ -906,12 +898,77 @@ fn one_deploy_that_is_not_proven_keeps_both_keys() {
 #[test]
 fn after_a_long_wait_everything_is_looked_at_before_a_deploy_starts() {
     let waited = published(drained()).with(|seen| {
-        seen.deploys = Some(vec![DeploySeen::Startable]);
+        seen.deploys = Some(vec![startable()]);
         seen.run.freshness = Freshness::AfterWait;
     });
     assert_eq!(plan(&waited), Step::Observe(Scope::Everything));
     let looked = waited.with(|seen| seen.run.freshness = Freshness::Fresh);
-    assert_eq!(plan(&looked), StartDeploy(0));
+    assert_eq!(plan(&looked), Step::Record(Checkpoint::Attempt(0)));
+}
+
+#[test]
+fn a_deploy_is_noted_before_it_is_asked_for_and_its_answer_in_its_place() {
+    let seen = published(drained()).with(|seen| seen.deploys = Some(vec![startable()]));
+    let note = Step::Record(Checkpoint::Attempt(0));
+    assert_eq!(plan(&seen), note);
+    let mut noted = seen;
+    noted.apply(&note, None);
+    let expected = DeployAttempt { at: at(NOW), ..attempt(None) };
+    assert_eq!(noted.progress().unwrap().attempts, [expected]);
+    assert_eq!(plan(&noted), StartDeploy(0));
+    let mut started = noted.clone();
+    started.apply(&StartDeploy(0), Some(Made::Deploy(deploy(false))));
+    let progress = started.progress().unwrap();
+    assert_eq!((&progress.deploys[..], &progress.attempts[..]), (&[deploy(false)][..], &[][..]));
+    let mut needless = noted.clone();
+    needless.apply(&StartDeploy(0), None);
+    assert_eq!(needless.progress().unwrap().attempts, []);
+    assert_eq!(plan(&needless), Ask(Query::Deploys));
+    // Everything observed again, what is noted is still to be asked for.
+    let observed = noted.with(|seen| seen.deploys = None);
+    assert_eq!(plan(&observed), StartDeploy(0));
+}
+
+#[test]
+fn the_attempt_of_a_deploy_that_was_refused_is_taken_out_before_the_run_ends() {
+    let mut seen = noted();
+    seen.failed(&StartDeploy(0), FailureKind::Refused, false);
+    let withdrawn = Step::Record(Checkpoint::AttemptWithdrawn(0));
+    assert_eq!(plan(&seen), withdrawn);
+    seen.apply(&withdrawn, None);
+    assert_eq!(seen.progress().unwrap().attempts, []);
+    assert_eq!(plan(&seen), Step::Stop);
+}
+
+#[test]
+fn the_attempt_of_a_deploy_that_was_not_asked_for_is_taken_out_after_a_signal() {
+    let mut seen = noted().with(|seen| seen.run.stop_requested = true);
+    let withdrawn = Step::Record(Checkpoint::AttemptWithdrawn(0));
+    assert_eq!(plan(&seen), withdrawn);
+    seen.apply(&withdrawn, None);
+    assert_eq!(plan(&seen), Step::Stop);
+}
+
+#[test]
+fn the_attempt_of_a_deploy_whose_answer_was_lost_is_closed_and_stays() {
+    for stop_requested in [false, true] {
+        let mut seen = noted().with(|seen| seen.run.stop_requested = stop_requested);
+        seen.failed(&StartDeploy(0), FailureKind::Unclear, false);
+        let closed = Step::Record(Checkpoint::AttemptClosed(0));
+        assert_eq!(plan(&seen), closed);
+        seen.apply(&closed, None);
+        let expected = DeployAttempt { at: at(NOW), closed: Some(at(NOW + 120)), ..attempt(None) };
+        assert_eq!(seen.progress().unwrap().attempts, [expected]);
+        let next = if stop_requested { Step::Stop } else { Ask(Query::Deploys) };
+        assert_eq!(plan(&seen), next);
+    }
+}
+
+/// A run that has noted that it asks for a deploy.
+fn noted() -> Observed {
+    let mut seen = published(drained()).with(|seen| seen.deploys = Some(vec![startable()]));
+    seen.apply(&Step::Record(Checkpoint::Attempt(0)), None);
+    seen
 }
 
 #[test]
@@ -1522,13 +1579,7 @@ fn each_note_adds_its_moment_to_the_progress() {
 
 #[test]
 fn a_deploy_that_is_newly_proven_is_recorded_while_another_still_runs() {
-    let recorded = RecordedDeploy {
-        place: "42 pipeline".to_owned(),
-        pipeline: 7,
-        job: None,
-        proven: None,
-        tried: None,
-    };
+    let recorded = recorded_deploy();
     let seen = published(drained()).with(|seen| {
         seen.deploys =
             Some(vec![DeploySeen::Proven(recorded), DeploySeen::Running("job deploy".to_owned())]);

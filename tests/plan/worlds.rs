@@ -18,7 +18,7 @@ use crate::invariants::{check, holds, names};
 use crate::kit::{
     DAY, FOREIGN, NEW, NOW, OLD, With, at, begun_progress, deployed, disabled, doing, drained,
     enabled_again, ending, forced, forced_earlier, hidden, id, idle, named, not_in_place, on,
-    policy, publication, readable, record, targets, to_the_first, used,
+    policy, publication, readable, record, recorded_deploy, startable, targets, to_the_first, used,
 };
 
 /// Judges the plan of what is seen, and counts.
@@ -374,16 +374,11 @@ fn every_small_world_while_a_key_is_made() {
 #[test]
 fn every_small_world_after_the_publication() {
     let mut count = Count::new();
-    let recorded = RecordedDeploy {
-        place: "project:1".to_owned(),
-        pipeline: 7,
-        job: None,
-        proven: None,
-        tried: None,
-    };
+    let recorded = recorded_deploy();
     let deploys = [
         None,
-        Some(vec![DeploySeen::Startable]),
+        Some(vec![startable()]),
+        Some(vec![DeploySeen::Adoptable(recorded.clone())]),
         Some(vec![DeploySeen::Running("p".to_owned())]),
         Some(vec![DeploySeen::Proven(recorded.clone())]),
         Some(vec![DeploySeen::Proven(recorded.clone()), DeploySeen::Failed("p".to_owned())]),
@@ -466,6 +461,10 @@ fn every_small_world_after_the_publication() {
                                     seen.run.waited_out = waited_out;
                                     count.see(&seen, policy);
                                 }
+                                // What is noted and not yet asked for outlives an observation.
+                                seen.run.asking = progress.drained.map(|_| 0);
+                                count.see(&seen, policy);
+                                seen.run.asking = None;
                             }
                         }
                     }

@@ -18,6 +18,12 @@ pub(crate) fn pipelines() -> Vec<Trial> {
         a_failed_pipeline_that_an_operator_fixed_is_proof,
         a_failed_pipeline_is_replaced_by_the_next_run,
         a_pipeline_of_somebody_else_is_not_adopted,
+        of_two_pipelines_of_our_user_none_is_adopted,
+        without_a_known_user_no_pipeline_is_adopted,
+        after_a_refusal_no_pipeline_is_adopted,
+        after_a_failed_deploy_no_pipeline_is_adopted,
+        a_pipeline_that_another_rotation_may_have_asked_for_is_nobodys,
+        two_rotations_at_once_start_a_pipeline_each,
     ]
 }
 
@@ -30,10 +36,32 @@ fn ours(fixture: &Fixture, project: u64) -> Vec<PipelineView> {
         .collect()
 }
 
+/// The time until which what a request has made may show up, by GitLab's clock, in seconds.
+const WINDOW: i64 = 160;
+
+/// The record tells that a deploy was asked for without an answer.
+fn is_unanswered(fake: &Fake) -> impl Fn(&Entry) -> bool + use<> {
+    let fake = fake.clone();
+    move |entry| {
+        entry.action.starts_with("PUT ")
+            && fake.variables(project(PROJECT)).iter().any(|other| other.value.contains("closed"))
+    }
+}
+
+/// A run whose first request for a pipeline gets no answer. What happens until nothing can show up
+/// any more, and that this time is over.
+fn unanswered<'a>(fixture: &'a Fixture, meanwhile: impl FnOnce(&Fake) + Send + 'static) -> Run<'a> {
+    let fake = fixture.fake.clone();
+    fixture.run().once(is_unanswered(&fixture.fake), move || {
+        meanwhile(&fake);
+        fake.shift_clock(WINDOW);
+    })
+}
+
 fn a_pipeline_whose_creation_was_slow_is_adopted() {
     let fixture = Fixture::of_days(75);
     fixture.fake.tune(|knobs| knobs.pipeline_creation = PipelineCreation::Slow { ms: 3000 });
-    fixture.run().go().ends(0, "rotated");
+    unanswered(&fixture, |_| ()).go().ends(0, "rotated");
     assert_eq!(ours(&fixture, PROJECT).len(), 1);
     fixture.is_rotated();
     production_is_new(&fixture, PROJECT);
@@ -54,10 +82,147 @@ fn a_pipeline_whose_reply_was_an_error_is_adopted() {
 fn adopts_the_pipeline(fault: Fault) {
     let fixture = Fixture::of_days(75);
     fixture.fake.fault_on("POST /projects/:id/pipeline", 1, fault);
-    fixture.run().go().ends(0, "rotated");
+    // Neither a push nor another user's pipeline says that our request was heard.
+    let meanwhile = |fake: &Fake| {
+        fake.start_pipeline_with(PROJECT, "api", "main", vec![JobSpec::new("nightly")]);
+        fake.start_pipeline_with(PROJECT, "push", "main", vec![JobSpec::new("build")]);
+    };
+    unanswered(&fixture, meanwhile).go().ends(0, "rotated");
     assert!(fixture.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
     assert_eq!(ours(&fixture, PROJECT).len(), 1);
     fixture.is_rotated();
+    production_is_new(&fixture, PROJECT);
+}
+
+/// The request was never heard, and somebody else's pipelines do not answer it.
+fn a_pipeline_of_somebody_else_is_not_adopted() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::Hang { effect: false });
+    let meanwhile = |fake: &Fake| {
+        fake.start_pipeline_with(PROJECT, "api", "main", vec![JobSpec::new("nightly")]);
+        fake.start_pipeline_with(PROJECT, "push", "main", vec![JobSpec::new("build")]);
+    };
+    let run = unanswered(&fixture, meanwhile).set("ROTATOR_HTTP_TIMEOUT", "1s");
+    run.go().ends(0, "rotated");
+    assert_eq!(ours(&fixture, PROJECT).len(), 1, "a request of its own is heard");
+    production_is_new(&fixture, PROJECT);
+}
+
+/// Of two pipelines of the same user one is the deploy, and nothing tells which.
+fn of_two_pipelines_of_our_user_none_is_adopted() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::LoseReply);
+    let meanwhile = |fake: &Fake| {
+        fake.another_tool_starts_pipeline(PROJECT, vec![JobSpec::new("lint")]);
+    };
+    unanswered(&fixture, meanwhile).go().ends(0, "rotated");
+    assert_eq!(ours(&fixture, PROJECT).len(), 2);
+    production_is_new(&fixture, PROJECT);
+}
+
+/// A token that is not told about itself does not know whose pipelines are its own.
+fn without_a_known_user_no_pipeline_is_adopted() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.change_token(&fixture.fake.token, |token| token.tells_about_itself = false);
+    fixture.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::LoseReply);
+    unanswered(&fixture, |_| ()).go().ends(0, "rotated");
+    assert_eq!(ours(&fixture, PROJECT).len(), 2);
+    production_is_new(&fixture, PROJECT);
+}
+
+/// What was refused has made nothing, so no pipeline is what it has made.
+fn after_a_refusal_no_pipeline_is_adopted() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.refuse_pipelines(PROJECT, Some(Refusal::Workflow));
+    fixture.run().go().ends(4, "deploy_failed");
+    let record = fixture.records().remove(0).value;
+    assert!(!record.contains("attempts"), "{record}");
+    fixture.fake.refuse_pipelines(PROJECT, None);
+    fixture.fake.another_tool_starts_pipeline(PROJECT, vec![JobSpec::new("lint")]);
+    fixture.fake.finish_pipelines();
+    fixture.run().go().ends(0, "resumed");
+    assert_eq!(ours(&fixture, PROJECT).len(), 1);
+    production_is_new(&fixture, PROJECT);
+}
+
+/// A deploy that failed is no attempt: what another tool starts the next day is not taken for it.
+fn after_a_failed_deploy_no_pipeline_is_adopted() {
+    for told in [true, false] {
+        let fixture = Fixture::of_days(75);
+        fixture.fake.change_token(&fixture.fake.token, |token| token.tells_about_itself = told);
+        let failing = vec![JobSpec::deploy("deploy", "production").fails()];
+        fixture.fake.set_pipeline_config(PROJECT, failing);
+        fixture.run().go().ends(4, "deploy_failed");
+        fixture.fake.another_tool_starts_pipeline(PROJECT, vec![JobSpec::new("nightly-tests")]);
+        fixture.fake.finish_pipelines();
+        fixture.fake.set_pipeline_config(PROJECT, good());
+        fixture.run().go().ends(0, "resumed");
+        assert_eq!(ours(&fixture, PROJECT).len(), 2);
+        production_is_new(&fixture, PROJECT);
+    }
+}
+
+/// The record of another rotation tells that it has asked for a pipeline of this ref: what is found
+/// may be its own.
+fn a_pipeline_that_another_rotation_may_have_asked_for_is_nobodys() {
+    for (branch, pipelines) in [("main", 2), ("next", 1)] {
+        let fixture = Fixture::of_days(75);
+        fixture.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::LoseReply);
+        let asked_at = moment(fixture.fake.now() - 1000);
+        let line = serde_json::json!({
+            "user": "backup", "at": asked_at, "progress": {
+                "from": [], "creating": asked_at,
+                "attempts": [{
+                    "place": { "project": PROJECT, "deploy": "pipeline" },
+                    "asked": { "ref": branch }, "at": asked_at,
+                }],
+            },
+        });
+        fixture.fake.set_variable(
+            project(PROJECT),
+            Variable::new("CREDENTIAL_ROTATOR_8000_00c0ffee", &line.to_string())
+                .scope("credential-rotator"),
+        );
+        unanswered(&fixture, |_| ()).go().ends(0, "rotated");
+        assert_eq!(ours(&fixture, PROJECT).len(), pipelines, "{branch}");
+        production_is_new(&fixture, PROJECT);
+    }
+}
+
+/// Each with its own inputs, with one token, at the same time.
+fn two_rotations_at_once_start_a_pipeline_each() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_user("/", "backup");
+    let backup = fixture.fake.add_key("backup", 75);
+    fixture.fake.set_variable(project(PROJECT), Variable::new("BACKUP_ID", &backup.id).masked());
+    let secret = Variable::new("BACKUP_SECRET", &backup.secret).masked();
+    fixture.fake.set_variable(project(PROJECT), secret);
+    fixture.fake.set_pipeline_inputs(PROJECT, &["service"]);
+    let jobs = [9101, 9102];
+    for job in jobs {
+        fixture.fake.add_job(PROJECT, job, "running");
+    }
+    let runs = [
+        fixture.run_as(PROJECT, jobs[0]).set("ROTATOR_DEPLOY_INPUTS", r#"{"service":"shop"}"#),
+        fixture
+            .run_as(PROJECT, jobs[1])
+            .with_pair(&backup)
+            .set("ROTATOR_KEY_ID_VARIABLE", "BACKUP_ID")
+            .set("ROTATOR_SECRET_VARIABLE", "BACKUP_SECRET")
+            .set("ROTATOR_DEPLOY_INPUTS", r#"{"service":"backup"}"#),
+    ];
+    std::thread::scope(|scope| {
+        for run in runs {
+            let run = run.beside_another().set("ROTATOR_OVERLAP", "12h");
+            scope.spawn(|| {
+                run.go().ends(0, "rotated");
+            });
+        }
+    });
+    let mut inputs: Vec<String> =
+        ours(&fixture, PROJECT).iter().map(|pipeline| pipeline.inputs.to_string()).collect();
+    inputs.sort();
+    assert_eq!(inputs, [r#"{"service":"backup"}"#, r#"{"service":"shop"}"#]);
 }
 
 fn a_pipeline_of_a_run_that_died_before_it_noted_it_is_adopted() {
@@ -80,6 +245,7 @@ fn a_pipeline_of_a_run_that_died_before_it_noted_it_is_adopted() {
         line.as_object_mut().unwrap().remove("ends");
         record.value = line.to_string();
     });
+    fixture.fake.shift_clock(WINDOW);
     assert_eq!(ours(&fixture, PROJECT).len(), 1);
     fixture.run().go().ends(0, "resumed");
     assert_eq!(ours(&fixture, PROJECT).len(), 1);
@@ -191,49 +357,6 @@ fn a_failed_pipeline_is_replaced_by_the_next_run() {
     fixture.fake.set_pipeline_config(PROJECT, good());
     fixture.run().go().ends(0, "resumed");
     fixture.is_rotated();
-}
-
-fn a_pipeline_of_somebody_else_is_not_adopted() {
-    let fixture = Fixture::of_days(75);
-    let mut jobs = good();
-    jobs[1].ms = 20_000;
-    fixture.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::Close);
-    let fake = fixture.fake.clone();
-    // Another user's pipeline by the API, the push of an operator: neither says that our request was
-    // heard.
-    let meanwhile = move || {
-        fake.start_pipeline_with(PROJECT, "api", "main", vec![JobSpec::new("nightly")]);
-        fake.start_pipeline_with(PROJECT, "push", "main", vec![JobSpec::new("build")]);
-    };
-    let asked =
-        |entry: &Entry| entry.action == "POST /projects/:id/pipeline" || entry.fault.is_some();
-    let run = fixture
-        .run()
-        .set("ROTATOR_DEPLOY_TIMEOUT", "0s")
-        .once(Entry::looks_for_running_jobs, meanwhile);
-    // A connection that was closed before anything happened is ambiguous too; who waits for two
-    // minutes is not asked to here.
-    let run = run.set("CI_JOB_TIMEOUT", "1200");
-    let ended = go_for(&run, std::time::Duration::from_secs(20), asked);
-    assert_eq!(ours(&fixture, PROJECT).len(), 0, "{}", ended);
-    let record = fixture.records().remove(0).value;
-    assert!(!record.contains("deploys"), "{record}");
-    holds_both_keys(&fixture);
-}
-
-/// Ends the run by a signal once it has been at it for so long after such an entry.
-fn go_for(run: &Run<'_>, long: std::time::Duration, seen: impl Fn(&Entry) -> bool) -> String {
-    let fake = run.fixture.fake.clone();
-    let mut child = run.command().spawn().unwrap();
-    until(|| fake.log().iter().any(&seen).then_some(())).expect("it comes that far");
-    let started = std::time::Instant::now();
-    // It looks for its pipeline again and again.
-    while started.elapsed() < long && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    let _ = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-    let output = child.wait_with_output().unwrap();
-    String::from_utf8(output.stderr).unwrap()
 }
 
 pub(crate) fn environments() -> Vec<Trial> {

@@ -96,6 +96,15 @@ impl Fake {
         self.lock().make_pipeline(project, branch, source, 5, jobs)
     }
 
+    /// Another tool starts a pipeline by the API, with the token of the rotation.
+    pub fn another_tool_starts_pipeline(&self, project: u64, jobs: Vec<JobSpec>) -> u64 {
+        let mut state = self.lock();
+        let ours = state.lab.tokens.iter().find(|known| known.token == self.token);
+        let user = ours.expect("a known token").user;
+        let branch = state.lab.projects[&project].default_branch.clone();
+        state.make_pipeline(project, &branch, "api", user, jobs)
+    }
+
     /// Lets all that is under way in pipelines happen at once, until nothing moves by itself any
     /// more. The moments are written down as they would have been, so they may lie a little ahead.
     pub fn finish_pipelines(&self) {

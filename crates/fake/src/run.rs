@@ -213,7 +213,10 @@ impl<'a> Run<'a> {
         (ended, looked)
     }
 
+    /// # Panics
+    /// Nobody would watch for what the case waits for.
     pub fn command(&self) -> Command {
+        assert!(self.watch.is_empty(), "`once` needs `go`");
         let mut command = Command::new(program());
         command.env_clear().envs(&self.env).current_dir(self.folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
