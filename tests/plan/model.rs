@@ -130,6 +130,9 @@ pub(crate) struct Model {
     /// A person has changed what production or the records rest on: what follows for production is
     /// that person's.
     pub(crate) tainted: bool,
+    /// A person has stored another pair that works, and no run has seen it: what was deployed
+    /// meanwhile cannot be known.
+    pub(crate) displaced: bool,
     /// The first violation.
     pub(crate) wrong: Option<String>,
     /// Ids that a target held when a rotation began.
@@ -207,7 +210,7 @@ pub(crate) struct Process {
     began: i64,
 }
 
-fn number(id: &AccessKeyId) -> Id {
+pub(crate) fn number(id: &AccessKeyId) -> Id {
     id.full()[4..].parse().expect("an id of ours")
 }
 
@@ -244,6 +247,7 @@ impl Model {
             lag: 0,
             operator_acts: 0,
             tainted: false,
+            displaced: false,
             wrong: None,
             replaced: BTreeSet::new(),
             counts: BTreeMap::new(),
@@ -340,6 +344,16 @@ impl Model {
             asked_for,
         });
         number
+    }
+
+    /// A person stores another pair that works. Where a run has seen that one is out of place
+    /// already, everything is to be proven anew anyway.
+    pub(crate) fn displace(&mut self) {
+        let unfinished = |record: &Record| {
+            let progress = record.progress.as_ref().filter(|progress| progress.finished.is_none());
+            progress.is_some_and(|progress| progress.not_in_place.is_some())
+        };
+        self.displaced |= !self.records.iter().any(unfinished);
     }
 
     fn wrong(&mut self, what: &str) {
@@ -580,6 +594,8 @@ impl Model {
     }
 
     fn end(&mut self, process: &mut Process, end: End) -> Tick {
+        // A run has seen what a person did: from here on production is judged again.
+        self.displaced &= !matches!(end, End::Refused(Refusal::NotPublishedAnyMore { .. }));
         self.release(process);
         Tick::Ended(end)
     }
@@ -777,8 +793,9 @@ impl Model {
         fault: Fault,
     ) -> Result<Option<Made>, Wrong> {
         if step.has_effect() {
-            // Of two runs that hold a claim one after the other, the earlier one never acts again.
-            if process.epoch < self.acted {
+            // Of two runs that hold a claim one after the other, the earlier one never acts again;
+            // unless a person has taken its record away.
+            if process.epoch < self.acted && !self.tainted {
                 self.wrong(&format!("a run acts after its successor: {step:?}"));
             }
             self.acted = process.epoch;
@@ -853,7 +870,11 @@ impl Model {
             Step::WriteId { target, key } => {
                 self.pairs[*target].id = Some(number(key));
                 if !self.pair_works(&self.pairs[*target]) && !self.tainted {
-                    self.wrong("a pair is published that does not work");
+                    if process.read_after == self.operator_acts {
+                        self.wrong("a pair is published that does not work");
+                    } else {
+                        self.count("a person stored a pair between two writes (a known limit)");
+                    }
                 }
                 if !self.verified.contains(&number(key)) && !self.tainted {
                     self.wrong("a key is named that was not verified");
@@ -989,7 +1010,7 @@ impl Model {
                 && deploy.fate == Fate::Succeeds
                 && deploy.read.is_some_and(|(id, _)| id == Some(key))
         });
-        if !self.tainted && (held || runs || will_run) {
+        if !self.tainted && !self.displaced && (held || runs || will_run) {
             self.wrong("a key is taken away that production still runs on");
         }
         let Some(iam) = self.key(key).cloned() else { return };
@@ -1063,8 +1084,13 @@ impl Model {
                 };
                 let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
                 progress.published = Some(Published { key, at: now });
-                progress.not_in_place = None;
+                let was_out = progress.not_in_place.take().is_some();
                 note_targets(&mut progress.targets, seen.targets.len(), true);
+                // What a person did between the look and this step is not known either.
+                self.displaced |= was_out && process.read_after != self.operator_acts;
+                if was_out {
+                    self.count("pairs back in place");
+                }
             }
             Checkpoint::NotInPlace => {
                 let progress = record.progress.as_mut().ok_or(NO_ROTATION)?;
@@ -1073,6 +1099,7 @@ impl Model {
                 progress.deploys.clear();
                 progress.attempts.clear();
                 process.run.asking = None;
+                self.displaced = false;
                 self.count("proofs taken out");
             }
             Checkpoint::Superseded => {
@@ -1173,11 +1200,14 @@ impl Model {
                 process.own = None;
                 (process.run.new_key, process.made) = (None, None);
                 let key = self.pairs[0].id;
-                self.tainted &= !self.production.iter().all(|running| {
+                let is_on = |running: &Option<(Id, Secret)>| {
                     running.is_some_and(|(id, secret)| {
                         Some(id) == key && self.works(key, Some(secret))
                     })
-                });
+                };
+                let is_whole = self.production.iter().all(is_on);
+                (self.tainted, self.displaced) =
+                    (self.tainted && !is_whole, self.displaced && !is_whole);
                 self.count("rotations finished");
             }
         }

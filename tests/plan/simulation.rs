@@ -15,7 +15,9 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 
 use crate::healing::{Start, starts};
 use crate::kit::DAY;
-use crate::model::{End, Fate, Fault, Model, Pair, Process, Secret, Tick, Value};
+use crate::model::{
+    End, Fate, Fault, Id, Model, Pair, Process, Record, Secret, Tick, Value, number,
+};
 
 /// As many histories as the ordinary test has time for.
 const HISTORIES: u32 = 1200;
@@ -66,19 +68,49 @@ enum Act {
 
 #[derive(Clone, Debug)]
 enum Operator {
-    CreatesKey { used: bool },
-    DisablesKey { nth: usize },
-    EnablesKey { nth: usize },
-    DeletesKey { nth: usize },
+    CreatesKey {
+        used: bool,
+    },
+    DisablesKey {
+        nth: usize,
+    },
+    EnablesKey {
+        nth: usize,
+    },
+    DeletesKey {
+        nth: usize,
+    },
     RemembersPair,
-    RestoresPair { place: usize },
-    PutsOwnKey { place: usize, nth: usize },
-    DeletesVariable { place: usize, id: bool },
-    EditsTag { place: usize, nth: Option<usize> },
-    Scribbles { place: usize },
-    Mentions { nth: usize, elsewhere: bool },
+    RestoresPair {
+        place: usize,
+    },
+    /// The old pair in every place: a rollback by hand.
+    RollsBack,
+    /// As the hint says.
+    PutsPublishedBack,
+    PutsOwnKey {
+        place: usize,
+        nth: usize,
+    },
+    DeletesVariable {
+        place: usize,
+        id: bool,
+    },
+    EditsTag {
+        place: usize,
+        nth: Option<usize>,
+    },
+    Scribbles {
+        place: usize,
+    },
+    Mentions {
+        nth: usize,
+        elsewhere: bool,
+    },
     ForgetsMentions,
-    DeletesRecord { nth: usize },
+    DeletesRecord {
+        nth: usize,
+    },
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -87,21 +119,23 @@ fn fate() -> impl Strategy<Value = Fate> {
 
 fn operator() -> impl Strategy<Value = Operator> {
     prop_oneof![
-        any::<bool>().prop_map(|used| Operator::CreatesKey { used }),
-        (0..3_usize).prop_map(|nth| Operator::DisablesKey { nth }),
-        (0..3_usize).prop_map(|nth| Operator::EnablesKey { nth }),
-        (0..3_usize).prop_map(|nth| Operator::DeletesKey { nth }),
-        Just(Operator::RemembersPair),
-        (0..2_usize).prop_map(|place| Operator::RestoresPair { place }),
-        (0..2_usize, 0..3_usize).prop_map(|(place, nth)| Operator::PutsOwnKey { place, nth }),
-        (0..2_usize, any::<bool>()).prop_map(|(place, id)| Operator::DeletesVariable { place, id }),
-        (0..2_usize, proptest::option::of(0..3_usize))
+        1 => any::<bool>().prop_map(|used| Operator::CreatesKey { used }),
+        1 => (0..3_usize).prop_map(|nth| Operator::DisablesKey { nth }),
+        1 => (0..3_usize).prop_map(|nth| Operator::EnablesKey { nth }),
+        1 => (0..3_usize).prop_map(|nth| Operator::DeletesKey { nth }),
+        1 => Just(Operator::RemembersPair),
+        1 => (0..2_usize).prop_map(|place| Operator::RestoresPair { place }),
+        2 => Just(Operator::RollsBack),
+        3 => Just(Operator::PutsPublishedBack),
+        1 => (0..2_usize, 0..3_usize).prop_map(|(place, nth)| Operator::PutsOwnKey { place, nth }),
+        1 => (0..2_usize, any::<bool>()).prop_map(|(place, id)| Operator::DeletesVariable { place, id }),
+        1 => (0..2_usize, proptest::option::of(0..3_usize))
             .prop_map(|(place, nth)| Operator::EditsTag { place, nth }),
-        (0..2_usize).prop_map(|place| Operator::Scribbles { place }),
-        (0..3_usize, any::<bool>())
+        1 => (0..2_usize).prop_map(|place| Operator::Scribbles { place }),
+        1 => (0..3_usize, any::<bool>())
             .prop_map(|(nth, elsewhere)| Operator::Mentions { nth, elsewhere }),
-        Just(Operator::ForgetsMentions),
-        (0..2_usize).prop_map(|nth| Operator::DeletesRecord { nth }),
+        1 => Just(Operator::ForgetsMentions),
+        1 => (0..2_usize).prop_map(|nth| Operator::DeletesRecord { nth }),
     ]
 }
 
@@ -241,7 +275,21 @@ impl History {
                 let pair = self.remembered[place];
                 model.pairs[place] =
                     Pair { value: pair.value.map(|value| Value { hidden, ..value }), ..pair };
-                model.tainted = true;
+                let works = model.pair_works(&model.pairs[place]);
+                model.displace();
+                model.tainted |= !works;
+            }
+            Operator::RollsBack => {
+                let old = self.start.model.pairs[0].id;
+                self.store_everywhere(old);
+            }
+            Operator::PutsPublishedBack => {
+                let published = |record: &Record| {
+                    let progress = record.progress.as_ref()?;
+                    Some(number(&progress.published.as_ref()?.key))
+                };
+                let key = model.records.iter().find_map(published);
+                self.store_everywhere(key);
             }
             Operator::PutsOwnKey { place, nth: key } => {
                 if let Some(id) = nth(model, *key) {
@@ -251,7 +299,11 @@ impl History {
                         id: Some(id),
                         value: Some(Value { secret: Secret::Of(id), hidden, tag: None }),
                     };
-                    model.tainted = true;
+                    let works = model.pair_works(&model.pairs[place]);
+                    model.displace();
+                    // Nobody but the program has the secret of a key that it made.
+                    let is_theirs = model.key(id).is_some_and(|key| key.foreign);
+                    model.tainted |= !works || !is_theirs;
                 }
             }
             Operator::DeletesVariable { place, id } => {
@@ -293,6 +345,19 @@ impl History {
                 }
             }
         }
+    }
+
+    /// A pair of this key that works, with the description as it was.
+    fn store_everywhere(&mut self, key: Option<Id>) {
+        let Some(key) = key else { return };
+        for pair in &mut self.model.pairs {
+            let hidden = pair.value.is_some_and(|value| value.hidden);
+            let value = Value { secret: Secret::Of(key), hidden, tag: Some(key) };
+            *pair = Pair { id: Some(key), value: Some(value) };
+        }
+        let works = self.model.pairs.iter().all(|pair| self.model.pair_works(pair));
+        self.model.displace();
+        self.model.tainted |= !works;
     }
 
     fn checked(&self) -> Result<(), TestCaseError> {
@@ -382,8 +447,13 @@ fn live(
     if matches!(end, End::Failed(_)) {
         return fail("nothing goes wrong any more and a run fails");
     }
+    let is_broken = || {
+        let works = |(id, secret): &(Id, Secret)| history.model.works(Some(*id), Some(*secret));
+        !production.iter().flatten().all(works)
+    };
     if operators {
-        return Ok(());
+        let is_theirs = history.model.tainted || history.model.displaced;
+        return if is_theirs || !is_broken() { Ok(()) } else { fail("production is broken") };
     }
     // Nobody but the program has touched anything: one working key, the published one, and
     // production on it; a foreign second key stays.
@@ -399,11 +469,7 @@ fn live(
     if !pairs.iter().all(|pair| pair.id == id && history.model.pair_works(pair)) {
         return fail("what is published does not work");
     }
-    if !production
-        .iter()
-        .flatten()
-        .all(|(running, secret)| history.model.works(Some(*running), Some(*secret)))
-    {
+    if is_broken() {
         return fail("production is broken");
     }
     Ok(())
@@ -453,4 +519,40 @@ fn histories_without_persons_end_with_one_working_key_the_published_one() {
 #[test]
 fn histories_with_persons_keep_every_key_that_is_not_provably_ours() {
     simulate(true, 2, "with persons");
+}
+
+/// What ran on the restored pair is deployed anew before the old key goes.
+#[test]
+fn a_rollback_that_a_run_has_seen_ends_what_was_proven() {
+    // The old key stays, and each deploy is over when its run is.
+    let keeps_the_old_key = |start: &&Start| {
+        start.name.starts_with("due, patient") || start.name.starts_with("due, own deploy")
+    };
+    for start in starts().iter().filter(keeps_the_old_key) {
+        let places = start.model.pairs.len();
+        let mut history = History::new(start);
+        let run = |history: &mut History| {
+            let [visible, forced, retire] = [true, false, false];
+            history.go(&Act::Start { visible, forced, retire });
+            history.go(&Act::Ticks { run: 0, ticks: 200 });
+            assert!(history.runs.is_empty(), "{}: a run goes on", start.name);
+        };
+        run(&mut history);
+        let new = history.model.pairs[0].id;
+        history.operator(&Operator::RollsBack);
+        for place in 0..places {
+            history.go(&Act::SomebodyDeploys { place, lasts: 5, fate: Fate::Succeeds });
+        }
+        history.go(&Act::Pass { seconds: 60 });
+        let runs_on = |history: &History, key| {
+            history.model.production.iter().flatten().all(|(id, _)| Some(*id) == key)
+        };
+        let old = start.model.pairs[0].id;
+        assert!(runs_on(&history, old), "{}: {:?}", start.name, history.model);
+        run(&mut history);
+        history.operator(&Operator::PutsPublishedBack);
+        let end = history.settle();
+        assert!(matches!(end, Ok(End::Done(_))), "{}: {end:?}", start.name);
+        assert!(runs_on(&history, new), "{}", start.name);
+    }
 }
