@@ -621,7 +621,7 @@ fn a_rotation_is_superseded_with_cause(planned: &Planned) -> Judgement {
         return Err("a rotation ends after one look");
     };
     ensure(planned.key(key).is_none(), "a rotation ends although its key is there")?;
-    ensure(!planned.policy.forced.is_some(), "a rotation ends although another is asked for")?;
+    ensure(planned.policy.forced.is_none(), "a rotation ends although another is asked for")?;
     let progress = planned.progress.ok_or("no rotation ends")?;
     ensure(
         seen.now.as_second() >= progress.creating.as_second() + 120,
