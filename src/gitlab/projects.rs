@@ -39,7 +39,7 @@ pub struct Project {
     #[serde(default)]
     pub ci_forward_deployment_enabled: Option<bool>,
     #[serde(default)]
-    permissions: Permissions,
+    permissions: Option<Permissions>,
 }
 
 /// Who may set pipeline variables.
@@ -55,7 +55,7 @@ enum MinimumRole {
 }
 
 /// The roles of the token's user, as far as they are the project's or a group's own.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Permissions {
     #[serde(default)]
     project_access: Option<Access>,
@@ -97,7 +97,7 @@ impl Project {
             (None, Some(true)) => 40,
             (Some(MinimumRole::Unknown), _) | (None, None) => return None,
         };
-        let Permissions { project_access, group_access } = &self.permissions;
+        let Permissions { project_access, group_access } = self.permissions.as_ref()?;
         let roles = [project_access, group_access].into_iter().flatten();
         roles.map(|access| access.access_level).max().map(|role| role >= needed)
     }
