@@ -59,7 +59,7 @@ impl Look<'_> {
             self.found.blockers.push(blocker);
             return Ok(());
         }
-        // What runs with the old pair is waited for, and no job is proven unseen.
+        // The wait for older jobs lists them, and so does each proof.
         self.tried(name, JOBS, self.gitlab.try_jobs(name).await)?;
         if !is_deployed {
             return Ok(());
