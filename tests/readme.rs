@@ -799,7 +799,7 @@ fn refusals() -> Vec<Refusal> {
             until: Timestamp::UNIX_EPOCH,
             used: used(),
         },
-        Refusal::OldPairGiven { key: key(), places: Vec::new() },
+        Refusal::OldPairGiven { key: key(), in_target: true, places: Vec::new() },
         Refusal::StillNamed { key: key(), places: vec![text("PLACES")] },
         Refusal::TooOld { key: key(), created: Timestamp::UNIX_EPOCH },
         Refusal::DeployFailed(Vec::new()),

@@ -78,7 +78,7 @@ pub enum Refusal {
         "this job started after the new pair was published, and still signs with old key {key}"
     )]
     /// `places`: other readable variables that name it.
-    OldPairGiven { key: AccessKeyId, places: Vec<String> },
+    OldPairGiven { key: AccessKeyId, in_target: bool, places: Vec<String> },
     #[error("old key {key} is still named by {}", places.join(", "))]
     StillNamed { key: AccessKeyId, places: Vec<String> },
     #[error("key {key} is older than ROTATOR_MAX_AGE (made {})", day(*created))]
@@ -195,8 +195,9 @@ impl Refusal {
                 "leave that target out of ROTATOR_TARGETS until the rotation is over".into()
             }
             Self::EnabledAgain { key } => format!(
-                "move that software to the new key, then disable the old one: `aws iam \
-                 update-access-key --status Inactive --access-key-id {}` {WHOSE}",
+                "move that software to the new key, then disable the old one, whose grace period \
+                 begins anew: `aws iam update-access-key --status Inactive --access-key-id {}` \
+                 {WHOSE}",
                 key.full()
             ),
             Self::EarlierRotation { disabled: true, .. } => {
@@ -210,10 +211,13 @@ impl Refusal {
                  `grace_period: 0s`, which disable and delete it at once"
                     .into()
             }
-            Self::OldPairGiven { places, .. } if places.is_empty() => format!(
-                "no target and no other variable that can be read names it, so the pair comes \
-                 from {BEFORE_TARGETS}, or from a project or group that is no target: delete it \
-                 there, or add that place to ROTATOR_TARGETS"
+            Self::OldPairGiven { places, in_target: true, .. } if places.is_empty() => format!(
+                "no variable that can be read names it, so the pair comes from {BEFORE_TARGETS}, \
+                 which win over a target's: delete it there"
+            ),
+            Self::OldPairGiven { places, in_target: false, .. } if places.is_empty() => format!(
+                "the project of this job is no target: add it to ROTATOR_TARGETS, or use a role; \
+                 or the pair comes from {BEFORE_TARGETS}"
             ),
             Self::OldPairGiven { places, .. } => format!(
                 "{} names it: delete that, or add the place to ROTATOR_TARGETS; if the pair is not \

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Refusal;
 use super::model::{Observed, Policy};
+use super::run_state::GivenPair;
 use super::stage::{NewKeyState, new_key_state};
 use super::step::{Checkpoint, Done, KeyRole, Query, Step, Waiting};
 use crate::access_key::{AccessKeyId, Key, Use};
@@ -54,7 +55,8 @@ pub(super) fn old_pair_given(seen: &Observed) -> Option<Step> {
     let given = seen.run.given.as_ref()?;
     (progress.is_old(&given.key) && given.since > published.at).then(|| {
         let places = seen.other_references.get(&given.key).cloned().unwrap_or_default();
-        Step::Refuse(Refusal::OldPairGiven { key: given.key.clone(), places })
+        let GivenPair { key, in_target, .. } = given.clone();
+        Step::Refuse(Refusal::OldPairGiven { key, in_target, places })
     })
 }
 

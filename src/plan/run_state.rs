@@ -53,6 +53,8 @@ pub struct GivenPair {
     pub key: AccessKeyId,
     /// When the job started, and was given its variables.
     pub since: Timestamp,
+    /// The job's project is a target, or may be below one.
+    pub in_target: bool,
 }
 
 /// How far what is seen can be relied on.

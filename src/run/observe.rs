@@ -94,7 +94,11 @@ impl Context<'_> {
         let now = self.gitlab.now().unwrap_or(date);
         let mut run = RunState::new(self.gitlab.fence.ends(now));
         let since = self.config.job.started_at.unwrap_or(now);
-        run.given = self.aws.signing_key().map(|key| GivenPair { key, since });
+        let in_target = self.config.targets.iter().any(|target| match &target.owner {
+            Owner::Project(name) => self.config.job.is_in(name),
+            Owner::Group(_) => true,
+        });
+        run.given = self.aws.signing_key().map(|key| GivenPair { key, since, in_target });
         let observed = Observed {
             now,
             listed: date,

@@ -25,6 +25,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_second_key_is_a_warning_while_nothing_is_due,
         a_job_whose_own_pair_is_no_targets,
         a_job_whose_own_pair_is_of_a_scope_that_is_no_target,
+        a_job_whose_project_is_no_target,
         a_job_from_before_the_publication_keeps_the_key_that_it_signs_with,
         an_old_key_that_was_enabled_again,
         an_old_key_that_was_enabled_again_gets_its_whole_grace_period,
@@ -296,7 +297,7 @@ fn a_job_whose_own_pair_is_no_targets() {
         str![[r#"
 error: this job started after the new pair was published, and still signs with old key …[OLD]
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: no target and no other variable that can be read names it, so the pair comes from the variables of this pipeline, of its schedule or of the job itself, or from a project or group that is no target: delete it there, or add that place to ROTATOR_TARGETS
+hint: no variable that can be read names it, so the pair comes from the variables of this pipeline, of its schedule or of the job itself, which win over a target's: delete it there
 
 "#]],
     );
@@ -323,6 +324,31 @@ fn a_job_whose_own_pair_is_of_a_scope_that_is_no_target() {
 error: this job started after the new pair was published, and still signs with old key …[OLD]
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
 hint: AWS_ACCESS_KEY_ID of project:42 (scope rotation: project:42@rotation in ROTATOR_TARGETS) names it: delete that, or add the place to ROTATOR_TARGETS; if the pair is not from there, look at the variables of this pipeline, of its schedule or of the job itself
+
+"#]],
+    );
+    assert_eq!(fixture.old_is_active(), Some(true));
+}
+
+/// A central project that keeps its own copy of the pair.
+fn a_job_whose_project_is_no_target() {
+    const CENTRAL: u64 = 43;
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_project(CENTRAL, "acme/rotator");
+    fixture.fake.set_pair(CENTRAL, &fixture.old);
+    let run = |job: u64| {
+        fixture.fake.add_job(CENTRAL, job, "running");
+        let run = fixture.run_as(CENTRAL, job).set("ROTATOR_TARGETS", "project:42");
+        run.set("ROTATOR_OVERLAP", "12h")
+    };
+    run(7001).go().ends(0, "rotated");
+    fixture.fake.time_passes(86_400);
+    run(7002).go().says(
+        3,
+        str![[r#"
+error: this job started after the new pair was published, and still signs with old key …[OLD]
+state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
+hint: the project of this job is no target: add it to ROTATOR_TARGETS, or use a role; or the pair comes from the variables of this pipeline, of its schedule or of the job itself
 
 "#]],
     );
@@ -362,7 +388,7 @@ fn an_old_key_that_was_enabled_again() {
     fixture.run().set("ROTATOR_GRACE_PERIOD", "1d").go().says(3, str![[r#"
 error: old key …[OLD] was enabled again by someone, so something still needs it
 state: the variables name a key that works; old key …[OLD] (active), new key …[NEW] (active); production is not affected
-hint: move that software to the new key, then disable the old one: `aws iam update-access-key --status Inactive --access-key-id AKIA[OLD]` (with --user-name, where it is not the caller's own)
+hint: move that software to the new key, then disable the old one, whose grace period begins anew: `aws iam update-access-key --status Inactive --access-key-id AKIA[OLD]` (with --user-name, where it is not the caller's own)
 
 "#]]);
     assert_eq!(fixture.old_is_active(), Some(true));

@@ -114,8 +114,11 @@ impl World {
         let model = &mut self.model;
         let mut process = model.start_job(self.action, true);
         process.forced = self.forced.then_some(model.now);
-        process.run.given =
-            self.given.map(|(key, since)| GivenPair { key: id(key), since: at(since) });
+        process.run.given = self.given.map(|(key, since)| GivenPair {
+            key: id(key),
+            since: at(since),
+            in_target: true,
+        });
         let end = (0..2000).find_map(|_| {
             let tick = model.tick(&mut process, Fault::None);
             model.pass(1);

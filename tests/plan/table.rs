@@ -1264,13 +1264,15 @@ fn a_second_key_we_did_not_make_is_never_deleted() {
 }
 
 fn given(seen: Observed, since: i64) -> Observed {
-    seen.with(|seen| seen.run.given = Some(GivenPair { key: id(OLD), since: at(since) }))
+    seen.with(|seen| {
+        seen.run.given = Some(GivenPair { key: id(OLD), since: at(since), in_target: true })
+    })
 }
 
 /// It is no target's, so it would sign each night with the key that is to go.
 #[test]
 fn a_job_that_was_given_an_old_pair_after_the_publication_refuses() {
-    let refusal = |places| Refuse(Refusal::OldPairGiven { key: id(OLD), places });
+    let refusal = |places| Refuse(Refusal::OldPairGiven { key: id(OLD), in_target: true, places });
     for progress in [publication(), drained(), deployed(60), deployed(DAY), disabled(1)] {
         let seen = given(cleared(published(progress)), NOW - 49);
         for policy in [policy(), forced(), doing(Action::Retire), doing(Action::Check)] {
@@ -1297,7 +1299,7 @@ fn a_job_that_was_given_its_pair_before_the_publication_goes_on_with_the_new_key
 fn a_job_that_was_given_the_new_pair_or_another_users_is_no_matter() {
     for number in [NEW, FOREIGN] {
         let seen = published(deployed(DAY)).with(|seen| {
-            seen.run.given = Some(GivenPair { key: id(number), since: at(NOW) });
+            seen.run.given = Some(GivenPair { key: id(number), since: at(NOW), in_target: true });
             seen.keys[0].used = Some(Use::Never);
         });
         assert_eq!(plan(&seen), Disable(id(OLD), KeyRole::Old));

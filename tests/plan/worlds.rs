@@ -488,7 +488,8 @@ fn every_small_world_of_a_job_that_was_given_an_old_pair() {
             seen.targets = targets([pair]);
             for (keys, since) in every_keys(75).iter().flat_map(|keys| [(keys, 100), (keys, 10)]) {
                 seen.keys.clone_from(keys);
-                seen.run.given = Some(GivenPair { key: id(OLD), since: at(NOW - since) });
+                seen.run.given =
+                    Some(GivenPair { key: id(OLD), since: at(NOW - since), in_target: true });
                 for policy in &policies {
                     other_references(&mut seen, |seen| {
                         every_use(seen, |seen| count.see(seen, policy));
