@@ -30,6 +30,7 @@ mod parts;
 mod table;
 
 pub use crate::place::{Name, Owner, Target};
+use crate::record::{self, Names, Place};
 use env::{Environment, Reader};
 pub use table::{VARIABLES, Variable, table_markdown};
 
@@ -257,10 +258,34 @@ impl Config {
         match config() {
             Some(config) if read.errors.is_empty() => {
                 let own = config.job.own_project();
-                Ok(config.with_ids(own.as_slice()))
+                let config = config.with_ids(own.as_slice());
+                read.record_fits(&config);
+                if read.errors.is_empty() { Ok(config) } else { Err(read.finish()) }
             }
             _ => Err(read.finish()),
         }
+    }
+
+    /// What the record calls a target.
+    pub fn place_of(&self, target: &Target) -> Place {
+        let (id, secret) = (self.key_id_variable.clone(), self.secret_variable.clone());
+        let Target { owner, scope } = target.clone();
+        Place { owner, scope, names: Names { id, secret } }
+    }
+
+    /// The length of the longest record that this may need.
+    pub fn longest_record(&self) -> usize {
+        let places: Vec<Place> = self.targets.iter().map(|target| self.place_of(target)).collect();
+        let (deploy, jobs) = match &self.deploy.mode {
+            DeployMode::Pipeline { branch } => {
+                (format!("pipeline@{}", branch.as_deref().unwrap_or_default()), 0)
+            }
+            DeployMode::Environment(environment) => {
+                (format!("environment/{environment}"), self.deploy.jobs.len().max(1))
+            }
+            DeployMode::None => (String::new(), 0),
+        };
+        record::longest(&places, &self.deploy.projects, &deploy, jobs)
     }
 
     /// The projects and groups whose ids are not known.

@@ -13,6 +13,7 @@ use crate::fence::Fence;
 use crate::gitlab::Gitlab;
 use crate::gitlab::token::Token;
 use crate::plan::Observed;
+use crate::record;
 use crate::targets::Lists;
 
 mod nearer;
@@ -56,6 +57,10 @@ pub(crate) async fn look(
     look_at_aws(config, aws, seen, &mut found).await?;
     token::look(config, token, seen.now, &mut found);
     found.blockers.extend(variables::blockers(config, lists, seen));
+    let length = config.longest_record();
+    if length > record::LIMIT {
+        found.blockers.push(Blocker::RecordTooLong { length });
+    }
     projects::look(config, gitlab, seen, &mut found).await?;
     Ok(found)
 }

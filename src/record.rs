@@ -14,8 +14,10 @@ use crate::access_key::AccessKeyId;
 use crate::net::is_plausible;
 use crate::place::{Name, Owner};
 
+mod size;
 mod whose;
 
+pub use size::{LIMIT, longest};
 pub use whose::{Kinship, Whose, is_name};
 
 /// The environment scope of every record.

@@ -16,7 +16,7 @@ use crate::gitlab::Gitlab;
 use crate::gitlab::records::StoredRecord;
 use crate::gitlab::variables::Variable;
 use crate::plan::{IdSeen, SecretOwner, SecretSeen, TargetSeen};
-use crate::record::{Names, Place, Record};
+use crate::record::Record;
 use crate::tag;
 
 mod write;
@@ -92,7 +92,7 @@ impl Lists {
     pub fn targets(&self, config: &Config) -> Vec<TargetSeen> {
         let seen = |target: &Target| TargetSeen {
             name: target.to_string(),
-            place: place(config, target),
+            place: config.place_of(target),
             id: self.find(target, &config.key_id_variable).map_or(IdSeen::Absent, id_seen),
             secret: self
                 .find(target, &config.secret_variable)
@@ -165,13 +165,6 @@ impl Lists {
         };
         all.map(read).collect()
     }
-}
-
-/// What the record calls a target.
-fn place(config: &Config, target: &Target) -> Place {
-    let (id, secret) = (config.key_id_variable.clone(), config.secret_variable.clone());
-    let Target { owner, scope } = target.clone();
-    Place { owner, scope, names: Names { id, secret } }
 }
 
 /// Whether a tag has room beside what a person has written there.

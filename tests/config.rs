@@ -237,6 +237,26 @@ fn targets_of_every_shape_are_read_and_shown_as_written() {
     assert_eq!(config.deploy.projects, [Name::Id(42)], "each project target once, no group");
 }
 
+/// A record is one variable.
+#[test]
+fn more_places_than_a_record_can_hold_are_a_mistake() {
+    let list = |count: u32, name: &dyn Fn(u32) -> String| {
+        (0..count).map(name).collect::<Vec<_>>().join(",")
+    };
+    let long = |n| format!("acme/platform/services/backend/payment-service-number-{n:03}");
+    // What a path is long does not matter: the record has ids.
+    good(&[("ROTATOR_DEPLOY_PROJECTS", &list(40, &long))]);
+    let error = bad(&[("ROTATOR_DEPLOY_PROJECTS", &list(150, &long))]);
+    assert!(
+        error.starts_with("ROTATOR_DEPLOY_PROJECTS: names too many places")
+            && error.contains("and a variable takes 10000"),
+        "{error}"
+    );
+    let scopes = list(150, &|n| format!("group:7@review/{n}"));
+    let more = [("ROTATOR_TARGETS", scopes.as_str()), ("ROTATOR_DEPLOY_PROJECTS", "42")];
+    assert!(bad(&more).starts_with("ROTATOR_TARGETS: names too many places"));
+}
+
 /// Other paths are looked up when the run begins.
 #[test]
 fn the_jobs_own_project_is_one_under_its_id_and_its_path() {

@@ -837,6 +837,7 @@ fn blockers() -> Vec<Blocker> {
             scope: scope(),
             target: target(),
         },
+        Blocker::RecordTooLong { length: NUMBER as usize },
         Blocker::ProjectHidden { project: project() },
         Blocker::TokenLacks { right, project: project() },
         Blocker::NotAllowed { right, project: project() },

@@ -8,13 +8,15 @@ use jiff::SignedDuration;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::record;
+
 use super::env::{Aws, Raw, Reader};
 use super::parse::{
     PARTITIONS, Range, TEN_YEARS, api_url, ca_file, deploy_mode, duration, inputs, partition_of,
     project_names, region_name, role_arns, same, targets, variable_name, variables, words,
 };
 use super::{
-    Action, CaFile, CredentialSource, Deploy, DeployMode, Job, Name, Owner, Target, table,
+    Action, CaFile, Config, CredentialSource, Deploy, DeployMode, Job, Name, Owner, Target, table,
 };
 
 /// Tokens that can never write a variable.
@@ -361,6 +363,27 @@ impl Reader {
                  the deploy",
             );
         }
+    }
+
+    /// A record is one variable. Which ids the paths stand for is not known yet: they count as long
+    /// ones.
+    pub(super) fn record_fits(&mut self, config: &Config) {
+        let ids = config.paths().into_iter().zip(999_000_000..);
+        let known = config.clone().with_ids(&ids.collect::<Vec<_>>());
+        let length = known.longest_record();
+        if length <= record::LIMIT {
+            return;
+        }
+        let is_deploy = known.deploy.projects.len() > known.targets.len();
+        self.reject(
+            if is_deploy { "ROTATOR_DEPLOY_PROJECTS" } else { "ROTATOR_TARGETS" },
+            format!(
+                "names too many places: the record of the rotation would need {length} characters, \
+                 and a variable takes {}; publish to groups instead of their projects, or let the \
+                 pipeline of one project deploy the others",
+                record::LIMIT
+            ),
+        );
     }
 
     /// Report, dotenv, annotations.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::access_key::AccessKeyId;
 use crate::gitlab::Right;
+use crate::record;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Blocker {
@@ -51,6 +52,12 @@ pub enum Blocker {
     /// A project or a group nearer to the deploy than a target.
     #[error("{owner} has its own {variable} (scope {scope}), which outranks that of {target}")]
     CloserOwner { variable: String, owner: String, scope: String, target: String },
+    /// Paths of projects that cannot be looked up take more room than ids.
+    #[error(
+        "the record of the rotation would need {length} characters, and a variable takes {}",
+        record::LIMIT
+    )]
+    RecordTooLong { length: usize },
     #[error("the GitLab token cannot see the deploy project {project}")]
     ProjectHidden { project: String },
     #[error("the fine-grained GitLab token lacks {right} in project {project}")]
@@ -110,6 +117,9 @@ impl Blocker {
             Self::CloserOwner { owner, scope, .. } => {
                 let place = if scope == "*" { owner.clone() } else { format!("{owner}@{scope}") };
                 format!("name {place} in ROTATOR_TARGETS, or delete that variable")
+            }
+            Self::RecordTooLong { .. } => {
+                "name projects and groups by their numeric ids, or name fewer of them".into()
             }
             Self::ProjectHidden { .. } => {
                 "check the name, and add the token's user as Maintainer".into()

@@ -8,6 +8,7 @@ pub(crate) fn cases() -> Vec<Trial> {
     cases![
         // A rotation that would not end well does not begin.
         every_finding_is_told_at_once,
+        a_record_that_would_outgrow_its_variable,
         sts_that_verifies_nothing,
         a_pair_that_outranks_the_target,
         an_environment_without_a_deployment,
@@ -662,4 +663,36 @@ fn a_run_that_is_not_due_looks_at_nothing_more() {
     let ended = fixture.run().set("ROTATOR_DEPLOY", "pipeline@release").go();
     ended.ends(0, "not_due");
     assert_eq!((ended.calls("iam"), ended.calls("sts"), ended.calls("gitlab")), (1, 0, 2));
+}
+
+/// The token may deploy the projects, and not look them up: their paths stand in the record.
+fn a_record_that_would_outgrow_its_variable() {
+    let fixture = Fixture::of_days(75);
+    let paths: Vec<String> = (0..60)
+        .map(|n| format!("acme/{}/service-number-{n:03}", "sub-group/".repeat(8) + "x"))
+        .collect();
+    for (n, path) in paths.iter().enumerate() {
+        fixture.fake.add_project(1000 + n as u64, path);
+        let body = r#"{"message":"403 Forbidden"}"#.into();
+        let headers = vec![("content-type".into(), "application/json".into())];
+        fixture.fake.fault_on(
+            "GET /projects/:id",
+            n + 1,
+            Fault::Refuse { status: 403, body, headers },
+        );
+    }
+    let ended = fixture.run().set("ROTATOR_DEPLOY_PROJECTS", &paths.join(",")).go();
+    ended.ends(3, "refused");
+    let line = ended.stderr.lines().find(|line| line.contains("the record of the rotation"));
+    let line = line.unwrap_or_else(|| panic!("{}", ended.stderr));
+    let length = line.split(' ').find_map(|word| word.parse::<usize>().ok());
+    assert!(length.is_some_and(|length| length > 10_000), "{line}");
+    let line = line.replace(&length.unwrap_or_default().to_string(), "[LENGTH]");
+    snapbox::assert_data_eq!(
+        line,
+        str![[
+            r#"- the record of the rotation would need [LENGTH] characters, and a variable takes 10000: name projects and groups by their numeric ids, or name fewer of them"#
+        ]]
+    );
+    fixture.is_untouched();
 }

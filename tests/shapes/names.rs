@@ -64,7 +64,7 @@ fn a_project_that_cannot_be_seen_keeps_its_path() {
     let ended = fixture
         .run()
         .set("ROTATOR_TARGETS", "project:42,project:acme/other")
-        .set("ROTATOR_DEPLOY_PROJECTS", "42,43")
+        .set("ROTATOR_DEPLOY_PROJECTS", "42,acme/other")
         .go();
     ended.ends(0, "rotated");
     holds_the_new_key(&fixture, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
