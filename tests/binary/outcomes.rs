@@ -131,6 +131,7 @@ section_start:[TIME]:rotator_publish A new key: create, verify, publish
 section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
  INFO every job that started before the publication has ended
+ INFO asking for the deploy of project 42
  INFO started the deploy of project 42
  INFO the deploy succeeded with the new key
 section_end:[TIME]:rotator_deploy
@@ -425,6 +426,7 @@ fn a_deploy_that_was_left_and_waits_for_a_person_is_told_each_night() {
 fn a_redeploy_that_was_left_and_failed_is_told() {
     let fixture = Fixture::of_days(75);
     fixture.fake.set_job_end("deploy", JobEnd::Failure);
+    fixture.fake.tune(|knobs| knobs.queue_ms = 60_000);
     let run = || {
         let run = fixture.run().set("ROTATOR_DEPLOY", "environment/production");
         run.set("ROTATOR_DEPLOY_TIMEOUT", "0s").go()
@@ -453,12 +455,13 @@ A run would:
    6. write the id of new key …[KEY] to target 1
    7. record that the new key is published
    8. record that every job that started before the publication has ended
-   9. start deploy 1
-  10. record that the deploy runs with the new key
-  11. disable old key …[OLD]
-  12. record that the old key is disabled
-  13. delete old key …[OLD]
-  14. record that the rotation is finished
+   9. record that deploy 1 is asked for
+  10. start deploy 1
+  11. record that the deploy runs with the new key
+  12. disable old key …[OLD]
+  13. record that the old key is disabled
+  14. delete old key …[OLD]
+  15. record that the rotation is finished
 
 Key        key …[OLD] of user deployer, created [DATE] (75 days old)
 Why        dry run: nothing was changed
@@ -698,6 +701,7 @@ section_start:[TIME]:rotator_publish A new key: create, verify, publish
 section_end:[TIME]:rotator_publish
 section_start:[TIME]:rotator_deploy The deploy
  INFO every job that started before the publication has ended
+ INFO asking for the deploy of project 42
  INFO started the deploy of project 42
  INFO the deploy succeeded with the new key
 section_end:[TIME]:rotator_deploy
