@@ -1,5 +1,5 @@
 //! Places besides the targets that may hold an old key: what was a target of this rotation once, and
-//! the projects that are deployed.
+//! the projects that it deploys or has deployed.
 
 use std::collections::BTreeMap;
 
@@ -64,12 +64,14 @@ impl Run<'_> {
     fn elsewhere(&self) -> Vec<Owner> {
         let config = self.context.config;
         let progress = self.seen.progress();
-        let recorded = progress.iter().flat_map(|progress| &progress.targets);
-        let recorded = recorded.map(|target| target.place.owner.clone());
-        let deployed = config.deploy.projects.iter().cloned().map(Owner::Project);
+        let published = progress.iter().flat_map(|progress| &progress.targets);
+        let published = published.map(|target| target.place.owner.clone());
+        let recorded = progress.iter().flat_map(|progress| &progress.deploys);
+        let recorded = recorded.map(|deploy| &deploy.place.project);
+        let deployed = recorded.chain(&config.deploy.projects).cloned().map(Owner::Project);
         let targets = targets::owners(&config.targets);
         let mut elsewhere: Vec<Owner> = Vec::new();
-        for owner in recorded.chain(deployed) {
+        for owner in published.chain(deployed) {
             if !targets.contains(&owner) && !elsewhere.contains(&owner) {
                 elsewhere.push(owner);
             }

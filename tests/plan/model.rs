@@ -902,7 +902,9 @@ impl Model {
                 let named = self.elsewhere.iter().map(|named| id(*named));
                 if let Some(seen) = &mut process.seen {
                     for id in named.filter(|named| seen.keys.iter().any(|key| key.id == *named)) {
-                        seen.other_references.entry(id).or_insert(vec!["BACKUP".to_owned()]);
+                        seen.other_references
+                            .entry(id)
+                            .or_insert_with(|| vec!["BACKUP".to_owned()]);
                     }
                 }
             }

@@ -7,6 +7,7 @@ pub(crate) fn cases() -> Vec<Trial> {
     cases![
         a_deploy_projects_own_copy_of_the_pair_stops_the_rotation_before_it_begins,
         a_copy_that_appears_in_a_deploy_project_meanwhile_keeps_the_old_key,
+        a_deploy_project_that_is_taken_out_of_the_list_is_looked_at,
         a_target_that_is_taken_out_of_the_list_keeps_the_old_key,
         a_target_that_is_taken_out_and_cannot_be_read_is_told,
         a_deploy_project_whose_variables_cannot_be_read_is_told,
@@ -50,6 +51,20 @@ fn a_copy_that_appears_in_a_deploy_project_meanwhile_keeps_the_old_key() {
     fixture.fake.operator_removes_variable(DEPLOYED, "LEGACY", "*");
     run().go().ends(0, "resumed");
     fixture.is_rotated();
+}
+
+/// The rotation has deployed it, whatever the list says later.
+fn a_deploy_project_that_is_taken_out_of_the_list_is_looked_at() {
+    let fixture = Fixture::of_days(75);
+    add_deploy_project(&fixture);
+    fixture.fake.set_pipeline_config(DEPLOYED, vec![JobSpec::new("deploy").fails()]);
+    let ended = fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "44,42").go();
+    ended.ends(4, "deploy_failed");
+    fixture.fake.operator_sets_variable(DEPLOYED, Variable::new("LEGACY", &fixture.old.id));
+    let ended = fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "42").go();
+    ended.ends(3, "refused");
+    assert!(ended.stderr.contains("still named by LEGACY of project:44"), "{}", ended.stderr);
+    holds_both_keys(&fixture);
 }
 
 /// The first night's run ends before it has published to project 43.
