@@ -1379,10 +1379,9 @@ impl Model {
         };
         let look = |place| {
             let name = deploy_place(place);
-            if let Some(attempt) = progress.attempts.iter().find(|attempt| attempt.place == name) {
-                if let Some(found) = self.made_by(attempt, place) {
-                    return found;
-                }
+            let attempt = progress.attempts.iter().find(|attempt| attempt.place == name);
+            if let Some(found) = attempt.and_then(|attempt| self.made_by(attempt, place)) {
+                return found;
             }
             let Some(recorded) = progress.deploys.iter().find(|recorded| recorded.place == name)
             else {

@@ -1265,7 +1265,7 @@ fn a_second_key_we_did_not_make_is_never_deleted() {
 
 fn given(seen: Observed, since: i64) -> Observed {
     seen.with(|seen| {
-        seen.run.given = Some(GivenPair { key: id(OLD), since: at(since), in_target: true })
+        seen.run.given = Some(GivenPair { key: id(OLD), since: at(since), in_target: true });
     })
 }
 
