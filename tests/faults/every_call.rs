@@ -5,13 +5,18 @@
 use crate::calls::{Call, clean_calls};
 use crate::sample;
 use crate::scene::{MODES, Mode, Scene};
-use fake::{Fault, Trial, fallible};
+use fake::{Fault, Trial, fallible, refusals};
 
 /// So many jobs more than without a fault.
 const MORE: usize = 3;
 
 const REFUSALS: [&str; 11] =
     ["401", "403", "404", "409", "429", "429 later", "500", "502 page", "503", "closed", "refused"];
+/// What AWS alone says, and what passes by itself.
+const OF_AWS: [&str; 4] = ["unknown key", "conflict", "replication", "unavailable"];
+/// A `Date` of another week, beside a reply that is right.
+const DATES: [&str; 2] = ["date ahead", "date behind"];
+const WEEK: i64 = 7 * 86_400;
 /// So long nobody listens: longer than until the program's second try.
 const AWAY: u64 = 900;
 /// So many calls come together, at most.
@@ -27,17 +32,29 @@ fn fault(kind: &str) -> Fault {
         "hang before" => Fault::Hang { effect: false },
         "hang after" => Fault::Hang { effect: true },
         "truncated" => Fault::Truncate,
+        "unknown key" => Fault::of_aws(refusals::UNKNOWN_KEY),
+        "conflict" => Fault::of_aws(refusals::CONCURRENT_MODIFICATION),
+        "replication" => Fault::of_aws(refusals::AWAITING_REPLICATION),
+        "unavailable" => Fault::of_aws(refusals::SERVICE_UNAVAILABLE),
+        "date ahead" => Fault::Misdate { seconds: WEEK },
+        "date behind" => Fault::Misdate { seconds: -WEEK },
         status => Fault::refuse(status.parse().expect("a status")),
     }
 }
 
 /// All kinds, or of each call the two that the normal run owes it and sometimes a third.
 fn kinds(mode: Mode, call: &Call) -> Vec<&'static str> {
+    let is_aws = ["iam:", "sts:"].iter().any(|service| call.action.starts_with(service));
+    let of_aws = if is_aws { &OF_AWS[..] } else { &[] };
     if sample::all() {
-        return REFUSALS.iter().chain(&OTHERS).copied().collect();
+        return [&REFUSALS[..], &OTHERS, &DATES, of_aws].concat();
     }
     let lot = sample::lot(&format!("{mode:?} {}", call.n));
     let mut kinds = vec!["reply lost", REFUSALS[lot % REFUSALS.len()]];
+    kinds.extend(of_aws.get(lot / 16 % OF_AWS.len()));
+    if (lot / 32).is_multiple_of(4) {
+        kinds.push(DATES[lot / 128 % DATES.len()]);
+    }
     if call.effect && (lot / 16).is_multiple_of(4) {
         kinds.push(OTHERS[1 + lot / 32 % 3]);
     }
