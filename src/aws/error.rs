@@ -132,6 +132,26 @@ impl RoleRefusal {
     }
 }
 
+impl AwsError {
+    /// The same where this pair has signed, not the run's own credentials.
+    pub(super) fn of_pair(self, id: &AccessKeyId) -> Self {
+        let (signer, session_token) = (Signer(Some(id.clone())), false);
+        match self {
+            Self::KeyRefused { what, refusal: KeyRefusal::WrongSecret { .. } } => {
+                Self::KeyRefused {
+                    what,
+                    refusal: KeyRefusal::WrongSecret { signer, session_token },
+                }
+            }
+            Self::KeyRefused {
+                what,
+                refusal: KeyRefusal::Unknown { .. } | KeyRefusal::Temporary(_),
+            } => Self::KeyRefused { what, refusal: KeyRefusal::Unknown { signer, session_token } },
+            error => error,
+        }
+    }
+}
+
 impl fmt::Display for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -147,7 +147,7 @@ impl Aws {
     async fn who_is(&self, id: &AccessKeyId, secret: &SecretString) -> Result<Identity, AwsError> {
         let credentials = SharedCredentialsProvider::new(pair(id, secret));
         let sts = self.sts(credentials);
-        who(&sts).await.map_err(|error| self.error(CHECK_PAIR, None, &error))
+        who(&sts).await.map_err(|error| self.error(CHECK_PAIR, None, &error).of_pair(id))
     }
 }
 
