@@ -123,8 +123,13 @@ async fn ask(fake: &Fake, call: u8) -> Result<(), Error> {
     let project = Name::Id(42);
     let now = Timestamp::now();
     let places = deploy::places(config);
-    let recorded =
-        |job| RecordedDeploy { place: places[0].name.clone(), pipeline: 7, job, proven: None, tried: None };
+    let recorded = |job| RecordedDeploy {
+        place: places[0].name.clone(),
+        pipeline: 7,
+        job,
+        proven: None,
+        tried: None,
+    };
     match call % 10 {
         0..3 => {
             let lists = Lists::read(gitlab, config).await?;
@@ -132,7 +137,7 @@ async fn ask(fake: &Fake, call: u8) -> Result<(), Error> {
                 lists.targets(config),
                 lists.secrets(config).len(),
                 lists.other_references(config, &[]),
-                lists.records(config)?.len(),
+                lists.records()?.len(),
             );
         }
         3 => {
@@ -141,7 +146,7 @@ async fn ask(fake: &Fake, call: u8) -> Result<(), Error> {
         4 => drop(
             deploy::look(gitlab, config, &places[0], Some(&recorded(Some(8))), true, now).await?,
         ),
-        5 => drop(deploy::in_flight_jobs(gitlab, &[project], now, &[].into()).await?),
+        5 => drop(deploy::in_flight_jobs(gitlab, &[project], now, &[].into(), None).await?),
         6 => drop(gitlab.project(&project).await),
         7 => drop(gitlab.job_state(JobRef { project: 42, job: 9001 }).await),
         8 => drop(aws.list().await?),
