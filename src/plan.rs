@@ -24,7 +24,7 @@
 //! | any | claim held, other records left | take their progress over, delete them | two records | the next run | – |
 //! | publishing | nothing was made, or B is gone and every target untouched | remove the progress from the record | nothing | – | – |
 //! | publishing | the same, but a run that ended in order recorded `creating` less than two minutes ago | wait: lists lag | – | – | two minutes after `creating` |
-//! | publishing | a target holds neither B nor a previous id; B, written somewhere, gone or disabled | refuse (with force: begin a new rotation) | – | a person | that target holds B or a previous id again, B is active again, or force |
+//! | publishing | a target holds neither B nor a previous id, or that id without a secret where none lacked one; B, written somewhere, gone or disabled | refuse (with force: begin a new rotation) | – | a person | that target holds B or a previous id again, B is active again, or force |
 //! | publishing | several keys could be B | refuse | – | a person | one of them is left |
 //! | publishing | a torn target: the secret is B's, the id is a previous one | write the id | published pair | rows below | – |
 //! | publishing | B made by this run, not verified | verify | an orphan | orphan row | – |

@@ -3,7 +3,9 @@
 //!
 //! What only an observation can tell (answers, waits, what others did) is not changed here.
 
-use super::model::{Claim, DeploySeen, IdSeen, Observed, RecordSeen, SecretOwner, SecretSeen};
+use super::model::{
+    Claim, DeploySeen, IdSeen, Observed, RecordSeen, SecretOwner, SecretSeen, TargetSeen,
+};
 use super::run_state::{Attempt, Failure, FailureKind, Freshness, Misdirected, NewKey};
 use super::step::{Checkpoint, Made, Scope, Step, Waiting};
 use super::{APPEARS_WITHIN, Refusal};
@@ -324,10 +326,13 @@ impl Progress {
         let tags = seen.targets.iter().filter_map(|target| target.secret.tag().cloned());
         let mut from: Vec<AccessKeyId> = seen.keys.iter().map(ids).chain(tags).collect();
         let held = seen.targets.iter().map(|target| target.id.key().cloned());
+        // A secret that is missing counts like a pair that is.
+        let is_half = |target: &TargetSeen| target.secret == SecretSeen::Absent;
+        let half = seen.targets.iter().any(is_half).then_some(None);
         // What an unfinished rotation has published to may still hold a key that this one replaces.
         let (mut previous, targets) =
             before.map(|progress| (progress.previous, progress.targets)).unwrap_or_default();
-        previous.extend(held);
+        previous.extend(held.chain(half));
         previous.sort();
         previous.dedup();
         from.sort();

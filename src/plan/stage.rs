@@ -193,6 +193,12 @@ fn is_on_an_old_key(target: &TargetSeen, progress: &Progress, seen: &Observed) -
 pub(super) fn is_previous(progress: &Progress, target: &TargetSeen) -> bool {
     match &target.id {
         IdSeen::Absent => progress.previous.contains(&None),
+        // An id without its secret: a person took it away, unless the rotation began so.
+        IdSeen::Key(_)
+            if target.secret == SecretSeen::Absent && !progress.previous.contains(&None) =>
+        {
+            false
+        }
         IdSeen::Key(id) => progress.previous.iter().flatten().any(|previous| previous == id),
         IdSeen::Unusable(_) => false,
     }

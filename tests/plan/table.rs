@@ -475,7 +475,15 @@ fn the_variables_are_read_right_before_the_first_write() {
         seen.targets = targets([on(FOREIGN)]);
     });
     let refusal = Refusal::ChangedExternally { target: one(), new_key: id(NEW) };
-    assert_eq!(plan(&stored), Abandon(Cause::Refusal(refusal)));
+    assert_eq!(plan(&stored), Abandon(Cause::Refusal(refusal.clone())));
+    // A secret that was taken away is not put there again; one that was missing before is.
+    let taken = stored.with(|seen| seen.targets = targets([(named(OLD), SecretSeen::Absent)]));
+    assert_eq!(plan(&taken), Abandon(Cause::Refusal(refusal)));
+    let was_half = taken.with(|seen| {
+        let progress = seen.claim.as_mut().and_then(|claim| claim.progress.as_mut()).unwrap();
+        progress.previous.push(None);
+    });
+    assert_eq!(plan(&was_half), WriteSecret { target: 0, key: id(NEW) });
 }
 
 #[test]
