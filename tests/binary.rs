@@ -11,6 +11,8 @@ mod aws;
 mod clocks;
 #[path = "binary/configuration.rs"]
 mod configuration;
+#[path = "binary/denials.rs"]
+mod denials;
 #[path = "binary/deploys.rs"]
 mod deploys;
 #[path = "binary/external.rs"]
@@ -25,6 +27,8 @@ mod gitlab_classes;
 mod operators;
 #[path = "binary/outcomes.rs"]
 mod outcomes;
+#[path = "binary/patience.rs"]
+mod patience;
 #[path = "binary/preflight.rs"]
 mod preflight;
 #[path = "binary/rights.rs"]
@@ -39,6 +43,8 @@ fn main() -> ExitCode {
         gitlab::cases(),
         gitlab_classes::cases(),
         aws::cases(),
+        denials::cases(),
+        patience::cases(),
         clocks::cases(),
         operators::cases(),
         preflight::cases(),

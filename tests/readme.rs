@@ -377,7 +377,7 @@ fn the_failures_of_this_test_are_all_that_there_are() {
 fn every_denial_is_in_its_table_and_provoked_by_a_test() {
     let page = read(POLICIES_PAGE);
     let listed = between(&page, "\n## When AWS does not allow a call\n", "\n## ");
-    let transcripts = read("tests/binary/aws.rs");
+    let transcripts = read("tests/binary/aws.rs") + &read("tests/binary/denials.rs");
     for denial in denials() {
         assert!(listed.contains(&format!("\n| {denial} | ")), "{POLICIES_PAGE}: {denial}");
         let of_a_role = matches!(

@@ -14,19 +14,6 @@ pub(crate) fn cases() -> Vec<Trial> {
         asking_for_the_last_use_is_denied,
         creating_is_denied_explicitly,
         listing_is_denied_explicitly,
-        the_user_is_in_quarantine,
-        no_permissions_boundary_allows_it,
-        a_permissions_boundary_denies_it,
-        no_service_control_policy_allows_it,
-        a_service_control_policy_denies_it,
-        no_resource_control_policy_allows_it,
-        a_resource_control_policy_denies_it,
-        no_session_policy_allows_it,
-        a_session_policy_denies_it,
-        no_policy_of_the_vpc_endpoint_allows_it,
-        a_policy_of_the_vpc_endpoint_denies_it,
-        a_denial_without_a_kind,
-        a_deny_without_a_kind,
         a_role_may_not_list,
         a_session_of_a_user_cannot_call_iam,
         // The signer is not the right one.
@@ -66,16 +53,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_creation_that_is_never_seen,
         iam_throttles_for_ever,
         iam_has_an_error_for_ever,
-        iam_takes_no_change_for_ever,
-        a_code_that_nobody_knows,
-        errors_that_pass_by_themselves,
-        a_creation_that_ends_with_a_5xx_is_not_repeated,
         an_endpoint_that_nobody_listens_at,
-        // One reply says little about a key.
-        an_old_key_that_is_refused_once,
-        a_new_key_that_is_refused_at_each_call_once,
-        a_published_key_that_a_record_dates_as_young,
-        the_key_of_a_tag_replaces_the_signer_only_if_it_works,
     ]
 }
 
@@ -181,162 +159,6 @@ fn listing_is_denied_explicitly() {
 error: the credentials in use may not call iam:ListAccessKeys for the user: an identity-based policy denies it explicitly
 state: nothing was changed; keys and variables are as they were before this run
 hint: find the statement that denies iam:ListAccessKeys (a rule that demands MFA; AWSCompromisedKeyQuarantine, then treat the key as leaked) and take these credentials out of it; allowing more does not fix it
-
-"#]]);
-}
-
-/// With one more policy, beside the user's own that allows everything needed.
-fn limited(limit: impl FnOnce(&Fake)) -> Ended {
-    let fixture = Fixture::of_days(75);
-    limit(&fixture.fake);
-    let ended = fixture.run().go();
-    fixture.is_untouched();
-    ended
-}
-
-const LISTING: &[&str] = &["iam:ListAccessKeys"];
-const CREATING: &[&str] = &["iam:CreateAccessKey"];
-
-fn the_user_is_in_quarantine() {
-    limited(|fake| fake.quarantine(USER)).says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: AWS has put the user into quarantine
-state: the variables name key …[OLD] (active); production is not affected
-hint: AWS has found a key of this user in public: treat it as leaked, replace it by hand, then detach AWSCompromisedKeyQuarantine from the user
-
-"#]]);
-}
-
-fn no_permissions_boundary_allows_it() {
-    limited(|fake| fake.allow_only_by(USER, "permissions boundary", LISTING)).says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: no permissions boundary allows it
-state: the variables name key …[OLD] (active); production is not affected
-hint: the permissions boundary of the credentials in use must allow iam:CreateAccessKey as well; allowing more in the policy of the identity does not fix it
-
-"#]]);
-}
-
-fn a_permissions_boundary_denies_it() {
-    limited(|fake| {
-        fake.deny_by(
-            USER,
-            "permissions boundary: arn:aws:iam::123456789012:policy/limit",
-            CREATING,
-        );
-    })
-    .says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: a permissions boundary denies it explicitly
-state: the variables name key …[OLD] (active); production is not affected
-hint: the permissions boundary of the credentials in use has a statement that denies iam:CreateAccessKey: take these credentials out of it; allowing more in the policy of the identity does not fix it
-
-"#]]);
-}
-
-fn no_service_control_policy_allows_it() {
-    limited(|fake| fake.allow_only_by(USER, "service control policy", LISTING)).says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: no service control policy allows it
-state: the variables name key …[OLD] (active); production is not affected
-hint: the service control policy that the organization puts on the account must allow iam:CreateAccessKey as well; allowing more in the policy of the identity does not fix it
-
-"#]]);
-}
-
-fn a_service_control_policy_denies_it() {
-    limited(|fake| {
-        fake.deny_by(USER, "service control policy: arn:aws:organizations::210987654321:policy/o-a1b2/service_control_policy/p-c3d4", CREATING);
-    }).says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: a service control policy denies it explicitly
-state: the variables name key …[OLD] (active); production is not affected
-hint: the service control policy that the organization puts on the account has a statement that denies iam:CreateAccessKey: take these credentials out of it; allowing more in the policy of the identity does not fix it
-
-"#]]);
-}
-
-fn no_resource_control_policy_allows_it() {
-    limited(|fake| fake.allow_only_by(USER, "resource control policy", LISTING)).says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: no resource control policy allows it
-state: the variables name key …[OLD] (active); production is not affected
-hint: the resource control policy that the organization puts on the account must allow iam:CreateAccessKey as well; allowing more in the policy of the identity does not fix it
-
-"#]]);
-}
-
-fn a_resource_control_policy_denies_it() {
-    limited(|fake| {
-        fake.deny_by(USER, "resource control policy: arn:aws:organizations::210987654321:policy/o-a1b2/resource_control_policy/p-c3d4", CREATING);
-    }).says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: a resource control policy denies it explicitly
-state: the variables name key …[OLD] (active); production is not affected
-hint: the resource control policy that the organization puts on the account has a statement that denies iam:CreateAccessKey: take these credentials out of it; allowing more in the policy of the identity does not fix it
-
-"#]]);
-}
-
-fn no_session_policy_allows_it() {
-    limited(|fake| fake.allow_only_by(USER, "session policy", LISTING)).says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: no session policy allows it
-state: the variables name key …[OLD] (active); production is not affected
-hint: the session policy that these credentials were made with must allow iam:CreateAccessKey as well; allowing more in the policy of the identity does not fix it
-
-"#]]);
-}
-
-fn a_session_policy_denies_it() {
-    limited(|fake| {
-        fake.deny_by(USER, "session policy: arn:aws:iam::123456789012:policy/session", CREATING);
-    })
-    .says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: a session policy denies it explicitly
-state: the variables name key …[OLD] (active); production is not affected
-hint: the session policy that these credentials were made with has a statement that denies iam:CreateAccessKey: take these credentials out of it; allowing more in the policy of the identity does not fix it
-
-"#]]);
-}
-
-fn no_policy_of_the_vpc_endpoint_allows_it() {
-    limited(|fake| fake.allow_only_by(USER, "VPC endpoint policy", LISTING)).says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: no VPC endpoint policy allows it
-state: the variables name key …[OLD] (active); production is not affected
-hint: the policy of the VPC endpoint that the runner uses must allow iam:CreateAccessKey as well; allowing more in the policy of the identity does not fix it
-
-"#]]);
-}
-
-fn a_policy_of_the_vpc_endpoint_denies_it() {
-    limited(|fake| {
-        fake.deny_by(USER, "VPC endpoint policy", CREATING);
-    })
-    .says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: a VPC endpoint policy denies it explicitly
-state: the variables name key …[OLD] (active); production is not affected
-hint: the policy of the VPC endpoint that the runner uses has a statement that denies iam:CreateAccessKey: take these credentials out of it; allowing more in the policy of the identity does not fix it
-
-"#]]);
-}
-
-/// As AWS wrote before 2021, and as some of its services still do.
-fn without_a_kind(reason: &str) -> Ended {
-    let text = format!(
-        "User: arn:aws:iam::123456789012:user/deployer is not authorized to perform: \
-         iam:CreateAccessKey on resource: user deployer{reason}"
-    );
-    let fault = Fault::of_aws((403, "AccessDenied", &text));
-    limited(|fake| fake.fault_from("iam:CreateAccessKey", 1, fault))
-}
-
-fn a_denial_without_a_kind() {
-    without_a_kind("").says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: no policy allows it
-state: the variables name key …[OLD] (active); production is not affected
-hint: add to the policy of the credentials in use: {"Effect": "Allow", "Action": "iam:CreateAccessKey", "Resource": "arn:aws:iam::*:user/deployer"} (with the path, where the user has one)
-
-"#]]);
-}
-
-fn a_deny_without_a_kind() {
-    without_a_kind(" with an explicit deny").says(3, str![[r#"
-error: the credentials in use may not call iam:CreateAccessKey for deployer: a policy denies it explicitly
-state: the variables name key …[OLD] (active); production is not affected
-hint: find the statement that denies iam:CreateAccessKey (a rule that demands MFA; AWSCompromisedKeyQuarantine, then treat the key as leaked; a boundary; an SCP) and take these credentials out of it; allowing more does not fix it
 
 "#]]);
 }
@@ -925,69 +747,6 @@ hint: run again; where it stays so, look at https://health.aws.amazon.com/health
     );
 }
 
-fn iam_takes_no_change_for_ever() {
-    let fixture = Fixture::of_days(75);
-    let fault = Fault::of_aws(refusals::CONCURRENT_MODIFICATION);
-    fixture.fake.fault_from("iam:CreateAccessKey", 1, fault);
-    fixture.run().go().says(1, str![[r#"
-error: creating a new access key: IAM takes no change to this user at the moment
-state: the variables name key …[OLD] (active); production is not affected
-hint: run again in a few minutes; where it stays so, look for another tool that changes the same user
-
-"#]]);
-    fixture.is_untouched();
-}
-
-fn a_code_that_nobody_knows() {
-    let fixture = Fixture::of_days(75);
-    fixture.fake.fault_from("iam:ListAccessKeys", 1, Fault::of_aws(refusals::OPT_IN_REQUIRED));
-    fixture.run().go().says(
-        1,
-        str![[r#"
-error: listing the user's access keys: AWS answered OptInRequired
-state: nothing was changed; keys and variables are as they were before this run
-hint: run again; if it stays, look the code up in the documentation of IAM and STS
-
-"#]],
-    );
-}
-
-fn errors_that_pass_by_themselves() {
-    use refusals::{
-        AWAITING_REPLICATION, CONCURRENT_MODIFICATION, SERVICE_FAILURE, SERVICE_UNAVAILABLE,
-        THROTTLING,
-    };
-    let fixture = Fixture::of_days(75);
-    let strange: refusals::AwsRefusal<'_> = (529, "Overloaded", "AWS has codes of its own.");
-    for (call, nth, refusal) in [
-        ("iam:ListAccessKeys", 1, SERVICE_UNAVAILABLE),
-        ("iam:ListAccessKeys", 2, strange),
-        ("sts:GetCallerIdentity", 1, SERVICE_UNAVAILABLE),
-        ("iam:CreateAccessKey", 1, CONCURRENT_MODIFICATION),
-        ("iam:CreateAccessKey", 2, AWAITING_REPLICATION),
-        ("iam:CreateAccessKey", 3, THROTTLING),
-        ("iam:UpdateAccessKey", 1, CONCURRENT_MODIFICATION),
-        ("iam:UpdateAccessKey", 2, SERVICE_FAILURE),
-        ("iam:DeleteAccessKey", 1, THROTTLING),
-        ("iam:DeleteAccessKey", 2, SERVICE_UNAVAILABLE),
-    ] {
-        fixture.fake.fault_on(call, nth, Fault::of_aws(refusal));
-    }
-    fixture.run().go().ends(0, "rotated");
-    assert!(fixture.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
-    fixture.is_rotated();
-}
-
-fn a_creation_that_ends_with_a_5xx_is_not_repeated() {
-    let fixture = Fixture::of_days(75);
-    let fault = Fault::of_aws(refusals::SERVICE_UNAVAILABLE);
-    fixture.fake.fault_from("iam:CreateAccessKey", 1, fault);
-    let ended = fixture.run().go();
-    ended.ends(1, "failed");
-    let is_creation = |entry: &&Entry| entry.action == "iam:CreateAccessKey";
-    assert_eq!(ended.log.iter().filter(is_creation).count(), 1);
-}
-
 fn an_endpoint_that_nobody_listens_at() {
     let fixture = Fixture::of_days(75);
     let nobody = Port::reserve();
@@ -1004,60 +763,4 @@ hint: check AWS_ENDPOINT_URL* and AWS_REGION and the runner's network, then run 
 
 "#]],
         );
-}
-
-fn an_old_key_that_is_refused_once() {
-    let fixture = Fixture::of_days(75);
-    fixture.fake.fault_on("iam:ListAccessKeys", 1, Fault::of_aws(refusals::UNKNOWN_KEY));
-    let ended = fixture.run().go();
-    ended.ends(0, "rotated");
-    assert!(!ended.raw.contains("AFFECTED"));
-    fixture.is_rotated();
-}
-
-fn a_new_key_that_is_refused_at_each_call_once() {
-    let fixture = Fixture::of_days(75);
-    // The first two lists are the old key's.
-    for (call, nth) in
-        [("iam:ListAccessKeys", 3), ("iam:UpdateAccessKey", 1), ("iam:DeleteAccessKey", 1)]
-    {
-        fixture.fake.fault_on(call, nth, Fault::of_aws(refusals::UNKNOWN_KEY));
-    }
-    let ended = fixture.run().go();
-    ended.ends(0, "rotated");
-    assert!(fixture.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
-    fixture.is_rotated();
-    // Nobody else has signed in its place, neither with its secret nor with another.
-    let new = fixture.new_key().id;
-    let published = ended.log.iter().position(|entry| entry.what.starts_with(ID) && entry.effect);
-    let later = &ended.log[published.expect("the id was written")..];
-    let signed = |entry: &&Entry| entry.service == "iam" && entry.fault.is_none();
-    assert!(later.iter().filter(signed).all(|entry| entry.who.starts_with(&new)));
-}
-
-fn a_published_key_that_a_record_dates_as_young() {
-    let fixture = Fixture::of_days(75);
-    let run = || fixture.run().set("ROTATOR_OVERLAP", "12h");
-    run().go().ends(0, "rotated");
-    // For longer than a second look takes.
-    for nth in 1..=13 {
-        fixture.fake.fault_on("iam:ListAccessKeys", nth, Fault::of_aws(refusals::UNKNOWN_KEY));
-    }
-    let new = fixture.new_key();
-    run().with_pair(&new).set("ROTATOR_VERIFY_TIMEOUT", "1m").go().ends(0, "waiting");
-    assert!(fixture.fake.faults_hit().iter().all(|fault| fault.hit.is_some()));
-}
-
-/// A job that started before the publication: its id and its secret are the old key's.
-fn the_key_of_a_tag_replaces_the_signer_only_if_it_works() {
-    let fixture = Fixture::of_days(75);
-    let run = || fixture.run().set("ROTATOR_OVERLAP", "12h");
-    let first = run();
-    let started = first.env("CI_JOB_STARTED_AT");
-    first.go().ends(0, "rotated");
-    fixture.fake.fault_on("iam:ListAccessKeys", 1, Fault::of_aws(refusals::UNKNOWN_KEY));
-    let ended = run().with_pair(&fixture.old).set("CI_JOB_STARTED_AT", &started).go();
-    ended.ends(0, "waiting");
-    let last = ended.log.iter().rfind(|entry| entry.service == "iam").expect("a call to IAM");
-    assert!(last.who.starts_with(&fixture.old.id), "{}", last.who);
 }
