@@ -32,14 +32,7 @@ impl Observed {
         let torn: Vec<&TargetSeen> = self.targets.iter().filter(is_torn).collect();
         if let Some(first) = torn.first() {
             let names: Vec<&str> = torn.iter().map(|target| target.name.as_str()).collect();
-            // Only the tag says so, and an operator may have left it beside another value.
-            let holds = match &first.secret {
-                SecretSeen::Readable { owner: SecretOwner::NotAsked, .. } => "MAY HOLD",
-                SecretSeen::Absent
-                | SecretSeen::Unusable(_)
-                | SecretSeen::Hidden { .. }
-                | SecretSeen::Readable { .. } => "HOLDS",
-            };
+            let holds = self.holds(first);
             return format!(
                 "{} {holds} HALF OF THE NEW PAIR: jobs that start now fail until the next \
                  run; {keys}",
@@ -113,13 +106,28 @@ impl Observed {
         }
     }
 
+    /// What only a tag says is not certain: an operator may have left it beside another value.
+    fn holds(&self, target: &TargetSeen) -> &'static str {
+        match (&target.id, &target.secret) {
+            (IdSeen::Key(_), SecretSeen::Hidden { .. }) if !self.run.secret_sent => "MAY HOLD",
+            (_, SecretSeen::Readable { tag: Some(_), owner: SecretOwner::NotAsked }) => "MAY HOLD",
+            (
+                IdSeen::Absent | IdSeen::Key(_) | IdSeen::Unusable(_),
+                SecretSeen::Absent
+                | SecretSeen::Unusable(_)
+                | SecretSeen::Hidden { .. }
+                | SecretSeen::Readable { .. },
+            ) => "HOLDS",
+        }
+    }
+
     /// The same where no rotation is under way.
     fn state_at_rest(&self) -> String {
         let named = self.targets.iter().find_map(|target| target.id.key());
         if let Some(broken) = self.targets.iter().find(|target| target.is_broken()) {
+            let (name, holds) = (&broken.name, self.holds(broken));
             return format!(
-                "{} HOLDS NO PAIR THAT WORKS: jobs that start now and use it fail",
-                broken.name
+                "{name} {holds} NO PAIR THAT WORKS: jobs that start now and use it fail"
             );
         }
         match named.map(|id| (id, self.key(id))) {
