@@ -16,9 +16,10 @@ use crate::gitlab::jobs::Job;
 use crate::gitlab::pipelines::Pipeline;
 use crate::gitlab::{ApiError, Gitlab, Phase, Status};
 use crate::plan::DeploySeen;
-use crate::record::{DeployPlace, RecordedDeploy};
+use crate::record::{Asked, DeployPlace, RecordedDeploy};
 
 pub mod attempt;
+pub mod environment;
 mod in_flight;
 mod proof;
 mod start;
@@ -28,7 +29,6 @@ mod whole;
 
 pub use in_flight::{InFlight, in_flight_jobs};
 use proof::{Own, Proof};
-use start::asked;
 pub use start::start;
 use tree::Tree;
 
@@ -117,11 +117,7 @@ pub async fn look(
         return Ok(Looked::new(DeploySeen::Proven(recorded.clone()), known));
     }
     let look = Look { gitlab, config, place, recorded, started, now };
-    let looked = match recorded.job {
-        Some(job) => look.at_job(job).await,
-        None => look.at_pipeline().await,
-    };
-    looked.map_err(|error| looking(place.project, error))
+    look.at_pipeline().await.map_err(|error| looking(place.project, error))
 }
 
 /// Whether the pipeline's own deploy ran after `drained`. Without a list of jobs the caller's word
@@ -189,32 +185,6 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// A deployment's job that was retried.
-    async fn at_job(&self, job: u64) -> Result<Looked, ApiError> {
-        let project = self.place.project;
-        let newest = newest_try(self.gitlab, project, self.recorded.pipeline, job).await?;
-        let Some(seen) = newest else {
-            return self.deleted(&format!("job {job} of project {project}")).await;
-        };
-        let link = seen.link();
-        let waits = format!("job {} is {} ({link})", seen.name, seen.status.explained());
-        let failed = format!("job {} {} ({link})", seen.name, seen.status);
-        let phase = seen.status.phase();
-        let deployed = Deployed {
-            pipeline: Some(self.recorded.pipeline),
-            job: Some(seen.id),
-            sha: seen.commit.map(|commit| commit.id),
-            url: seen.web_url,
-            ..self.place.deployed(&seen.status)
-        };
-        Ok(match phase {
-            Phase::Succeeded => Looked::new(DeploySeen::Proven(self.recorded.clone()), deployed),
-            Phase::Failed => self.lost(failed, deployed).await?,
-            Phase::Alive => Looked::new(DeploySeen::Running(waits), deployed),
-            Phase::Blocked => self.blocked(waits, deployed),
-        })
-    }
-
     async fn at_pipeline(&self) -> Result<Looked, ApiError> {
         let (project, number) = (self.place.project, self.recorded.pipeline);
         let Some(pipeline) = self.gitlab.pipeline(project, number).await? else {
@@ -350,11 +320,23 @@ async fn startable(
     config: &Config,
     place: &Place<'_>,
 ) -> Result<DeploySeen, ApiError> {
-    let asked = asked(gitlab, config, place).await?;
+    let asked = Asked::Ref(start::branch(gitlab, config, place).await?);
     Ok(DeploySeen::Startable { place: place.name.clone(), asked })
 }
 
 impl Place<'_> {
+    /// The environment whose jobs are run again, where they are.
+    pub fn environment(&self) -> &str {
+        match self.mode {
+            DeployMode::Environment(environment) => environment,
+            DeployMode::Pipeline { .. } | DeployMode::None => "",
+        }
+    }
+
+    pub fn is_environment(&self) -> bool {
+        matches!(self.mode, DeployMode::Environment(_))
+    }
+
     fn deployed(&self, status: &(impl ToString + ?Sized)) -> Deployed {
         Deployed {
             project: self.project.to_string(),

@@ -11,6 +11,7 @@ use gitlab::api::common::NameOrId;
 use crate::config::Name;
 
 mod client;
+pub mod deployments;
 mod error;
 pub mod jobs;
 pub mod pipelines;

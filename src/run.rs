@@ -64,6 +64,8 @@ struct Deploys {
     started: BTreeSet<usize>,
     /// Places in which the recorded pipeline could prove nothing, and what it was started with.
     in_vain: BTreeMap<usize, u32>,
+    /// Jobs of environments that this run has run again.
+    rerun: BTreeSet<(usize, String)>,
     /// Places whose deploy this run has asked for without an answer.
     unanswered: BTreeSet<usize>,
     /// What the report says of each place.

@@ -848,6 +848,13 @@ fn blockers() -> Vec<Blocker> {
         Blocker::NoBranch { project: project() },
         Blocker::NoDeployment { project: project(), environment: environment() },
         Blocker::JobArchived { project: project(), environment: environment(), job: text("JOB") },
+        Blocker::NothingByJob { project: project(), environment: environment(), job: text("JOB") },
+        Blocker::TriggerJob { project: project(), environment: environment(), job: text("JOB") },
+        Blocker::FurtherJobs {
+            project: project(),
+            environment: environment(),
+            jobs: vec![text("JOB")],
+        },
     ]
 }
 

@@ -138,7 +138,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "ROTATOR_DEPLOY_JOBS",
         default: "unset",
         meaning: "Jobs that deploy, comma separated: their success alone is the proof. Unset: every \
-            job of the pipeline counts. With `none`, only `retire` takes them.",
+            job of the pipeline counts, or each job that deployed to the environment in its live \
+            pipeline. With `none`, only `retire` takes them.",
     },
     Variable {
         name: "ROTATOR_DEPLOY_TIMEOUT",

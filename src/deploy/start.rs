@@ -1,13 +1,10 @@
 //! Starting a deploy: a new pipeline, or the job of an environment once more.
 
-use jiff::Timestamp;
-
-use super::{Place, newest_try, tried};
+use super::{Place, environment, tried};
 use crate::config::{Config, DeployMode};
 use crate::error::Error;
-use crate::gitlab::jobs::Job;
 use crate::gitlab::{ApiError, ApiErrorKind, Gitlab};
-use crate::record::{Asked, DeployAttempt, RecordedDeploy};
+use crate::record::{Asked, DeployAttempt, Progress, RecordedDeploy};
 
 /// Asks for the deploy that the attempt is about; `None` where it is not needed any more.
 /// `in_vain`: see [`super::Looked::in_vain`].
@@ -16,14 +13,14 @@ pub async fn start(
     config: &Config,
     place: &Place<'_>,
     attempt: &DeployAttempt,
-    drained: Timestamp,
+    progress: &Progress,
     in_vain: Option<u32>,
 ) -> Result<Option<RecordedDeploy>, Error> {
     match (place.mode, &attempt.asked) {
         (DeployMode::Environment(environment), _) => {
             let what = || format!("redeploying {environment} of project {}", place.project);
-            let recorded = redeploy(gitlab, place, environment, drained).await;
-            recorded.map(Some).map_err(|error| Error::gitlab(what(), error))
+            let started = environment::start(gitlab, config, place, attempt, progress).await;
+            started.map_err(|error| Error::gitlab(what(), error))
         }
         (DeployMode::Pipeline { .. } | DeployMode::None, Asked::Ref(name)) => {
             let what = || format!("starting the deploy pipeline of project {}", place.project);
@@ -33,24 +30,6 @@ pub async fn start(
             Ok(Some(place.started(config, pipeline.id, sha, in_vain)))
         }
         (DeployMode::Pipeline { .. } | DeployMode::None, Asked::Job(_)) => Ok(None),
-    }
-}
-
-/// What is asked of GitLab to deploy this place.
-pub(super) async fn asked(
-    gitlab: &Gitlab,
-    config: &Config,
-    place: &Place<'_>,
-) -> Result<Asked, ApiError> {
-    match place.mode {
-        DeployMode::Environment(environment) => {
-            let live = gitlab.latest_deployment(place.project, environment).await?;
-            let live = live.ok_or_else(|| ApiError::missing(ApiErrorKind::NotRetryable))?;
-            Ok(Asked::Job(live.name))
-        }
-        DeployMode::Pipeline { .. } | DeployMode::None => {
-            branch(gitlab, config, place).await.map(Asked::Ref)
-        }
     }
 }
 
@@ -71,32 +50,6 @@ pub(super) async fn branch(
     project.default_branch.ok_or_else(|| ApiError::missing(ApiErrorKind::PipelineRef))
 }
 
-/// Retries the job of the environment's latest successful deployment: the commit that is live, with
-/// today's variables.
-async fn redeploy(
-    gitlab: &Gitlab,
-    place: &Place<'_>,
-    environment: &str,
-    drained: Timestamp,
-) -> Result<RecordedDeploy, ApiError> {
-    let project = place.project;
-    let nothing = || ApiError::missing(ApiErrorKind::NotRetryable);
-    let live = gitlab.latest_deployment(project, environment).await?.ok_or_else(nothing)?;
-    let pipeline = live.pipeline.as_ref().map(|pipeline| pipeline.id).ok_or_else(nothing)?;
-    // A job of that name made after `drained` is an earlier try of ours, or a person's, and as
-    // good.
-    let is_late = |job: &Job| job.created_at.is_some_and(|created| created > drained);
-    let candidate = newest_try(gitlab, project, pipeline, live.id).await?;
-    let candidate = candidate.unwrap_or_else(|| live.clone());
-    if is_late(&candidate) && !candidate.status.has_failed() {
-        return Ok(place.recorded(pipeline, Some(candidate.id)));
-    }
-    match gitlab.retry_job(project, candidate.id).await {
-        Ok(job) => Ok(place.recorded(pipeline, Some(job.id))),
-        Err(error) => Err(error),
-    }
-}
-
 impl Place<'_> {
     /// What the record says of a pipeline of ours.
     pub(super) fn started(
@@ -110,7 +63,7 @@ impl Place<'_> {
         RecordedDeploy { tried, ..self.recorded(pipeline, None) }
     }
 
-    fn recorded(&self, pipeline: u64, job: Option<u64>) -> RecordedDeploy {
+    pub(super) fn recorded(&self, pipeline: u64, job: Option<u64>) -> RecordedDeploy {
         RecordedDeploy { place: self.name.clone(), pipeline, job, proven: None, tried: None }
     }
 }

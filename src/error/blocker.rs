@@ -88,6 +88,20 @@ pub enum Blocker {
          archived, so GitLab does not run it again"
     )]
     JobArchived { project: String, environment: String, job: String },
+    #[error("no deployment of project {project} to {environment} was made by job {job}")]
+    NothingByJob { project: String, environment: String, job: String },
+    #[error(
+        "job {job}, which deployed project {project} to {environment}, is a trigger job or cannot \
+         be seen, so it cannot be run again"
+    )]
+    TriggerJob { project: String, environment: String, job: String },
+    /// Which of them still deploy nobody but a person knows.
+    #[error(
+        "project {project} was deployed to {environment} by {} too since the key was made, and the \
+         live pipeline has no such job",
+        jobs.join(", ")
+    )]
+    FurtherJobs { project: String, environment: String, jobs: Vec<String> },
 }
 
 impl Blocker {
@@ -142,6 +156,11 @@ impl Blocker {
             Self::NoBranch { .. } => "its repository is empty; push to it".into(),
             Self::NoDeployment { .. } | Self::JobArchived { .. } => {
                 "deploy once, or use ROTATOR_DEPLOY=pipeline".into()
+            }
+            Self::NothingByJob { .. } => "check ROTATOR_DEPLOY_JOBS".into(),
+            Self::TriggerJob { .. } => "use ROTATOR_DEPLOY=pipeline".into(),
+            Self::FurtherJobs { .. } => {
+                "name every job that deploys there in ROTATOR_DEPLOY_JOBS".into()
             }
         }
     }

@@ -25,6 +25,8 @@ pub struct Job {
     #[serde(default)]
     pub started_at: Option<Timestamp>,
     #[serde(default)]
+    pub finished_at: Option<Timestamp>,
+    #[serde(default)]
     pub web_url: Option<String>,
     #[serde(default)]
     pub pipeline: Option<PipelineRef>,
@@ -49,6 +51,10 @@ pub struct JobState {
 }
 
 impl Job {
+    pub fn pipeline_id(&self) -> Option<u64> {
+        self.pipeline.as_ref().map(|pipeline| pipeline.id)
+    }
+
     pub fn link(&self) -> String {
         self.web_url.clone().unwrap_or_else(|| format!("job {}", self.id))
     }

@@ -3,15 +3,13 @@
 use std::borrow::Cow;
 
 use gitlab::api::Pageable;
-use gitlab::api::common::SortOrder;
 use gitlab::api::endpoint_prelude::{Endpoint, QueryParams};
-use gitlab::api::projects::deployments::{DeploymentOrderBy, DeploymentStatusFilter, Deployments};
 use gitlab::api::projects::repository::commits::Commit;
 use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::jobs::{self, Job};
+use super::jobs;
 use super::{ApiError, ApiErrorKind, Gitlab, built, id};
 use crate::config::{Name, Owner};
 
@@ -103,12 +101,6 @@ impl Project {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct Deployment {
-    #[serde(default)]
-    deployable: Option<Job>,
-}
-
 impl Gitlab {
     pub async fn project(&self, project: &Name) -> Result<Project, ApiError> {
         let endpoint = gitlab::api::projects::Project::builder().project(id(project)).build();
@@ -173,25 +165,6 @@ impl Gitlab {
             Err(ApiError::Denied { status: 403 | 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// The job of the environment's latest successful deployment. Only that one is live: where it
-    /// has no job (made by the API, or its pipeline was deleted), an earlier one's ships an older
-    /// commit.
-    pub async fn latest_deployment(
-        &self,
-        project: &Name,
-        environment: &str,
-    ) -> Result<Option<Job>, ApiError> {
-        let endpoint = Deployments::builder()
-            .project(id(project))
-            .environment(environment)
-            .status(DeploymentStatusFilter::Success)
-            .order_by(DeploymentOrderBy::Id)
-            .sort(SortOrder::Descending)
-            .build();
-        let deployments = self.query::<Vec<Deployment>>(built(endpoint)).await?;
-        Ok(deployments.into_iter().next().and_then(|deployment| deployment.deployable))
     }
 }
 

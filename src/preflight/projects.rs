@@ -1,8 +1,12 @@
 //! The projects of the targets and of the deploy: their settings, the reads that the rotation needs
 //! later, and whether there is something to deploy.
 
+use jiff::Timestamp;
+
 use super::{Findings, nearer};
 use crate::config::{Config, DeployMode, Name};
+use crate::deploy::environment::survey;
+use crate::deploy::places;
 use crate::error::{Blocker, Error, Notice};
 use crate::gitlab::projects::Project;
 use crate::gitlab::{ApiError, ApiErrorKind, Gitlab, Right};
@@ -161,21 +165,41 @@ impl Look<'_> {
                 "GitLab does not tell whether project {name} prevents outdated deployment jobs"
             )),
         }
-        let live = self.gitlab.latest_deployment(name, environment).await;
-        let Some(live) = self.tried(name, DEPLOYMENTS, live)? else { return Ok(()) };
+        let places = places(self.config);
+        let Some(place) = places.iter().find(|place| place.name.project == *name) else {
+            return Ok(());
+        };
+        let named = self.seen.targets.iter().filter_map(|target| target.id.key());
+        let made = named.filter_map(|id| self.seen.key(id)).map(|key| key.created).min();
+        let since = made.unwrap_or(self.seen.now);
+        let survey = survey(self.gitlab, self.config, place, Timestamp::MAX, since).await;
+        let Some(survey) = self.tried(name, DEPLOYMENTS, survey)? else { return Ok(()) };
         let (project, environment) = (name.to_string(), environment.to_owned());
-        match live {
-            None => self.found.blockers.push(Blocker::NoDeployment { project, environment }),
-            Some(job) if job.archived => {
-                let job = job.name;
-                self.found.blockers.push(Blocker::JobArchived { project, environment, job });
+        if survey.is_jobless || survey.jobs.is_empty() && survey.missing.is_empty() {
+            self.found.blockers.push(Blocker::NoDeployment { project, environment });
+            return Ok(());
+        }
+        for job in survey.missing {
+            let (project, environment) = (project.clone(), environment.clone());
+            self.found.blockers.push(Blocker::NothingByJob { project, environment, job });
+        }
+        for job in survey.jobs {
+            let (project, environment) = (project.clone(), environment.clone());
+            if let Some(pipeline) = job.pipeline_id() {
+                let jobs = self.gitlab.pipeline_jobs(name, pipeline).await;
+                self.tried(name, PIPELINES, jobs)?;
             }
-            Some(job) => {
-                if let Some(pipeline) = job.pipeline {
-                    let jobs = self.gitlab.pipeline_jobs(name, pipeline.id).await;
-                    self.tried(name, PIPELINES, jobs)?;
-                }
-            }
+            let is_there = self.tried(name, JOBS, self.gitlab.job(name, job.id).await)?;
+            let (is_archived, job) = (job.archived, job.name);
+            self.found.blockers.extend(match is_there {
+                _ if is_archived => Some(Blocker::JobArchived { project, environment, job }),
+                Some(None) => Some(Blocker::TriggerJob { project, environment, job }),
+                Some(Some(_)) | None => None,
+            });
+        }
+        if !survey.further.is_empty() {
+            let jobs = survey.further;
+            self.found.blockers.push(Blocker::FurtherJobs { project, environment, jobs });
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::deploy::{self, places};
 use crate::error::Error;
 use crate::fence::Fenced;
 use crate::plan::{CREATION_WINDOW, Cause, Made, Scope, Step, Waiting};
+use crate::record::Asked;
 use crate::targets::{self, PairPart};
 
 /// A refusal that blames a person is pronounced only when a second observation, so much later, says
@@ -206,11 +207,10 @@ impl Run<'_> {
         let context = &self.context;
         let places = places(context.config);
         let mut progress = self.seen.progress().cloned().unwrap_or_default();
-        let drained = progress.drained.unwrap_or_else(Timestamp::now);
         let attempt = progress.attempts.last().expect("a deploy is asked for once that is noted");
         let in_vain = self.deploys.in_vain.get(&index).copied();
         let (gitlab, config, place) = (context.gitlab, context.config, &places[index]);
-        let started = deploy::start(gitlab, config, place, attempt, drained, in_vain);
+        let started = deploy::start(gitlab, config, place, attempt, &progress, in_vain);
         let started = match started.await {
             Err(error) if !error.is_definite() => {
                 // Asked for without an answer, it is asked for once more in this run.
@@ -223,6 +223,9 @@ impl Run<'_> {
         };
         match &started {
             Some(started) => {
+                if let Some(Asked::Job(name)) = progress.attempts.last().map(|last| &last.asked) {
+                    self.deploys.rerun.insert((index, name.clone()));
+                }
                 self.deploys.started.insert(index);
                 self.waits.pause = Duration::from_secs(1);
                 progress.record_deploy(started.clone());

@@ -12,7 +12,7 @@ use super::observe::is_same;
 use crate::access_key::AccessKeyId;
 use crate::config::USES_SHOW_WITHIN;
 use crate::deploy::attempt::{Fate, Noted};
-use crate::deploy::{self, Deployed, Left, Looked, Place, places};
+use crate::deploy::{self, Deployed, Left, Looked, Place, environment, places};
 use crate::error::Error;
 use crate::fence::Boottime;
 use crate::plan::{DeploySeen, LeftDeploys, Query, SecretOwner, SecretSeen, TargetSeen};
@@ -231,6 +231,12 @@ impl Run<'_> {
         let recorded = recorded.find(|recorded| recorded.place == place.name);
         let started = self.deploys.started.contains(&index);
         let (config, gitlab) = (self.context.config, self.context.gitlab);
+        if place.is_environment() && recorded.is_none_or(|recorded| recorded.proven.is_none()) {
+            let rerun = self.deploys.rerun.iter().filter(|(other, _)| *other == index);
+            let rerun = rerun.map(|(_, name)| name.as_str()).collect();
+            let known = environment::Known { progress, rerun, now: self.seen.now };
+            return environment::look(gitlab, config, place, &known).await;
+        }
         deploy::look(gitlab, config, place, recorded, started, self.seen.now).await
     }
 

@@ -34,6 +34,9 @@ pub(crate) fn cases() -> Vec<Trial> {
         pipeline_variables_for_which_the_role_is_too_low,
         pipeline_variables_of_which_gitlab_does_not_tell,
         an_archived_pipeline_deployed_last,
+        a_named_job_that_deployed_nothing,
+        a_trigger_job_deployed_last,
+        a_further_job_deployed_since_the_key_was_made,
         outdated_deployment_jobs_are_a_warning,
         what_gitlab_does_not_tell_is_told,
         a_dry_run_in_a_job_that_is_too_short,
@@ -550,6 +553,66 @@ fn an_archived_pipeline_deployed_last() {
         str![[r#"
 error: a rotation would not end well:
 - the pipeline of job deploy, which deployed project 42 to production, is archived, so GitLab does not run it again: deploy once, or use ROTATOR_DEPLOY=pipeline
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+    );
+}
+
+fn a_named_job_that_deployed_nothing() {
+    let fixture = Fixture::of_days(75);
+    finds(
+        &fixture,
+        fixture
+            .run()
+            .set("ROTATOR_DEPLOY", "environment/production")
+            .set("ROTATOR_DEPLOY_JOBS", "deploy,ship"),
+        str![[r#"
+error: a rotation would not end well:
+- no deployment of project 42 to production was made by job ship: check ROTATOR_DEPLOY_JOBS
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+    );
+}
+
+fn a_trigger_job_deployed_last() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.add_project(50, "acme/shop-deploy");
+    fixture.fake.set_pipeline_config(50, vec![JobSpec::new("ship")]);
+    let trigger =
+        JobSpec { environment: Some("production".into()), ..JobSpec::bridge("ship", 50, true) };
+    fixture.fake.start_pipeline_with(PROJECT, "push", "main", vec![trigger]);
+    fixture.fake.finish_pipelines();
+    finds(
+        &fixture,
+        fixture
+            .run()
+            .set("ROTATOR_DEPLOY", "environment/production")
+            .set("ROTATOR_DEPLOY_JOBS", "ship"),
+        str![[r#"
+error: a rotation would not end well:
+- job ship, which deployed project 42 to production, is a trigger job or cannot be seen, so it cannot be run again: use ROTATOR_DEPLOY=pipeline
+state: the variables name key …[OLD] (active); production is not affected
+hint: fix what is listed; nothing was written
+
+"#]],
+    );
+}
+
+fn a_further_job_deployed_since_the_key_was_made() {
+    let fixture = Fixture::of_days(75);
+    let other = vec![JobSpec::deploy("deploy-worker", "production")];
+    fixture.fake.start_pipeline_with(PROJECT, "push", "main", other);
+    fixture.fake.finish_pipelines();
+    finds(
+        &fixture,
+        fixture.run().set("ROTATOR_DEPLOY", "environment/production"),
+        str![[r#"
+error: a rotation would not end well:
+- project 42 was deployed to production by deploy-worker too since the key was made, and the live pipeline has no such job: name every job that deploys there in ROTATOR_DEPLOY_JOBS
 state: the variables name key …[OLD] (active); production is not affected
 hint: fix what is listed; nothing was written
 

@@ -371,6 +371,13 @@ pub(crate) fn environments() -> Vec<Trial> {
         a_job_that_cannot_be_retried_is_named,
         an_environment_without_a_live_job_is_found_before_anything_is_written,
         an_older_commit_is_never_deployed_in_place_of_the_live_one,
+        each_job_of_an_environment_is_run_again_in_its_order,
+        each_named_job_of_an_environment_is_run_again,
+        of_an_environment_what_ended_last_is_live_whatever_its_id,
+        a_gitlab_that_does_not_sort_by_the_end_is_asked_otherwise,
+        what_is_being_deployed_is_never_taken_back,
+        a_job_that_waits_for_a_person_is_not_waited_for_in_place_of_the_live_one,
+        what_somebody_else_has_deployed_with_the_new_pair_is_proof,
     ]
 }
 
@@ -505,4 +512,112 @@ fn an_older_commit_is_never_deployed_in_place_of_the_live_one() {
     ended.ends(3, "refused");
     assert_eq!(deploys(&fixture).len(), 1);
     fixture.is_untouched();
+}
+
+fn deployed_by(jobs: Vec<JobSpec>) -> Fixture {
+    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    fixture.fake.set_pair(PROJECT, &fixture.old);
+    fixture.fake.set_pipeline_config(PROJECT, jobs);
+    fixture.deploy(PROJECT);
+    fixture
+}
+
+fn two_jobs() -> Vec<JobSpec> {
+    vec![
+        JobSpec::deploy("deploy-worker", "production").stage("first"),
+        JobSpec::deploy("deploy-api", "production").stage("second"),
+    ]
+}
+
+/// The jobs that ran with the new key, in the order of their starts.
+fn rerun(fixture: &Fixture) -> Vec<String> {
+    let new = fixture.new_key().id;
+    let mut jobs: Vec<JobView> = fixture.fake.jobs(PROJECT);
+    jobs.retain(|job| job.pair.as_ref().is_some_and(|pair| pair.id == new));
+    jobs.sort_by_key(|job| job.started);
+    jobs.into_iter().map(|job| job.name).collect()
+}
+
+fn each_job_of_an_environment_is_run_again_in_its_order() {
+    let fixture = deployed_by(two_jobs());
+    redeploying(&fixture).go().ends(0, "rotated");
+    assert_eq!(rerun(&fixture), ["deploy-worker", "deploy-api"]);
+    assert_eq!(fixture.old_is_active(), None);
+}
+
+fn each_named_job_of_an_environment_is_run_again() {
+    let fixture = deployed_by(two_jobs());
+    let ended = redeploying(&fixture).set("ROTATOR_DEPLOY_JOBS", "deploy-api").go();
+    ended.ends(0, "rotated");
+    assert_eq!(rerun(&fixture), ["deploy-api"]);
+}
+
+/// A row is made when its job can be played: that of the live deployment is the older one.
+fn of_an_environment_what_ended_last_is_live_whatever_its_id() {
+    for by_end in [true, false] {
+        let fixture = deployed_by(vec![JobSpec::deploy("deploy", "production").manual()]);
+        fixture.fake.tune(|knobs| knobs.deployments_by_end = by_end);
+        let manual = || {
+            let jobs = fixture.fake.jobs(PROJECT).into_iter();
+            jobs.filter(|job| job.status == "manual").map(|job| (job.pipeline, job.id)).min()
+        };
+        let first = manual().expect("it waits");
+        fixture.fake.start_pipeline(PROJECT, "push");
+        let jobs = fixture.fake.jobs(PROJECT).into_iter();
+        let second = jobs.map(|job| job.id).max().expect("another waits");
+        fixture.fake.operator_plays_job(second);
+        fixture.fake.finish_pipelines();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        fixture.fake.operator_plays_job(first.1);
+        fixture.fake.finish_pipelines();
+        redeploying(&fixture).go().ends(0, "rotated");
+        let jobs = deploys(&fixture);
+        let newest = jobs.iter().max_by_key(|job| job.id).expect("a deploy");
+        assert_eq!(newest.pipeline, first.0, "by end: {by_end}");
+    }
+}
+
+fn a_gitlab_that_does_not_sort_by_the_end_is_asked_otherwise() {
+    let fixture = deployed_by(two_jobs());
+    fixture.fake.tune(|knobs| knobs.deployments_by_end = false);
+    redeploying(&fixture).go().ends(0, "rotated");
+    assert_eq!(rerun(&fixture), ["deploy-worker", "deploy-api"]);
+}
+
+/// A newer commit is being deployed when the run looks: it is waited for, and proves the deploy.
+fn what_is_being_deployed_is_never_taken_back() {
+    let fixture = Fixture::of_days(75);
+    let fake = fixture.fake.clone();
+    let push = move || {
+        let jobs = vec![JobSpec::deploy("deploy", "production").ms(4000)];
+        fake.start_pipeline_with(PROJECT, "push", "main", jobs);
+    };
+    let drained = |entry: &Entry| entry.looks_for_running_jobs();
+    let ended = redeploying(&fixture).once(drained, push).go();
+    ended.ends(0, "rotated");
+    let jobs = deploys(&fixture);
+    let last = jobs.iter().max_by_key(|job| job.finished).expect("a deploy");
+    let newest = jobs.iter().map(|job| job.pipeline).max().expect("a deploy");
+    assert_eq!(last.pipeline, newest, "the newer commit is live in the end");
+    production_is_new(&fixture, PROJECT);
+}
+
+fn a_job_that_waits_for_a_person_is_not_waited_for_in_place_of_the_live_one() {
+    let fixture = Fixture::of_days(75);
+    let waits = vec![JobSpec::deploy("deploy", "production").manual()];
+    fixture.fake.start_pipeline_with(PROJECT, "push", "main", waits);
+    redeploying(&fixture).go().ends(0, "rotated");
+    production_is_new(&fixture, PROJECT);
+}
+
+fn what_somebody_else_has_deployed_with_the_new_pair_is_proof() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.job_not_retryable(deploys(&fixture)[0].id);
+    redeploying(&fixture).go().ends(4, "deploy_failed");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    fixture.deploy(PROJECT);
+    let ended = redeploying(&fixture).go();
+    ended.ends(0, "resumed");
+    assert_eq!(ended.calls("POST /projects/:id/jobs/:number/retry"), 0);
+    production_is_new(&fixture, PROJECT);
 }

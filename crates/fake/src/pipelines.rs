@@ -150,6 +150,7 @@ impl State {
             }
         }
         let queue = self.knobs.queue_ms;
+        let mut playable: Vec<u64> = Vec::new();
         let mut passed = true;
         for stage in stages {
             let mut waits = false;
@@ -159,6 +160,7 @@ impl State {
                     continue;
                 }
                 if job.status == "created" {
+                    playable.push(*id);
                     if passed == job.spec.on_failure {
                         job.status = "skipped".into();
                     } else if job.spec.manual {
@@ -183,6 +185,8 @@ impl State {
                 });
         }
         let now = at + self.shift;
+        playable.retain(|job| self.lab.jobs[job].status != "skipped");
+        playable.into_iter().for_each(|job| self.make_deployment(job, now));
         let status = self.pipeline_status(pipeline);
         let of = self.lab.pipelines.get_mut(&pipeline).expect("seen above");
         of.updated = of.updated.max(now);
@@ -198,6 +202,26 @@ impl State {
         }
     }
 
+    /// GitLab makes the deployment of a job when the job can be played, long before it runs, if it
+    /// ever does.
+    fn make_deployment(&mut self, job: u64, now: Millis) {
+        let Job { spec, pipeline, status, .. } = &self.lab.jobs[&job];
+        let Some(environment) = spec.environment.clone() else { return };
+        let project = self.lab.pipelines[pipeline].project;
+        let status = if status == "manual" { "blocked" } else { "created" }.into();
+        let id = self.lab.next_id();
+        let (created, updated) = (now, now);
+        self.lab.deployments.push(Deployment {
+            id,
+            project,
+            environment,
+            job,
+            status,
+            created,
+            updated,
+        });
+    }
+
     /// The runner takes it: now, and not before, the variables are read.
     fn pick_up(&mut self, id: u64, at: Millis) {
         let started = at + self.shift;
@@ -206,19 +230,9 @@ impl State {
         job.started = Some(started);
         job.due = (job.spec.outcome != JobEnd::Never).then_some(at + job.spec.ms);
         let (spec, pipeline) = (job.spec.clone(), job.pipeline);
-        let project = self.lab.pipelines[&pipeline].project;
-        if let Some(environment) = &spec.environment {
-            let id_of = self.lab.next_id();
-            let (environment, status) = (environment.clone(), "running".into());
-            self.lab.deployments.push(Deployment {
-                id: id_of,
-                project,
-                environment,
-                job: id,
-                status,
-                created: started,
-                updated: started,
-            });
+        for deployment in self.lab.deployments.iter_mut().filter(|deployment| deployment.job == id)
+        {
+            (deployment.status, deployment.updated) = ("running".into(), started);
         }
         if let Some((id_variable, secret_variable)) = &spec.reads {
             let given = self.job_variables(id);

@@ -51,7 +51,10 @@ impl State {
                     "400 Bad request - `updated_at` filter and `updated_at` sorting must be paired",
                 )
             }
-            ("GET", ["deployments"]) => page(input, self.deployments(project, input)),
+            ("GET", ["deployments"]) => match self.refused_deployments(input) {
+                Some(text) => message(400, &format!("400 Bad request - {text}")),
+                None => page(input, self.deployments(project, input)),
+            },
             _ => no_route(),
         }
     }
@@ -346,6 +349,21 @@ impl State {
         names.into_iter().map(environment_json).collect()
     }
 
+    /// The filter by a date and the order by it go together, and those by the end with `success`.
+    fn refused_deployments(&self, input: &Input) -> Option<&'static str> {
+        let by_end = input.text("order_by").as_deref() == Some("finished_at");
+        let after = input.text("finished_after").is_some();
+        if by_end && !self.knobs.deployments_by_end {
+            Some("order_by does not have a valid value")
+        } else if by_end != after {
+            Some("`finished_at` filter and `finished_at` sorting must be paired")
+        } else if after && input.text("status").as_deref() != Some("success") {
+            Some("`finished_at` filter must be combined with `success` status filter.")
+        } else {
+            None
+        }
+    }
+
     fn deployments(&self, project: u64, input: &Input) -> Vec<Value> {
         let updated_after = input.text("updated_after").and_then(|text| parse(&text));
         let is = |name: &str, actual: &str| input.text(name).is_none_or(|wanted| wanted == actual);
@@ -366,6 +384,11 @@ impl State {
             })
             .collect();
         match input.text("order_by").as_deref() {
+            Some("finished_at") => {
+                let ended = |deployment: &Deployment| self.lab.jobs[&deployment.job].finished;
+                found.retain(|deployment| ended(deployment).is_some());
+                found.sort_by_key(|deployment| (ended(deployment), deployment.id));
+            }
             Some("updated_at") => {
                 found.sort_by_key(|deployment| (deployment.updated, deployment.id));
             }

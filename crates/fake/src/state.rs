@@ -110,6 +110,8 @@ pub struct Knobs {
     /// 17.0 and up: jobs can be asked for by `scope[]=canceling` and `waiting_for_callback` (400
     /// else).
     pub new_job_scopes: bool,
+    /// Deployments can be sorted by their end.
+    pub deployments_by_end: bool,
     /// 19.2 and up: `/trigger_jobs` exists.
     pub trigger_jobs: bool,
 }
@@ -148,6 +150,7 @@ impl Knobs {
             pipelines_a_minute: 25,
             queue_ms: 10,
             new_job_scopes: true,
+            deployments_by_end: true,
             trigger_jobs: true,
         }
     }
