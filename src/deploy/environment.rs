@@ -85,7 +85,7 @@ pub(crate) async fn survey(
             }
         }
     }
-    let live = all.iter().find(|job| ended(job) <= then).or(all.last());
+    let live = all.iter().find(|job| ended(job) <= then).or_else(|| all.last());
     if let (true, Some(live)) = (wanted.is_empty(), live) {
         unique.extend(beside(live).map(|job| job.name.as_str()));
     }
