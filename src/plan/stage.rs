@@ -112,7 +112,7 @@ pub(super) fn stage(seen: &Observed, policy: &Policy) -> Stage {
         return Stage::Idle(named, due);
     };
     let new_key_state = new_key_state(progress, seen);
-    let targets_state = targets_state(progress, new_key_state.key(), seen, policy);
+    let targets_state = targets_state(progress, new_key_state.key(), seen);
     let Some(published) = &progress.published else {
         return Stage::Publishing(new_key_state, targets_state);
     };
@@ -350,7 +350,6 @@ pub(super) fn targets_state(
     progress: &Progress,
     new_key_state: Option<&AccessKeyId>,
     seen: &Observed,
-    policy: &Policy,
 ) -> TargetsState {
     let unasked = |target: &TargetSeen| {
         matches!(target.secret, SecretSeen::Readable { owner: SecretOwner::NotAsked, .. })
@@ -362,15 +361,9 @@ pub(super) fn targets_state(
     let holds = |target: &TargetSeen| new_key_state.is_some_and(|key| target.secret.is_of(key));
     let may_hold =
         |target: &TargetSeen| new_key_state.is_some_and(|key| target.secret.may_be_of(key));
-    // Only a forced rotation begins where a secret is missing.
-    let began_whole = seen.run.new_key.is_some() && policy.forced.is_none();
-    let has_lost_its_secret = |target: &TargetSeen| {
-        began_whole && target.id.key().is_some() && target.secret == SecretSeen::Absent
-    };
-    let is_changed = |target: &&TargetSeen| {
-        !named(target) && (!is_previous(progress, target) || has_lost_its_secret(target))
-    };
-    if let Some(target) = seen.targets.iter().find(is_changed) {
+    if let Some(target) =
+        seen.targets.iter().find(|target| !is_previous(progress, target) && !named(target))
+    {
         return TargetsState::ChangedExternally(target.name.clone());
     }
     if let Some(torn) = seen.targets.iter().position(|target| holds(target) && !named(target)) {

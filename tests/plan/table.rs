@@ -463,15 +463,6 @@ fn whose_a_readable_secret_is_is_asked_before_anything_is_written() {
     assert_eq!(plan(&seen), Ask(Query::WhoseSecrets));
 }
 
-#[test]
-fn a_secret_that_was_deleted_while_the_new_key_was_verified_is_not_made_again() {
-    let seen = with_new_key(true).with(|seen| seen.targets[0].secret = SecretSeen::Absent);
-    let refusal = Refusal::ChangedExternally { target: one(), new_key: id(NEW) };
-    assert_eq!(plan(&seen), Abandon(Cause::Refusal(refusal)));
-    // Force begins there.
-    assert_eq!(confirmed(&seen, &forced()), WriteSecret { target: 0, key: id(NEW) });
-}
-
 /// A key was verified meanwhile, and a person may have stored another pair.
 #[test]
 fn the_variables_are_read_right_before_the_first_write() {
