@@ -216,6 +216,9 @@ impl Run<'_> {
                 // Asked for without an answer, it is asked for once more in this run.
                 if !self.deploys.unanswered.insert(index) {
                     self.deploys.started.insert(index);
+                    if let Asked::Job(name) = &attempt.asked {
+                        self.deploys.rerun.insert((index, name.clone()));
+                    }
                 }
                 return Err(error);
             }
