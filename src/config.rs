@@ -396,3 +396,27 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl std::error::Error for ConfigErrors {}
+
+#[cfg(test)]
+mod tests {
+    use super::{Job, Name};
+
+    /// GitLab's paths have no case.
+    #[test]
+    fn the_jobs_own_project_is_found_by_its_id_and_by_its_path_in_any_case() {
+        let job = Job {
+            project: Some(42),
+            project_path: Some("acme/shop".to_owned()),
+            branch: Some("main".to_owned()),
+            ..Job::default()
+        };
+        let path = |text: &str| Name::Path(text.to_owned());
+        for own in [Name::Id(42), path("acme/shop"), path("Acme/Shop")] {
+            assert_eq!(job.branch_in(&own), Some("main"), "{own}");
+        }
+        for other in [Name::Id(43), path("acme/shop2"), path("42")] {
+            assert_eq!(job.branch_in(&other), None, "{other}");
+        }
+        assert_eq!(Job::default().branch_in(&Name::Id(42)), None);
+    }
+}

@@ -14,13 +14,14 @@ use crate::config::{Config, DeployMode, Name};
 use crate::error::{Error, Notice};
 use crate::gitlab::jobs::Job;
 use crate::gitlab::pipelines::Pipeline;
-use crate::gitlab::{ApiError, Gitlab, Phase, Status};
+use crate::gitlab::{ApiError, ApiErrorKind, Gitlab, Phase, Status};
 use crate::plan::DeploySeen;
 use crate::record::{Asked, DeployPlace, RecordedDeploy};
 
 pub mod attempt;
 pub mod environment;
 mod in_flight;
+mod named;
 mod proof;
 mod start;
 mod tree;
@@ -28,7 +29,8 @@ mod tried;
 mod whole;
 
 pub use in_flight::{InFlight, in_flight_jobs};
-use proof::{Own, Proof};
+use named::Own;
+use proof::Proof;
 pub use start::start;
 use tree::Tree;
 
@@ -148,7 +150,7 @@ pub async fn look_at_own(
     let project = Name::Id(project);
     let tree = Tree::read(gitlab, &project, number, Status::Running).await;
     let own_jobs = Own { drained, rotators };
-    let proof = tree.map(|tree| proof::of_named(&tree, &config.deploy.jobs, Some(&own_jobs)));
+    let proof = tree.map(|tree| named::of_named(&tree, &config.deploy.jobs, Some(&own_jobs)));
     let of_pipeline = |what: &str| format!("pipeline {number}: {what}");
     Ok(match proof.map_err(|error| looking(&project, error))? {
         Proof::Proven | Proof::NoDeploy => {
@@ -241,7 +243,7 @@ impl Look<'_> {
         }
         let names = &self.config.deploy.jobs;
         let proof = match pipeline.status.phase() {
-            _ if !names.is_empty() => proof::of_named(&read().await?, names, None),
+            _ if !names.is_empty() => named::of_named(&read().await?, names, None),
             Phase::Succeeded => whole::of_all(gitlab, &read().await?, pipeline.created_at).await?,
             Phase::Failed if pipeline.status == Status::Skipped => {
                 Proof::InVain("all its jobs were skipped".to_owned())
@@ -320,8 +322,21 @@ async fn startable(
     config: &Config,
     place: &Place<'_>,
 ) -> Result<DeploySeen, ApiError> {
-    let asked = Asked::Ref(start::branch(gitlab, config, place).await?);
+    let asked = Asked::Ref(branch(gitlab, config, place).await?);
     Ok(DeploySeen::Startable { place: place.name.clone(), asked })
+}
+
+/// The ref to deploy: the configured one, this job's branch in its own project, else the default
+/// branch.
+async fn branch(gitlab: &Gitlab, config: &Config, place: &Place<'_>) -> Result<String, ApiError> {
+    if let DeployMode::Pipeline { branch: Some(branch) } = place.mode {
+        return Ok(branch.clone());
+    }
+    if let Some(branch) = config.job.branch_in(place.project) {
+        return Ok(branch.to_owned());
+    }
+    let project = gitlab.project(place.project).await?;
+    project.default_branch.ok_or_else(|| ApiError::missing(ApiErrorKind::PipelineRef))
 }
 
 impl Place<'_> {

@@ -14,6 +14,7 @@ mod client;
 pub mod deployments;
 mod error;
 pub mod jobs;
+mod list;
 pub mod pipelines;
 pub mod projects;
 pub mod records;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::proof::stem;
+use super::named::stem;
 use super::{Deployed, Left, Looked, Place, looking, newest_try};
 use crate::config::Config;
 use crate::error::Error;

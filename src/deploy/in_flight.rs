@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::looking;
-use super::proof::stem;
+use super::named::stem;
 use crate::config::Name;
 use crate::error::Error;
 use crate::gitlab::Gitlab;

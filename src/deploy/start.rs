@@ -3,7 +3,7 @@
 use super::{Place, environment, tried};
 use crate::config::{Config, DeployMode};
 use crate::error::Error;
-use crate::gitlab::{ApiError, ApiErrorKind, Gitlab};
+use crate::gitlab::Gitlab;
 use crate::record::{Asked, DeployAttempt, Progress, RecordedDeploy};
 
 /// Asks for the deploy that the attempt is about; `None` where it is not needed any more.
@@ -33,23 +33,6 @@ pub async fn start(
     }
 }
 
-/// The ref to deploy: the configured one, this job's branch in its own project, else the default
-/// branch.
-pub(super) async fn branch(
-    gitlab: &Gitlab,
-    config: &Config,
-    place: &Place<'_>,
-) -> Result<String, ApiError> {
-    if let DeployMode::Pipeline { branch: Some(branch) } = place.mode {
-        return Ok(branch.clone());
-    }
-    if let Some(branch) = config.job.branch_in(place.project) {
-        return Ok(branch.to_owned());
-    }
-    let project = gitlab.project(place.project).await?;
-    project.default_branch.ok_or_else(|| ApiError::missing(ApiErrorKind::PipelineRef))
-}
-
 impl Place<'_> {
     /// What the record says of a pipeline of ours.
     pub(super) fn started(
@@ -65,29 +48,5 @@ impl Place<'_> {
 
     pub(super) fn recorded(&self, pipeline: u64, job: Option<u64>) -> RecordedDeploy {
         RecordedDeploy { place: self.name.clone(), pipeline, job, proven: None, tried: None }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::config::{Job, Name};
-
-    /// GitLab's paths have no case.
-    #[test]
-    fn the_jobs_own_project_is_found_by_its_id_and_by_its_path_in_any_case() {
-        let job = Job {
-            project: Some(42),
-            project_path: Some("acme/shop".to_owned()),
-            branch: Some("main".to_owned()),
-            ..Job::default()
-        };
-        let path = |text: &str| Name::Path(text.to_owned());
-        for own in [Name::Id(42), path("acme/shop"), path("Acme/Shop")] {
-            assert_eq!(job.branch_in(&own), Some("main"), "{own}");
-        }
-        for other in [Name::Id(43), path("acme/shop2"), path("42")] {
-            assert_eq!(job.branch_in(&other), None, "{other}");
-        }
-        assert_eq!(Job::default().branch_in(&Name::Id(42)), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::config::Name;
 use crate::gitlab::jobs::Job;
-use crate::gitlab::pipelines::PipelineRef;
+use crate::gitlab::jobs::PipelineRef;
 use crate::gitlab::{ApiError, Gitlab, Phase, Status};
 
 /// Downstream pipelines of downstream pipelines; GitLab's own limit is two levels for children.

@@ -3,7 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Place, start};
+use super::{Place, branch};
 use crate::config::Config;
 use crate::gitlab::{ApiError, Gitlab};
 use crate::record::{RecordedDeploy, Tried};
@@ -44,8 +44,8 @@ pub(super) async fn is_exhausted(
     commit: Option<&str>,
 ) -> Result<bool, ApiError> {
     let Some(tried) = recorded.tried.filter(|tried| tried.again) else { return Ok(false) };
-    let branch = start::branch(gitlab, config, place).await?;
-    let newest = gitlab.commit(place.project, &branch).await?;
+    let name = branch(gitlab, config, place).await?;
+    let newest = gitlab.commit(place.project, &name).await?;
     // Where GitLab does not show the branch, only a setting can have changed.
     Ok(tried.number == number(config, place, newest.as_deref().or(commit)))
 }

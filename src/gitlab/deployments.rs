@@ -1,15 +1,11 @@
 //! The deployments of an environment, and the jobs that made them.
 
-use std::borrow::Cow;
-
-use gitlab::api::Pageable;
-use gitlab::api::endpoint_prelude::{Endpoint, QueryParams};
-use http::Method;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::jobs::Job;
-use super::pipelines::OnePage;
-use super::{ApiError, Gitlab, id};
+use super::list::{List, OnePage};
+use super::{ApiError, Gitlab};
 use crate::config::Name;
 
 /// As many as GitLab puts on a page.
@@ -28,10 +24,7 @@ pub struct Deployment {
 #[serde(untagged)]
 enum Deployable {
     Job(Box<Job>),
-    Trigger {
-        #[serde(rename = "id")]
-        _id: u64,
-    },
+    Trigger { id: u64 },
 }
 
 impl Deployment {
@@ -43,7 +36,15 @@ impl Deployment {
         }
     }
 
-    pub fn into_job(self) -> Option<Job> {
+    fn job_id(&self) -> Option<u64> {
+        match &self.deployable {
+            Some(Deployable::Job(job)) => Some(job.id),
+            Some(Deployable::Trigger { id }) => Some(*id),
+            None => None,
+        }
+    }
+
+    fn into_job(self) -> Option<Job> {
         match self.deployable {
             Some(Deployable::Job(job)) => Some(*job),
             Some(Deployable::Trigger { .. }) | None => None,
@@ -60,7 +61,16 @@ impl Gitlab {
         environment: &str,
         every: bool,
     ) -> Result<Vec<Deployment>, ApiError> {
-        let of = |by_end| Deployments { project, environment, status: "success", by_end };
+        let of = |by_end| {
+            let mut filters = deployments_to(environment, "success");
+            if by_end {
+                filters.push(("order_by", "finished_at".to_owned()));
+                filters.push(("finished_after", EVER.to_owned()));
+            } else {
+                filters.push(("order_by", "id".to_owned()));
+            }
+            List { project, path: DEPLOYMENTS.to_owned(), filters }
+        };
         match self.deployments(of(true), every).await {
             // This GitLab does not sort by the end.
             Err(ApiError::Denied { status: 400, .. }) => {
@@ -83,18 +93,39 @@ impl Gitlab {
     ) -> Result<Vec<Job>, ApiError> {
         let mut jobs = Vec::new();
         for status in ["running", "created"] {
-            let of = Deployments { project, environment, status, by_end: false };
-            let deployments = self.deployments(of, false).await?;
+            let mut filters = deployments_to(environment, status);
+            filters.push(("order_by", "id".to_owned()));
+            let list = List { project, path: DEPLOYMENTS.to_owned(), filters };
+            let deployments = self.deployments(list, false).await?;
             jobs.extend(deployments.into_iter().filter_map(Deployment::into_job));
         }
         Ok(jobs)
     }
 
-    async fn deployments(
+    /// The jobs of the deployments that were updated since then; `None` where GitLab does not show
+    /// them to this token.
+    pub async fn deployed_jobs(
         &self,
-        list: Deployments<'_>,
-        every: bool,
-    ) -> Result<Vec<Deployment>, ApiError> {
+        project: &Name,
+        since: Timestamp,
+    ) -> Result<Option<Vec<u64>>, ApiError> {
+        // The filter and the order go together: GitLab refuses one without the other.
+        let filters = vec![
+            ("order_by", "updated_at".to_owned()),
+            ("sort", "asc".to_owned()),
+            ("updated_after", since.to_string()),
+        ];
+        let list = List { project, path: DEPLOYMENTS.to_owned(), filters };
+        match self.query_all::<Deployment>(list).await {
+            Ok(deployments) => {
+                Ok(Some(deployments.iter().filter_map(Deployment::job_id).collect()))
+            }
+            Err(ApiError::Denied { status: 403 | 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn deployments(&self, list: List<'_>, every: bool) -> Result<Vec<Deployment>, ApiError> {
         if every {
             self.query_all(list).await
         } else {
@@ -104,34 +135,13 @@ impl Gitlab {
 }
 
 /// <https://docs.gitlab.com/api/deployments/#list-project-deployments>
-struct Deployments<'a> {
-    project: &'a Name,
-    environment: &'a str,
-    status: &'a str,
-    by_end: bool,
+const DEPLOYMENTS: &str = "deployments";
+
+/// The filters of one environment's deployments, the newest first.
+fn deployments_to(environment: &str, status: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("environment", environment.to_owned()),
+        ("status", status.to_owned()),
+        ("sort", "desc".to_owned()),
+    ]
 }
-
-impl Endpoint for Deployments<'_> {
-    fn method(&self) -> Method {
-        Method::GET
-    }
-
-    fn endpoint(&self) -> Cow<'static, str> {
-        format!("projects/{}/deployments", id(self.project)).into()
-    }
-
-    fn parameters(&self) -> QueryParams<'_> {
-        let mut parameters = QueryParams::default();
-        parameters
-            .push("environment", self.environment)
-            .push("status", self.status)
-            .push("sort", "desc")
-            .push("order_by", if self.by_end { "finished_at" } else { "id" });
-        if self.by_end {
-            parameters.push("finished_after", EVER);
-        }
-        parameters
-    }
-}
-
-impl Pageable for Deployments<'_> {}

@@ -5,7 +5,7 @@ use gitlab::api::projects::pipelines::PipelineJobs;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::pipelines::{OnePage, PipelineRef};
+use super::list::OnePage;
 use super::{ApiError, ApiErrorKind, Gitlab, Status, built, id};
 use crate::config::Name;
 use crate::record::JobRef;
@@ -35,6 +35,18 @@ pub struct Job {
     /// Its pipeline is archived, so it cannot be run again.
     #[serde(default)]
     pub archived: bool,
+}
+
+/// A pipeline as a job names it: its own, or the one that it triggered.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PipelineRef {
+    pub id: u64,
+    #[serde(default)]
+    pub project_id: Option<u64>,
+    #[serde(default)]
+    pub status: Option<Status>,
+    #[serde(default)]
+    pub web_url: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

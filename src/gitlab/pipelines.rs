@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 
-use gitlab::api::Pageable;
 use gitlab::api::common::SortOrder;
-use gitlab::api::endpoint_prelude::{BodyError, Endpoint, QueryParams};
+use gitlab::api::endpoint_prelude::{BodyError, Endpoint};
 use gitlab::api::projects::pipelines::{self as endpoints, PipelineOrderBy};
 use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::jobs::Job;
+use super::jobs::{Job, PipelineRef};
+use super::list::{List, OnePage};
 use super::{ApiError, ApiErrorKind, Gitlab, Status, built, id};
 use crate::config::{Deploy, Name};
 
@@ -35,18 +35,6 @@ pub struct Pipeline {
 #[derive(Debug, Deserialize)]
 pub struct User {
     pub id: u64,
-}
-
-/// A pipeline as a job names it: its own, or the one that it triggered.
-#[derive(Clone, Debug, Deserialize)]
-pub struct PipelineRef {
-    pub id: u64,
-    #[serde(default)]
-    pub project_id: Option<u64>,
-    #[serde(default)]
-    pub status: Option<Status>,
-    #[serde(default)]
-    pub web_url: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,7 +84,8 @@ impl Gitlab {
         branch: &str,
         after: Timestamp,
     ) -> Result<Vec<Pipeline>, ApiError> {
-        self.query_all(PipelinesSince { project, branch, after }).await
+        let filters = vec![("ref", branch.to_owned()), ("updated_after", after.to_string())];
+        self.query_all(List { project, path: "pipelines".to_owned(), filters }).await
     }
 
     /// Starts a pipeline with the inputs and variables of the configuration.
@@ -121,7 +110,10 @@ impl Gitlab {
             Err(ApiError::Denied {
                 kind: ApiErrorKind::NotFound | ApiErrorKind::Redirected,
                 ..
-            }) => self.query_all(TriggerJobs { project, pipeline }).await,
+            }) => {
+                let path = format!("pipelines/{pipeline}/trigger_jobs");
+                self.query_all(List { project, path, filters: Vec::new() }).await
+            }
             reply => reply,
         }
     }
@@ -160,69 +152,3 @@ impl Endpoint for CreatePipeline<'_> {
         Ok(Some(("application/json", serde_json::to_vec(&body)?)))
     }
 }
-
-/// The first so many of a list.
-pub(super) struct OnePage<L> {
-    pub(super) list: L,
-    pub(super) count: u64,
-}
-
-impl<L: Endpoint> Endpoint for OnePage<L> {
-    fn method(&self) -> Method {
-        self.list.method()
-    }
-
-    fn endpoint(&self) -> Cow<'static, str> {
-        self.list.endpoint()
-    }
-
-    fn parameters(&self) -> QueryParams<'_> {
-        let mut parameters = self.list.parameters();
-        parameters.push("per_page", self.count);
-        parameters
-    }
-}
-
-/// <https://docs.gitlab.com/api/pipelines/#list-project-pipelines>. The crate's endpoint takes a
-/// date of another crate.
-struct PipelinesSince<'a> {
-    project: &'a Name,
-    branch: &'a str,
-    after: Timestamp,
-}
-
-impl Endpoint for PipelinesSince<'_> {
-    fn method(&self) -> Method {
-        Method::GET
-    }
-
-    fn endpoint(&self) -> Cow<'static, str> {
-        format!("projects/{}/pipelines", id(self.project)).into()
-    }
-
-    fn parameters(&self) -> QueryParams<'_> {
-        let mut parameters = QueryParams::default();
-        parameters.push("ref", self.branch);
-        parameters.push("updated_after", self.after.to_string());
-        parameters
-    }
-}
-
-impl Pageable for PipelinesSince<'_> {}
-
-struct TriggerJobs<'a> {
-    project: &'a Name,
-    pipeline: u64,
-}
-
-impl Endpoint for TriggerJobs<'_> {
-    fn method(&self) -> Method {
-        Method::GET
-    }
-
-    fn endpoint(&self) -> Cow<'static, str> {
-        format!("projects/{}/pipelines/{}/trigger_jobs", id(self.project), self.pipeline).into()
-    }
-}
-
-impl Pageable for TriggerJobs<'_> {}

@@ -1,12 +1,10 @@
-//! Projects and groups, and of a project its refs and deployments.
+//! Projects and groups, and of a project its refs.
 
 use std::borrow::Cow;
 
-use gitlab::api::Pageable;
 use gitlab::api::endpoint_prelude::{Endpoint, QueryParams};
 use gitlab::api::projects::repository::commits::Commit;
 use http::Method;
-use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::jobs;
@@ -148,24 +146,6 @@ impl Gitlab {
             Err(error) => Err(error),
         }
     }
-
-    /// The jobs of the deployments that were updated since then; `None` where GitLab does not show
-    /// them to this token.
-    pub async fn deployed_jobs(
-        &self,
-        project: &Name,
-        since: Timestamp,
-    ) -> Result<Option<Vec<u64>>, ApiError> {
-        let reply = self.query_all::<Deployed>(UpdatedDeployments { project, since }).await;
-        match reply {
-            Ok(deployments) => {
-                let jobs = deployments.into_iter().filter_map(|deployment| deployment.deployable);
-                Ok(Some(jobs.map(|job| job.id).collect()))
-            }
-            Err(ApiError::Denied { status: 403 | 404, .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// A group without its projects, which GitLab sends along, a hundred of them, unless it is told not
@@ -187,42 +167,3 @@ impl Endpoint for GroupItself<'_> {
         parameters
     }
 }
-
-/// Of a deployment only its job's id: of a trigger job GitLab shows little more.
-#[derive(Debug, Deserialize)]
-struct Deployed {
-    #[serde(default)]
-    deployable: Option<Deployable>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Deployable {
-    id: u64,
-}
-
-/// The filter and the order go together: GitLab refuses one without the other.
-struct UpdatedDeployments<'a> {
-    project: &'a Name,
-    since: Timestamp,
-}
-
-impl Endpoint for UpdatedDeployments<'_> {
-    fn method(&self) -> Method {
-        Method::GET
-    }
-
-    fn endpoint(&self) -> Cow<'static, str> {
-        format!("projects/{}/deployments", id(self.project)).into()
-    }
-
-    fn parameters(&self) -> QueryParams<'_> {
-        let mut parameters = QueryParams::default();
-        parameters
-            .push("order_by", "updated_at")
-            .push("sort", "asc")
-            .push("updated_after", self.since.to_string());
-        parameters
-    }
-}
-
-impl Pageable for UpdatedDeployments<'_> {}
