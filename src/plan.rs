@@ -76,6 +76,7 @@ mod describe;
 mod external;
 mod look;
 mod model;
+mod new_key;
 mod orphan;
 mod rehearse;
 mod retiring;
@@ -86,8 +87,9 @@ mod step;
 pub use crate::error::{Blocker, Notice, Refusal};
 use claim::claimed;
 pub use model::*;
+use new_key::NewKeyState;
 pub use run_state::*;
-use stage::{Deploys, Drain, Due, Intact, Named, NewKeyState, Stage, TargetsState};
+use stage::{Deploys, Drain, Due, Intact, Named, Stage, TargetsState};
 pub use step::*;
 
 /// A key counts as ours if it was created at most this long after `creating`.

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::model::{IdSeen, Observed, SecretOwner, SecretSeen, TargetSeen};
+use super::new_key::{NewKeyState, new_key_state};
 use super::run_state::Attempt;
-use super::stage::{NewKeyState, is_previous as is_previous_of, new_key_state};
+use super::stage::is_previous as is_previous_of;
 use super::step::{Checkpoint, Done, KeyRole, Query, Scope, Step, Waiting};
 use crate::access_key::AccessKeyId;
 use crate::record::Progress;

@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Refusal;
 use super::model::{Observed, Policy};
+use super::new_key::{NewKeyState, new_key_state};
 use super::run_state::GivenPair;
-use super::stage::{NewKeyState, new_key_state};
 use super::step::{Checkpoint, Done, KeyRole, Query, Step, Waiting};
 use crate::access_key::{AccessKeyId, Key, Use};
 use crate::config::Action;

@@ -56,8 +56,12 @@ impl OwnRecord {
         }
     }
 
-    /// Whether a listed record belongs to another run, and this run may take it over.
-    pub(super) fn is_another(&self, other: &StoredRecord) -> bool {
+    /// The listed records of other runs that this run may take over.
+    pub(super) fn others(&self, listed: Vec<StoredRecord>) -> Vec<StoredRecord> {
+        listed.into_iter().filter(|stored| self.is_another(stored)).collect()
+    }
+
+    fn is_another(&self, other: &StoredRecord) -> bool {
         let is_own = self.own.as_ref().is_some_and(|own| own.name == other.name);
         let taken = self.taken_over.iter().filter(|taken| **taken == other.name).count();
         !is_own && taken < TAKEOVERS
@@ -158,7 +162,7 @@ impl Run<'_> {
         let lists = Lists::read(context.gitlab, context.config).await?;
         let targets = lists.targets(context.config);
         let who = Who { user: &self.seen.user, keys: &self.seen.keys, targets: &targets };
-        let others = context.others(lists.records()?, &self.record, &who).await?;
+        let others = context.others(self.record.others(lists.records()?), &who).await?;
         Ok(others.iter().map(|other| other.life).max().unwrap_or(Life::Over))
     }
 

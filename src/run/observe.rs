@@ -230,7 +230,7 @@ impl Context<'_> {
         let rotators = listed.iter().filter_map(|stored| stored.record.job).collect();
         let mut targets = lists.targets(self.config);
         let who = Who { user, keys, targets: &targets };
-        let others = self.others(listed, own, &who).await?;
+        let others = self.others(own.others(listed), &who).await?;
         let records = others.iter().map(Other::seen).collect();
         let stored = others.into_iter().map(|other| other.stored).collect();
         for (target, value) in targets.iter_mut().zip(lists.secrets(self.config)) {

@@ -6,7 +6,6 @@ use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Context;
-use super::claim::OwnRecord;
 use crate::access_key::{AccessKeyId, Key};
 use crate::error::Error;
 use crate::gitlab::records::StoredRecord;
@@ -46,13 +45,10 @@ impl Context<'_> {
     pub(super) async fn others(
         &self,
         listed: Vec<StoredRecord>,
-        own: &OwnRecord,
         who: &Who<'_>,
     ) -> Result<Vec<Other>, Error> {
         let keys = who.all_keys();
         let places: Vec<Place> = who.targets.iter().map(|target| target.place.clone()).collect();
-        let listed: Vec<StoredRecord> =
-            listed.into_iter().filter(|stored| own.is_another(stored)).collect();
         let known = self.aws.known_account();
         let mut whose =
             Whose { user: who.user, account: known.as_deref(), keys: &keys, places: &places };
