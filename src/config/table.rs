@@ -114,8 +114,8 @@ pub const VARIABLES: &[Variable] = &[
         name: "ROTATOR_DEPLOY",
         default: "pipeline",
         meaning: "How the new key reaches production: `pipeline` or `pipeline@REF` (start one), \
-            `environment/NAME` (retry its latest successful deployment) or `none` (the pipeline \
-            deploys by itself, then `retire`).",
+            `environment/NAME` (run the jobs of its latest deployment again) or `none` (the \
+            pipeline deploys by itself, then `retire`).",
     },
     Variable {
         name: "ROTATOR_DEPLOY_PROJECTS",
