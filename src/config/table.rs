@@ -194,7 +194,7 @@ pub const VARIABLES: &[Variable] = &[
 /// What `--help` prints.
 pub(super) fn help() -> String {
     let mut text = String::from(
-        "Rotates the IAM access key of a service account and the GitLab variables that hold it.\n\n\
+        "Rotates the access key of an IAM user and the GitLab variables that hold it.\n\n\
          Usage: credential-rotator [--help | --version]\n\n\
          Everything else comes from environment variables; an empty one counts as unset.\n\
          Durations are written like 90d, 12h or 30s.\n",
@@ -205,7 +205,7 @@ pub(super) fn help() -> String {
     text
 }
 
-/// The rows of [`VARIABLES`] as the README shows them.
+/// The rows of [`VARIABLES`] as docs/reference.md shows them.
 pub fn table_markdown() -> String {
     let mut text = String::from("| variable | default | meaning |\n| --- | --- | --- |\n");
     for Variable { name, default, meaning } in VARIABLES {

@@ -48,7 +48,7 @@ fn help_is_the_table() {
     snapbox::assert_data_eq!(
         out.lines().take(6).collect::<Vec<_>>().join("\n"),
         str![[r#"
-Rotates the IAM access key of a service account and the GitLab variables that hold it.
+Rotates the access key of an IAM user and the GitLab variables that hold it.
 
 Usage: credential-rotator [--help | --version]
 
