@@ -192,13 +192,14 @@ impl Run<'_> {
             let context = &self.context;
             preflight::enough_time(context.config, &context.gitlab.fence, self.seen.now)?;
         }
+        let progress = Progress::after(&self.seen, checkpoint);
+        self.write_record(progress, !checkpoint.ends_the_rotation()).await?;
+        // Where it cannot be noted, the run ends with this error.
         if let Checkpoint::AttemptClosed(_) = checkpoint
             && let Some(error) = self.error.take()
         {
             tracing::warn!("{error}; what it has started may still show up");
         }
-        let progress = Progress::after(&self.seen, checkpoint);
-        self.write_record(progress, !checkpoint.ends_the_rotation()).await?;
         if checkpoint.ends_the_rotation() {
             self.record.own = None;
         }

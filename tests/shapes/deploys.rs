@@ -20,6 +20,7 @@ pub(crate) fn pipelines() -> Vec<Trial> {
         a_pipeline_of_somebody_else_is_not_adopted,
         of_two_pipelines_of_our_user_none_is_adopted,
         without_a_known_user_no_pipeline_is_adopted,
+        a_lost_reply_that_cannot_be_noted_is_told,
         after_a_refusal_no_pipeline_is_adopted,
         after_a_failed_deploy_no_pipeline_is_adopted,
         a_pipeline_that_another_rotation_may_have_asked_for_is_nobodys,
@@ -133,6 +134,18 @@ fn without_a_known_user_no_pipeline_is_adopted() {
 }
 
 /// What was refused has made nothing, so no pipeline is what it has made.
+/// GitLab goes away with the request and stays away.
+fn a_lost_reply_that_cannot_be_noted_is_told() {
+    let fixture = Fixture::of_days(75);
+    fixture.fake.fault_on("POST /projects/:id/pipeline", 1, Fault::Html(502));
+    // Two writes of the pair and four of the record come before.
+    fixture.fake.fault_from("PUT /projects/:id/variables/:key", 7, Fault::refuse(403));
+    let ended = fixture.run().go();
+    ended.ends(1, "failed");
+    assert!(ended.stderr.contains("error: starting the deploy pipeline"), "{}", ended.stderr);
+    holds_both_keys(&fixture);
+}
+
 fn after_a_refusal_no_pipeline_is_adopted() {
     let fixture = Fixture::of_days(75);
     fixture.fake.refuse_pipelines(PROJECT, Some(Refusal::Workflow));
