@@ -15,7 +15,7 @@
 //! | any | a signal: a torn pair, or a record of a key that is not made | complete it, or take it back | torn pair | torn row | – |
 //! | any | a signal, otherwise | stop | – | the next run | – |
 //! | any | a refusal that a person may have caused, seen once | observe again 10 s later | – | – | – |
-//! | any | a claim was made, or a long wait is over; before an old key is touched, and before the first write of a pair | observe first; for an old key, every place that may name it | – | – | – |
+//! | any | a claim was made, or a long wait is over; before a key of an earlier run is touched, and before the first write of a pair | observe first; for such a key, every place that may name it | – | – | – |
 //! | any | another run's job has ended no two minutes ago, and there is something to do | wait for their end, if this job lasts so long; else refuse: busy | – | – | two minutes after that job's end |
 //! | any | another run is alive and there is something to do | refuse: busy | – | – | it ends, or two minutes have passed since its job ended |
 //! | any | `check` or a dry run, due or not, and what a rotation needs is not known yet | look at all of it | – | – | – |
@@ -191,15 +191,17 @@ fn winds_down(step: &Step, run: &RunState) -> bool {
 fn outdated(step: &Step, run: &RunState) -> Option<Scope> {
     // It touches nothing but our own record; the deploy that follows is looked at first.
     let is_drained = matches!(step, Step::Record(Checkpoint::Drained));
-    let touches_old =
-        matches!(step, Step::Disable(_, KeyRole::Old) | Step::Delete(_, KeyRole::Old));
+    // Nobody else knows of a key that this process has made for nothing.
+    let is_own = |id: &AccessKeyId| run.new_key.as_ref().is_some_and(|new| new.key == *id);
+    let touches_a_key =
+        matches!(step, Step::Disable(id, _) | Step::Delete(id, _) if !is_own(id));
     // Much time may have passed since: a key was verified.
     let is_first_write = matches!(step, Step::WriteSecret { .. }) && !run.secret_sent;
     match run.freshness {
         Freshness::Outdated => Some(Scope::Everything),
         Freshness::VariablesOutdated => Some(Scope::Variables),
         Freshness::AfterWait if step.has_effect() && !is_drained => Some(Scope::Everything),
-        Freshness::Fresh | Freshness::Applied | Freshness::AfterWait if touches_old => {
+        Freshness::Fresh | Freshness::Applied | Freshness::AfterWait if touches_a_key => {
             Some(Scope::Everywhere)
         }
         Freshness::Applied if is_first_write => Some(Scope::Variables),

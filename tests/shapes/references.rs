@@ -11,6 +11,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_target_that_is_taken_out_of_the_list_keeps_the_old_key,
         a_target_that_is_taken_out_and_cannot_be_read_is_told,
         a_deploy_project_whose_variables_cannot_be_read_is_told,
+        a_new_key_that_a_target_holds_which_was_taken_out_is_no_orphan,
     ]
 }
 
@@ -129,4 +130,27 @@ fn a_deploy_project_whose_variables_cannot_be_read_is_told() {
     ended.ends(0, "rotated");
     let told = "the token may not read the variables of project:44";
     assert_eq!(ended.stderr.matches(told).count(), 1, "{}", ended.stderr);
+}
+
+/// Published to project 43 alone: project 42's secret is hidden, so it comes last.
+fn a_new_key_that_a_target_holds_which_was_taken_out_is_no_orphan() {
+    let fixture = Fixture::of_days(75);
+    let secret = Variable::new(SECRET, &fixture.old.secret).masked().hidden();
+    fixture.fake.set_variable(PROJECT, secret);
+    add_project(&fixture, OTHER, "acme/other", "*");
+    let action = "PUT /projects/:id/variables/:key AWS_SECRET_ACCESS_KEY@* 42";
+    fixture.fake.fault_from(action, 1, Fault::refuse(403));
+    let ended = fixture.run().set("ROTATOR_TARGETS", "project:42,project:43").go();
+    assert_ne!(ended.code, 0, "{}", ended.stderr);
+    fixture.fake.clear_faults();
+    let new = fixture.new_key();
+    assert_eq!(fixture.stored_in(project(OTHER), "*"), (new.id.clone(), new.secret.clone()));
+    let ended = fixture.run().set("ROTATOR_TARGETS", "project:42").go();
+    ended.ends(3, "refused");
+    let place = "AWS_ACCESS_KEY_ID of project:43";
+    assert!(ended.stderr.contains(place), "{}", ended.stderr);
+    assert_eq!(fixture.new_key().id, new.id);
+    // What the hint says: it comes back into the list.
+    fixture.run().set("ROTATOR_TARGETS", "project:42,project:43").go().ends(0, "resumed");
+    holds_the_new_key(&fixture, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
 }
