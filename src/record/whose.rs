@@ -9,8 +9,10 @@ use crate::access_key::AccessKeyId;
 pub struct Whose<'a> {
     pub user: &'a str,
     pub account: Option<&'a str>,
-    /// The user's keys, and those that the ids and tags of the targets name.
     pub keys: &'a BTreeSet<AccessKeyId>,
+    /// The keys that the ids and tags of the targets name. One that is not the user's may be gone,
+    /// or another user's: a person has copied a variable.
+    pub named: &'a BTreeSet<AccessKeyId>,
     pub places: &'a [Place],
 }
 
@@ -42,6 +44,7 @@ impl Record {
             return Kinship::Foreign;
         }
         match &self.progress {
+            Some(_) if self.names_one_of(whose.named) => Kinship::Ours,
             Some(progress) if progress.keys().next().is_some() => Kinship::Namesake,
             Some(progress) if !progress.is_about(whose.places) => Kinship::Namesake,
             Some(_) | None => Kinship::Ours,
@@ -118,12 +121,21 @@ mod tests {
 
     #[test]
     fn a_record_is_ours_by_a_key_else_by_user_account_and_place() {
-        let (keys, places) = (BTreeSet::from([key(1)]), [place("production")]);
-        let whose = |user| Whose { user, account: Some("1"), keys: &keys, places: &places };
+        let (keys, named) = (BTreeSet::from([key(1)]), BTreeSet::from([key(3)]));
+        let places = [place("production")];
+        let whose = |user| {
+            Whose { user, account: Some("1"), keys: &keys, named: &named, places: &places }
+        };
         for (account, progress, user, kinship) in [
             (Some("1"), of_key(1), "deployer", Kinship::Ours),
             // Renamed meanwhile.
             (Some("1"), of_key(1), "other", Kinship::Ours),
+            // Its keys are gone, and a target still names one.
+            (Some("1"), of_key(3), "deployer", Kinship::Ours),
+            (None, of_key(3), "deployer", Kinship::Ours),
+            // A target bears another user's tag.
+            (Some("2"), of_key(3), "deployer", Kinship::Foreign),
+            (Some("1"), of_key(3), "other", Kinship::Foreign),
             (None, of_key(2), "deployer", Kinship::Namesake),
             (Some("1"), of_key(2), "deployer", Kinship::Namesake),
             (Some("2"), of_key(2), "deployer", Kinship::Foreign),

@@ -47,11 +47,12 @@ impl Context<'_> {
         listed: Vec<StoredRecord>,
         who: &Who<'_>,
     ) -> Result<Vec<Other>, Error> {
-        let keys = who.all_keys();
+        let keys = who.keys.iter().map(|key| key.id.clone()).collect();
+        let named = who.named_keys();
         let places: Vec<Place> = who.targets.iter().map(|target| target.place.clone()).collect();
         let known = self.aws.known_account();
-        let mut whose =
-            Whose { user: who.user, account: known.as_deref(), keys: &keys, places: &places };
+        let (user, account) = (who.user, known.as_deref());
+        let mut whose = Whose { user, account, keys: &keys, named: &named, places: &places };
         // It costs a call, and a record of a run that has ended in order disturbs nobody.
         let matters = |stored: &StoredRecord| {
             !stored.record.released() && stored.record.is_told_by_account(&whose)
@@ -97,12 +98,11 @@ impl Context<'_> {
 }
 
 impl Who<'_> {
-    fn all_keys(&self) -> BTreeSet<AccessKeyId> {
-        let named = self
-            .targets
-            .iter()
-            .flat_map(|target| target.id.key().into_iter().chain(target.secret.tag()));
-        self.keys.iter().map(|key| &key.id).chain(named).cloned().collect()
+    fn named_keys(&self) -> BTreeSet<AccessKeyId> {
+        let targets = self.targets.iter();
+        let named =
+            targets.flat_map(|target| target.id.key().into_iter().chain(target.secret.tag()));
+        named.cloned().collect()
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         the_order_of_the_targets_may_change_while_one_is_torn,
         a_claim_at_the_home_of_another_order_is_seen,
         users_of_one_name_in_two_accounts_leave_each_other_alone,
+        a_copied_tag_makes_no_record_ours,
         a_namesake_of_another_account_at_work_is_no_rival,
         a_namesake_whose_account_is_not_known_is_one,
         a_first_key_of_another_place_is_not_ours,
@@ -139,6 +140,24 @@ fn users_of_one_name_in_two_accounts_leave_each_other_alone() {
     holds_the_new_key(&two.fixture, &[(project(PROJECT), "production")]);
     assert_eq!(two.fixture.records().len(), waiting, "each has a record of its own");
     two.run("staging").go().ends(0, "resumed");
+    assert_eq!(two.staging.keys(USER).len(), 1);
+}
+
+/// Whoever copied production's variables to staging pasted staging's pair, and left the description.
+fn a_copied_tag_makes_no_record_ours() {
+    let two = TwoAccounts::new();
+    let fake = &two.fixture.fake;
+    two.run("production").set("ROTATOR_OVERLAP", "12h").go().ends(0, "rotated");
+    let tag = fake.variable(PROJECT, SECRET, "production").unwrap().description;
+    fake.operator_edits_variable(PROJECT, SECRET, "staging", |variable| {
+        variable.description.clone_from(&tag);
+    });
+    fake.time_passes(600);
+    let waiting = two.fixture.records().remove(0);
+    fake.set_pipeline_config(PROJECT, vec![JobSpec::new("deploy-staging")]);
+    two.run("staging").go().ends(0, "rotated");
+    let is_left = |record: &Variable| record.value == waiting.value;
+    assert!(two.fixture.records().iter().any(is_left), "it was taken over");
     assert_eq!(two.staging.keys(USER).len(), 1);
 }
 
