@@ -123,7 +123,7 @@ pub async fn look(
 }
 
 /// Whether the pipeline's own deploy ran after `drained`. Without a list of jobs the caller's word
-/// is taken, except in a deploy freeze. `rotators`: the rotation's own jobs.
+/// is taken, except in a deploy freeze and for what ran before `drained`. `rotators`: the rotation's own jobs.
 pub async fn look_at_own(
     gitlab: &Gitlab,
     config: &Config,
@@ -140,12 +140,19 @@ pub async fn look_at_own(
     let (Some(project), Some(_), [_, ..]) =
         (config.job.project, config.job.pipeline, &config.deploy.jobs[..])
     else {
-        return Ok(if config.job.deploy_freeze {
-            let what = "a deploy freeze is on (CI_DEPLOY_FREEZE), so no deploy is taken on trust";
-            Looked::new(DeploySeen::Unproven(what.to_owned()), deployed("unproven"))
-        } else {
-            Looked::new(DeploySeen::Proven(own(number)), deployed("taken on trust"))
-        });
+        // What the caller's word is about ran before this job.
+        let is_early = config.job.started_at.is_some_and(|start| start <= drained);
+        let why = match (config.job.deploy_freeze, is_early) {
+            (true, _) => "a deploy freeze is on (CI_DEPLOY_FREEZE), so no deploy is taken on trust",
+            (false, true) => {
+                "what this pipeline has deployed, it deployed before the new pair was in place and \
+                 every older job had ended"
+            }
+            (false, false) => {
+                return Ok(Looked::new(DeploySeen::Proven(own(number)), deployed("taken on trust")));
+            }
+        };
+        return Ok(Looked::new(DeploySeen::Unproven(why.to_owned()), deployed("unproven")));
     };
     let project = Name::Id(project);
     let tree = Tree::read(gitlab, &project, number, Status::Running).await;

@@ -11,6 +11,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_child_of_the_own_pipeline_that_was_not_begun_is_not_waited_for,
         the_rotations_own_jobs_prove_nothing,
         the_callers_word_does_not_count_in_a_freeze,
+        the_callers_word_does_not_count_for_a_deploy_before_the_pair_was_in_place,
         a_job_that_a_freeze_left_out_of_the_own_pipeline_is_given_up,
     ]
 }
@@ -96,6 +97,18 @@ fn the_callers_word_does_not_count_in_a_freeze() {
     let fixture = begun(Fixture::of_days(75), "web", vec![deploy().not_in_a_freeze()]);
     fixture.fake.set_frozen(PROJECT, true);
     gives_up(&fixture, &as_job(&fixture, "retire").go(), "a deploy freeze is on");
+}
+
+/// The pipeline deploys what an operator has put back; then the new pair is restored.
+fn the_callers_word_does_not_count_for_a_deploy_before_the_pair_was_in_place() {
+    let fixture = begun(Fixture::of_days(75), "web", vec![deploy()]);
+    let new = fixture.new_key();
+    fixture.fake.set_pair(PROJECT, &fixture.old);
+    let job = fixture.running_job(PROJECT, "retire").id;
+    as_job(&fixture, "retire").go().ends(3, "refused");
+    fixture.fake.set_pair(PROJECT, &new);
+    fixture.fake.operator_retries_job(job);
+    gives_up(&fixture, &as_job(&fixture, "retire").go(), "in place");
 }
 
 fn a_job_that_a_freeze_left_out_of_the_own_pipeline_is_given_up() {
