@@ -123,7 +123,8 @@ pub async fn look(
 }
 
 /// Whether the pipeline's own deploy ran after `drained`. Without a list of jobs the caller's word
-/// is taken, except in a deploy freeze and for what ran before `drained`. `rotators`: the rotation's own jobs.
+/// is taken, except in a deploy freeze and for what ran before `drained`. `rotators`: the rotation's
+/// own jobs.
 pub async fn look_at_own(
     gitlab: &Gitlab,
     config: &Config,
@@ -149,7 +150,10 @@ pub async fn look_at_own(
                  every older job had ended"
             }
             (false, false) => {
-                return Ok(Looked::new(DeploySeen::Proven(own(number)), deployed("taken on trust")));
+                return Ok(Looked::new(
+                    DeploySeen::Proven(own(number)),
+                    deployed("taken on trust"),
+                ));
             }
         };
         return Ok(Looked::new(DeploySeen::Unproven(why.to_owned()), deployed("unproven")));

@@ -193,8 +193,7 @@ fn outdated(step: &Step, run: &RunState) -> Option<Scope> {
     let is_drained = matches!(step, Step::Record(Checkpoint::Drained));
     // Nobody else knows of a key that this process has made for nothing.
     let is_own = |id: &AccessKeyId| run.new_key.as_ref().is_some_and(|new| new.key == *id);
-    let touches_a_key =
-        matches!(step, Step::Disable(id, _) | Step::Delete(id, _) if !is_own(id));
+    let touches_a_key = matches!(step, Step::Disable(id, _) | Step::Delete(id, _) if !is_own(id));
     // Much time may have passed since: a key was verified.
     let is_first_write = matches!(step, Step::WriteSecret { .. }) && !run.secret_sent;
     match run.freshness {

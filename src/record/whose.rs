@@ -123,9 +123,8 @@ mod tests {
     fn a_record_is_ours_by_a_key_else_by_user_account_and_place() {
         let (keys, named) = (BTreeSet::from([key(1)]), BTreeSet::from([key(3)]));
         let places = [place("production")];
-        let whose = |user| {
-            Whose { user, account: Some("1"), keys: &keys, named: &named, places: &places }
-        };
+        let whose =
+            |user| Whose { user, account: Some("1"), keys: &keys, named: &named, places: &places };
         for (account, progress, user, kinship) in [
             (Some("1"), of_key(1), "deployer", Kinship::Ours),
             // Renamed meanwhile.
