@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use reqwest::Method;
+use http::Method;
 
 /// What a fine-grained token needs: resource and actions. docs/gitlab.md shows the same table.
 /// <https://docs.gitlab.com/auth/tokens/fine_grained_access_tokens_rest/>

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use credential_rotator::access_key::{AccessKeyId, Key, Use};
-use credential_rotator::config::{Action, Name, Owner};
+use credential_rotator::config::Action;
+use credential_rotator::place::{Name, Owner};
 use credential_rotator::plan::{
     Attempt, Checkpoint, Claim, DeploySeen, Freshness, IdSeen, NewKey, Observed, Policy,
     RecordSeen, Refusal, RunState, Scope, SecretOwner, SecretSeen, Step, TargetSeen, plan,
