@@ -47,7 +47,7 @@ impl Run<'_> {
                 Err(error) => Err(error),
             }
         });
-        let read: Vec<(List, bool)> = read.buffer_unordered(AT_ONCE).try_collect().await?;
+        let read: Vec<(List, bool)> = read.buffered(AT_ONCE).try_collect().await?;
         for (List { owner, .. }, is_readable) in &read {
             if !is_readable && !self.unreadable.contains(owner) {
                 tracing::warn!(

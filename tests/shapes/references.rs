@@ -12,6 +12,7 @@ pub(crate) fn cases() -> Vec<Trial> {
         a_target_that_is_taken_out_and_cannot_be_read_is_told,
         a_deploy_project_whose_variables_cannot_be_read_is_told,
         a_new_key_that_a_target_holds_which_was_taken_out_is_no_orphan,
+        many_places_that_name_the_old_key_are_told_after_one_more_look,
     ]
 }
 
@@ -153,4 +154,19 @@ fn a_new_key_that_a_target_holds_which_was_taken_out_is_no_orphan() {
     // What the hint says: it comes back into the list.
     fixture.run().set("ROTATOR_TARGETS", "project:42,project:43").go().ends(0, "resumed");
     holds_the_new_key(&fixture, &[(project(PROJECT), "*"), (project(OTHER), "*")]);
+}
+
+/// The replies come in any order; the refusal is the same.
+fn many_places_that_name_the_old_key_are_told_after_one_more_look() {
+    let fixture = Fixture::of_days(75);
+    fixture.run().set("ROTATOR_OVERLAP", "12h").go().ends(0, "rotated");
+    for id in 44..52 {
+        fixture.fake.add_project(id, &format!("acme/deploy-{id}"));
+        fixture.fake.set_variable(id, Variable::new("LEGACY", &fixture.old.id));
+    }
+    fixture.fake.tune(|knobs| knobs.delay_ms = 100);
+    let ended = fixture.run().set("ROTATOR_DEPLOY_PROJECTS", "42,44,45,46,47,48,49,50,51").go();
+    ended.ends(3, "refused");
+    assert_eq!(ended.stderr.matches("looking again").count(), 1, "{}", ended.stderr);
+    holds_both_keys(&fixture);
 }
