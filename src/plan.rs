@@ -192,8 +192,10 @@ fn outdated(step: &Step, run: &RunState) -> Option<Scope> {
     // It touches nothing but our own record; the deploy that follows is looked at first.
     let is_drained = matches!(step, Step::Record(Checkpoint::Drained));
     // Nobody else knows of a key that this process has made for nothing.
-    let is_own = |id: &AccessKeyId| run.new_key.as_ref().is_some_and(|new| new.key == *id);
-    let touches_a_key = matches!(step, Step::Disable(id, _) | Step::Delete(id, _) if !is_own(id));
+    let abandoned = run.new_key.as_ref().filter(|new_key| new_key.abandoned);
+    let is_abandoned = |id: &AccessKeyId| abandoned.is_some_and(|new_key| new_key.key == *id);
+    let touches_a_key =
+        matches!(step, Step::Disable(id, _) | Step::Delete(id, _) if !is_abandoned(id));
     // Much time may have passed since: a key was verified.
     let is_first_write = matches!(step, Step::WriteSecret { .. }) && !run.secret_sent;
     match run.freshness {

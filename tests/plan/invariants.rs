@@ -267,8 +267,7 @@ fn effects_need_the_claim(planned: &Planned) -> Judgement {
 fn effects_rest_on_fresh_observations(planned: &Planned) -> Judgement {
     let freshness = planned.seen.run.freshness;
     let only_waits_on = matches!(planned.step, Step::Record(Checkpoint::Drained));
-    let takes_old =
-        matches!(planned.step, Step::Disable(_, KeyRole::Old) | Step::Delete(_, KeyRole::Old));
+    let takes_a_key = matches!(planned.step, Step::Disable(id, _) | Step::Delete(id, _) if !planned.is_abandoned(id));
     let is_first_write =
         matches!(planned.step, Step::WriteSecret { .. }) && !planned.seen.run.secret_sent;
     ensure(
@@ -278,8 +277,8 @@ fn effects_rest_on_fresh_observations(planned: &Planned) -> Judgement {
         "the first write of a pair without reading the variables right before",
     )?;
     ensure(
-        !takes_old || freshness == Freshness::Searched,
-        "an old key is touched without looking for it everywhere right before",
+        !takes_a_key || freshness == Freshness::Searched,
+        "a key is touched without looking for it everywhere right before",
     )?;
     match freshness {
         Freshness::Fresh | Freshness::Searched | Freshness::Applied => Ok(()),
