@@ -171,13 +171,7 @@ impl Config {
             Owner::Project(name) => Some(name),
             Owner::Group(_) => None,
         });
-        let mut projects: Vec<Name> = Vec::new();
-        for project in targets.chain(&self.deploy.projects) {
-            if !projects.contains(project) {
-                projects.push(project.clone());
-            }
-        }
-        projects
+        distinct(targets.chain(&self.deploy.projects).cloned())
     }
 
     /// Reads variables as `std::env::vars_os()` gives them. An empty one counts as unset.
@@ -292,13 +286,7 @@ impl Config {
     pub fn paths(&self) -> Vec<Owner> {
         let deployed = self.deploy.projects.iter().cloned().map(Owner::Project);
         let owners = self.targets.iter().map(|target| target.owner.clone()).chain(deployed);
-        let mut paths: Vec<Owner> = Vec::new();
-        for owner in owners.filter(|owner| owner.name().id().is_none()) {
-            if !paths.contains(&owner) {
-                paths.push(owner);
-            }
-        }
-        paths
+        distinct(owners.filter(|owner| owner.name().id().is_none()))
     }
 
     /// The same with the ids of what it names by path. What turns out to be named twice is one.
@@ -310,22 +298,12 @@ impl Config {
             }
             owner
         };
-        let mut targets: Vec<Target> = Vec::new();
-        for Target { owner, scope } in self.targets {
-            let target = Target { owner: learn(owner), scope };
-            if !targets.contains(&target) {
-                targets.push(target);
-            }
-        }
-        let mut projects: Vec<Name> = Vec::new();
-        for project in self.deploy.projects {
-            let name = learn(Owner::Project(project)).name().clone();
-            if !projects.contains(&name) {
-                projects.push(name);
-            }
-        }
-        self.targets = targets;
-        self.deploy.projects = projects;
+        let targets = self.targets.into_iter();
+        self.targets =
+            distinct(targets.map(|Target { owner, scope }| Target { owner: learn(owner), scope }));
+        let projects = self.deploy.projects.into_iter();
+        self.deploy.projects =
+            distinct(projects.map(|project| learn(Owner::Project(project)).name().clone()));
         self
     }
 
@@ -333,6 +311,17 @@ impl Config {
     pub fn help() -> String {
         table::help()
     }
+}
+
+/// The first of each, in their order.
+pub(crate) fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut distinct = Vec::new();
+    for item in items {
+        if !distinct.contains(&item) {
+            distinct.push(item);
+        }
+    }
+    distinct
 }
 
 impl fmt::Display for Action {

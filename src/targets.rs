@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::access_key::{AccessKeyId, Key};
-use crate::config::{Config, Owner, Target};
+use crate::config::{Config, Owner, Target, distinct};
 use crate::error::Error;
 use crate::gitlab::Gitlab;
 use crate::gitlab::records::StoredRecord;
@@ -37,13 +37,7 @@ pub struct Lists(pub Vec<List>);
 
 /// The projects and groups of the targets, without duplicates, the home first.
 pub fn owners(targets: &[Target]) -> Vec<Owner> {
-    let mut owners: Vec<Owner> = Vec::new();
-    for target in targets {
-        if !owners.contains(&target.owner) {
-            owners.push(target.owner.clone());
-        }
-    }
-    owners
+    distinct(targets.iter().map(|target| target.owner.clone()))
 }
 
 pub async fn list(gitlab: &Gitlab, owner: &Owner) -> Result<Vec<Variable>, Error> {

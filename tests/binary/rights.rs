@@ -111,7 +111,7 @@ fn a_pipeline_without_a_deploy_by_name() -> Calls {
 }
 
 /// The project that is deployed lies in a group of the target's group.
-fn of_a_group() -> Calls {
+fn below_a_group() -> Fixture {
     let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
     let fake = &fixture.fake;
     fake.add_group(7, "acme");
@@ -119,6 +119,11 @@ fn of_a_group() -> Calls {
     fake.add_project(43, "acme/eu/shop");
     fake.set_pipeline_config(43, vec![JobSpec::deploy("deploy", "production")]);
     fake.set_pair(group(7), &fixture.old);
+    fixture
+}
+
+fn of_a_group() -> Calls {
+    let fixture = below_a_group();
     rotation("pipeline", &fixture, |run| {
         run.set("ROTATOR_TARGETS", "group:7").set("ROTATOR_DEPLOY_PROJECTS", "43")
     })
@@ -244,13 +249,8 @@ fn a_right_that_only_the_look_needs_is_told() {
     let told = "not known: GitLab does not tell when the token expires";
     assert!(ended.stderr.contains(told), "{}", ended.stderr);
 
-    let fixture = Fixture::bare(Fake::builder().seed(7).calm().start(), 75);
+    let fixture = below_a_group();
     let fake = &fixture.fake;
-    fake.add_group(7, "acme");
-    fake.add_group(8, "acme/eu");
-    fake.add_project(43, "acme/eu/shop");
-    fake.set_pipeline_config(43, vec![JobSpec::deploy("deploy", "production")]);
-    fake.set_pair(group(7), &fixture.old);
     fake.change_token(&fake.token, |token| token.make_fine_grained(&["Group: Read"]));
     let run = fixture.run().set("ROTATOR_TARGETS", "group:7");
     let ended = run.set("ROTATOR_DEPLOY_PROJECTS", "43").go();
